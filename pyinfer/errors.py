@@ -1,0 +1,32 @@
+"""Every error that pyinfer raises on purpose.
+
+Each message says what is wrong, where (file, key, tensor or argument), what was found and what was expected.
+"""
+
+
+class PyinferError(Exception):
+    """Base of all errors below."""
+
+
+class GGUFError(PyinferError):
+    """A model file is damaged, cut short, or not of the GGUF format."""
+
+
+class ModelError(PyinferError):
+    """A well-formed file describes a model that cannot be built: unknown architecture, missing tensor, wrong shape."""
+
+
+class TokenizerError(PyinferError):
+    """The vocabulary is missing or inconsistent, or a token id is out of range."""
+
+
+class ContextError(PyinferError):
+    """A prompt or a sequence does not fit into the context."""
+
+
+class ParameterError(PyinferError, ValueError):
+    """An argument of a public call has a wrong type or is out of its range."""
+
+
+class DownloadError(PyinferError):
+    """A model could not be fetched, or what arrived is not what was asked for."""

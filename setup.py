@@ -1,0 +1,88 @@
+"""Build the compiled parts: Cython front ends, and the kernels once for every instruction set.
+
+One wheel holds every variant; the right one is chosen from CPUID when the package is imported.
+"""
+
+import os
+import platform
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+X86 = platform.machine().lower() in ("x86_64", "amd64") and os.environ.get("PYINFER_SCALAR_ONLY") != "1"
+OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
+COMMON = ["-std=c++17", "-O3", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
+
+# Flags of the translation units that are compiled for one instruction set; every other file is baseline code.
+ISA_FLAGS = {
+    "scalar": [],
+    "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
+    "avxvnni": ["-mavx2", "-mfma", "-mf16c", "-mbmi2", "-mavxvnni"],
+    "avx512": [f"-m{f}" for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512vbmi")]
+    + ["-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=512"],
+}
+ISAS = list(ISA_FLAGS) if X86 else ["scalar"]
+
+
+def isa_sources() -> list[str]:
+    return sorted(str(p) for isa in ISAS for p in Path("csrc/units").glob(f"{isa}_*.cpp"))
+
+
+def headers() -> list[str]:
+    return sorted(str(p) for p in Path("csrc").rglob("*.h*"))
+
+
+class BuildExt(build_ext):
+    """Compiles the sources of an extension in parallel, each with the flags of its instruction set."""
+
+    def build_extension(self, ext: Extension) -> None:
+        compiler: Any = self.compiler
+        compile_all = compiler.compile
+
+        def compile_one(source: str, kwargs: dict[str, Any]) -> list[str]:
+            isa = Path(source).name.split("_")[0]
+            flags = ISA_FLAGS.get(isa, []) if Path(source).parent.name == "units" else []
+            extra = [*(kwargs.get("extra_postargs") or []), *flags]
+            objects: list[str] = compile_all([source], **{**kwargs, "extra_postargs": extra})
+            return objects
+
+        def compile_parallel(sources: list[str], **kwargs: Any) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return [o for objects in pool.map(lambda s: compile_one(s, kwargs), sources) for o in objects]
+
+        compiler.compile = compile_parallel
+        try:
+            super().build_extension(ext)
+        finally:
+            compiler.compile = compile_all
+
+
+def extension(name: str, sources: list[str], **kwargs: Any) -> Extension:
+    return Extension(
+        f"pyinfer.{name}",
+        sources,
+        include_dirs=["csrc"],
+        depends=headers(),
+        language="c++",
+        extra_compile_args=COMMON,
+        extra_link_args=OPENMP,
+        **kwargs,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            extension("_kernels", ["csrc/kernels.pyx", *isa_sources()], define_macros=[(f"PYINFER_HAVE_{i.upper()}", "1") for i in ISAS]),
+            extension("_gguf_index", ["csrc/gguf_index.pyx"]),
+            extension("_bpe", ["csrc/bpe.pyx"]),
+        ],
+        compiler_directives={"language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True},
+    ),
+    cmdclass={"build_ext": BuildExt},
+)
