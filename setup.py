@@ -62,26 +62,24 @@ class BuildExt(build_ext):
             compiler.compile = compile_all
 
 
-def extension(name: str, sources: list[str], **kwargs: Any) -> Extension:
+def extension(front_end: Path) -> Extension:
+    """csrc/NAME.pyx becomes pyinfer._NAME; the kernels also take the units of every instruction set."""
+    kernels = front_end.stem == "kernels"
     return Extension(
-        f"pyinfer.{name}",
-        sources,
+        f"pyinfer._{front_end.stem}",
+        [str(front_end), *(isa_sources() if kernels else [])],
         include_dirs=["csrc"],
         depends=headers(),
+        define_macros=[(f"PYINFER_HAVE_{isa.upper()}", "1") for isa in ISAS],
         language="c++",
         extra_compile_args=COMMON,
         extra_link_args=OPENMP,
-        **kwargs,
     )
 
 
 setup(
     ext_modules=cythonize(
-        [
-            extension("_kernels", ["csrc/kernels.pyx", *isa_sources()], define_macros=[(f"PYINFER_HAVE_{i.upper()}", "1") for i in ISAS]),
-            extension("_gguf_index", ["csrc/gguf_index.pyx"]),
-            extension("_bpe", ["csrc/bpe.pyx"]),
-        ],
+        [extension(front_end) for front_end in sorted(Path("csrc").glob("*.pyx"))],
         compiler_directives={"language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True},
     ),
     cmdclass={"build_ext": BuildExt},
