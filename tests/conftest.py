@@ -1,0 +1,36 @@
+"""What the tests share: where reference data and real models are, and skipping with a reason where they are not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("PYINFER_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of reference tokens and logits."""
+    path = SHARED / "reference"
+    if not path.is_dir():
+        pytest.skip(f"no reference data at {path} (set PYINFER_SHARED)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_model():
+    """A function from a model's name to the path of its GGUF file, fetched once and kept."""
+    fetch = SHARED / "models" / "fetch.py"
+    if not fetch.is_file():
+        pytest.skip(f"no {fetch} to fetch real models with (set PYINFER_SHARED)")
+
+    def path_of(name: str) -> Path:
+        done = subprocess.run([sys.executable, fetch, name], capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"{name} could not be fetched: {done.stderr.strip()[-300:]}")
+        return Path(done.stdout.strip().splitlines()[-1])
+
+    return path_of
