@@ -16,14 +16,15 @@ from setuptools.command.build_ext import build_ext
 
 X86 = platform.machine().lower() in ("x86_64", "amd64") and os.environ.get("PYINFER_SCALAR_ONLY") != "1"
 OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
-COMMON = ["-std=c++17", "-O3", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
+COMMON = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
+KERNELS = ["-fno-exceptions", "-fno-rtti", "-Wno-maybe-uninitialized"]
 
 # Flags of the translation units that are compiled for one instruction set; every other file is baseline code.
 ISA_FLAGS = {
     "scalar": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
     "avxvnni": ["-mavx2", "-mfma", "-mf16c", "-mbmi2", "-mavxvnni"],
-    "avx512": [f"-m{f}" for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512vbmi")]
+    "avx512": [f"-m{f}" for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")]
     + ["-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=512"],
 }
 ISAS = list(ISA_FLAGS) if X86 else ["scalar"]
@@ -46,7 +47,7 @@ class BuildExt(build_ext):
 
         def compile_one(source: str, kwargs: dict[str, Any]) -> list[str]:
             isa = Path(source).name.split("_")[0]
-            flags = ISA_FLAGS.get(isa, []) if Path(source).parent.name == "units" else []
+            flags = KERNELS + ISA_FLAGS[isa] if Path(source).parent.name == "units" else []
             extra = [*(kwargs.get("extra_postargs") or []), *flags]
             objects: list[str] = compile_all([source], **{**kwargs, "extra_postargs": extra})
             return objects
@@ -80,6 +81,7 @@ def extension(front_end: Path) -> Extension:
 setup(
     ext_modules=cythonize(
         [extension(front_end) for front_end in sorted(Path("csrc").glob("*.pyx"))],
+        include_path=["csrc"],
         compiler_directives={"language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True},
     ),
     cmdclass={"build_ext": BuildExt},

@@ -1,0 +1,57 @@
+// What a quantization format declares, and how a declaration reads its block.
+//
+// In the file a row is a sequence of blocks. In memory sixteen rows are interleaved into a *row group*: for each
+// block, every field's units (1, 2 or 4 bytes) of the sixteen rows stand side by side, so that a vector load fetches
+// the same unit of L rows. A row group is exactly as large as its sixteen rows, and a unit at byte `offset` of the
+// file's block begins at byte `16 * offset` of the group's block. With G = 1 the same view reads the file's own layout.
+//
+// A format is a struct of constants and of functions of (block, sub-block s, quad v):
+//   kBlock, kBytes        values and bytes of a block
+//   kSub                  values that share a scale: 16 or 32
+//   kFields               the block's fields, for interleaving
+//   kOffsetLog2           quants stand for q - 2^kOffsetLog2; kNoOffset: for q itself
+//   kMin                  whether min() exists
+//   scale(b, s), min(b, s)   float lanes
+//   quants(b, s, v)       the four unsigned bytes q of values s * kSub + 4v + (0..3), in each lane
+// and value = scale * (q - offset) - min. `quants` may use no byte above 128 unless kOffsetLog2 is 7.
+// Formats of plain floats declare value(b, i) instead.
+#pragma once
+#include <cstdint>
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+constexpr int kGroup = 16;  // rows of a row group
+constexpr int kNoOffset = -1;
+
+struct Field {
+    int offset, bytes, unit;
+};
+
+// One block of G interleaved rows, seen by the L lanes that begin at row `row`.
+template <class V, int G>
+struct Block {
+    const uint8_t* data;
+    int row;
+
+    const uint8_t* at(int offset, int unit) const { return data + offset * G + row * unit; }
+    typename V::U word(int offset) const { return V::load_u32(at(offset, 4)); }
+    typename V::U u16(int offset) const { return V::load_u16(at(offset, 2)); }
+    typename V::U u8(int offset) const { return V::load_u8(at(offset, 1)); }
+    typename V::I i8(int offset) const { return V::load_i8(at(offset, 1)); }
+    typename V::F half(int offset) const { return V::load_half(at(offset, 2)); }
+};
+
+template <class V>
+typename V::F to_float(typename V::U x) {
+    return V::to_float((typename V::I)x);
+}
+
+// Bits 0..3 of each lane, one to a byte.
+template <class V>
+typename V::U spread4(typename V::U bits) {
+    return ((bits & 15) * 0x00204081) & 0x01010101;
+}
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

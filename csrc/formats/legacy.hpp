@@ -1,0 +1,93 @@
+// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: one scale for 32 values. In the 4- and 5-bit formats the low nibbles are
+// values 0..15 and the high nibbles values 16..31.
+#pragma once
+#include "formats/block.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+template <class V, class B>
+typename V::U nibbles(const B& b, int offset, int v) {
+    return (b.word(offset + v % 4 * 4) >> (v / 4 * 4)) & 0x0f0f0f0f;
+}
+
+struct Q4_0 {
+    static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kOffsetLog2 = 3;
+    static constexpr bool kMin = false;
+    static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
+    template <class V, class B>
+    static typename V::F scale(const B& b, int) {
+        return b.half(0);
+    }
+    template <class V, class B>
+    static typename V::U quants(const B& b, int, int v) {
+        return nibbles<V>(b, 2, v);
+    }
+};
+
+struct Q4_1 {
+    static constexpr int kBlock = 32, kBytes = 20, kSub = 32, kOffsetLog2 = kNoOffset;
+    static constexpr bool kMin = true;
+    static constexpr Field kFields[] = {{0, 4, 2}, {4, 16, 4}};
+    template <class V, class B>
+    static typename V::F scale(const B& b, int) {
+        return b.half(0);
+    }
+    template <class V, class B>
+    static typename V::F min(const B& b, int) {
+        return -b.half(2);
+    }
+    template <class V, class B>
+    static typename V::U quants(const B& b, int, int v) {
+        return nibbles<V>(b, 4, v);
+    }
+};
+
+struct Q5_0 {
+    static constexpr int kBlock = 32, kBytes = 22, kSub = 32, kOffsetLog2 = 4;
+    static constexpr bool kMin = false;
+    static constexpr Field kFields[] = {{0, 2, 2}, {2, 20, 4}};
+    template <class V, class B>
+    static typename V::F scale(const B& b, int) {
+        return b.half(0);
+    }
+    template <class V, class B>
+    static typename V::U quants(const B& b, int, int v) {
+        return nibbles<V>(b, 6, v) | spread4<V>(b.word(2) >> 4 * v) << 4;
+    }
+};
+
+struct Q5_1 {
+    static constexpr int kBlock = 32, kBytes = 24, kSub = 32, kOffsetLog2 = kNoOffset;
+    static constexpr bool kMin = true;
+    static constexpr Field kFields[] = {{0, 4, 2}, {4, 20, 4}};
+    template <class V, class B>
+    static typename V::F scale(const B& b, int) {
+        return b.half(0);
+    }
+    template <class V, class B>
+    static typename V::F min(const B& b, int) {
+        return -b.half(2);
+    }
+    template <class V, class B>
+    static typename V::U quants(const B& b, int, int v) {
+        return nibbles<V>(b, 8, v) | spread4<V>(b.word(4) >> 4 * v) << 4;
+    }
+};
+
+struct Q8_0 {
+    static constexpr int kBlock = 32, kBytes = 34, kSub = 32, kOffsetLog2 = 7;
+    static constexpr bool kMin = false;
+    static constexpr Field kFields[] = {{0, 2, 2}, {2, 32, 4}};
+    template <class V, class B>
+    static typename V::F scale(const B& b, int) {
+        return b.half(0);
+    }
+    template <class V, class B>
+    static typename V::U quants(const B& b, int, int v) {
+        return b.word(2 + 4 * v) ^ 0x80808080u;
+    }
+};
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

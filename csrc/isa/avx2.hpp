@@ -1,0 +1,81 @@
+// AVX2 + FMA + F16C: 8 lanes, half a row group. With AVX-VNNI the dot product is one instruction.
+#pragma once
+#include <immintrin.h>
+
+#include "isa/portable.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+struct Vec {
+    static constexpr int L = 8;
+    static constexpr int kTile = 4;  // 4 integer and 4 float accumulators leave 8 of 16 registers
+#ifdef __AVXVNNI__
+    static constexpr bool kSignedDot = false;
+#else
+    static constexpr bool kSignedDot = true;
+#endif
+    typedef float F __attribute__((vector_size(32)));
+    typedef int32_t I __attribute__((vector_size(32)));
+    typedef uint32_t U __attribute__((vector_size(32)));
+
+    static __m128i load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+    static __m128i load64(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
+
+    static F load(const float* p) { return (F)_mm256_loadu_ps(p); }
+    static void store(float* p, F x) { _mm256_storeu_ps(p, (__m256)x); }
+    static F splat(float x) { return (F)_mm256_set1_ps(x); }
+    static I splat(int32_t x) { return (I)_mm256_set1_epi32(x); }
+    static I splat_word(const void* p) {
+        int32_t x;
+        memcpy(&x, p, 4);
+        return splat(x);
+    }
+    static U load_u32(const void* p) { return (U)_mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+    static U load_u16(const void* p) { return (U)_mm256_cvtepu16_epi32(load128(p)); }
+    static U load_u8(const void* p) { return (U)_mm256_cvtepu8_epi32(load64(p)); }
+    static I load_i8(const void* p) { return (I)_mm256_cvtepi8_epi32(load64(p)); }
+    static F load_half(const void* p) { return (F)_mm256_cvtph_ps(load128(p)); }
+    static void store_half(void* p, F x) {
+        _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
+    }
+    static F to_float(I x) { return (F)_mm256_cvtepi32_ps((__m256i)x); }
+    static F as_float(U x) { return (F)x; }
+    static I as_int(F x) { return (I)x; }
+    static I round(F x) { return (I)_mm256_cvtps_epi32((__m256)x); }
+    static F fma(F a, F b, F c) { return (F)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+    static F max(F a, F b) { return (F)_mm256_max_ps((__m256)a, (__m256)b); }
+    static F abs(F x) { return (F)_mm256_andnot_ps(_mm256_set1_ps(-0.0f), (__m256)x); }
+    static float sum(F x) {
+        const __m128 s = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+        const __m128 t = _mm_add_ps(s, _mm_movehl_ps(s, s));
+        return _mm_cvtss_f32(_mm_add_ss(t, _mm_shuffle_ps(t, t, 1)));
+    }
+    static float max_lane(F x) {
+        const __m128 s = _mm_max_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+        const __m128 t = _mm_max_ps(s, _mm_movehl_ps(s, s));
+        return _mm_cvtss_f32(_mm_max_ss(t, _mm_shuffle_ps(t, t, 1)));
+    }
+    static I dot(I acc, U w, I a) {
+#ifdef __AVXVNNI__
+        return (I)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)w, (__m256i)a);
+#else
+        // pairs fit int16 while w <= 128: 2 * 128 * 127 < 2^15
+        const __m256i pairs = _mm256_maddubs_epi16((__m256i)w, (__m256i)a);
+        return acc + (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#endif
+    }
+    static I dot_signed(I acc, U w, I a) {
+        const __m256i s = _mm256_xor_si256((__m256i)w, _mm256_set1_epi8(-128));
+        return dot(acc, (U)_mm256_abs_epi8(s), (I)_mm256_sign_epi8((__m256i)a, s));
+    }
+    static U lookup16(const uint8_t* table, U index) {
+        return (U)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), (__m256i)index);
+    }
+    static U gather(const uint32_t* table, U index) {
+        return (U)_mm256_i32gather_epi32(reinterpret_cast<const int*>(table), (__m256i)index, 4);
+    }
+};
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

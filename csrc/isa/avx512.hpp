@@ -1,0 +1,58 @@
+// AVX-512 with VNNI: 16 lanes, a whole row group.
+#pragma once
+#include <immintrin.h>
+
+#include "isa/portable.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+struct Vec {
+    static constexpr int L = 16;
+    static constexpr int kTile = 8;  // 8 integer and 8 float accumulators leave 16 of 32 registers
+    static constexpr bool kSignedDot = false;
+    typedef float F __attribute__((vector_size(64)));
+    typedef int32_t I __attribute__((vector_size(64)));
+    typedef uint32_t U __attribute__((vector_size(64)));
+
+    static __m128i load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+    static __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+    static F load(const float* p) { return (F)_mm512_loadu_ps(p); }
+    static void store(float* p, F x) { _mm512_storeu_ps(p, (__m512)x); }
+    static F splat(float x) { return (F)_mm512_set1_ps(x); }
+    static I splat(int32_t x) { return (I)_mm512_set1_epi32(x); }
+    static I splat_word(const void* p) {
+        int32_t x;
+        memcpy(&x, p, 4);
+        return splat(x);
+    }
+    static U load_u32(const void* p) { return (U)_mm512_loadu_si512(p); }
+    static U load_u16(const void* p) { return (U)_mm512_cvtepu16_epi32(load256(p)); }
+    static U load_u8(const void* p) { return (U)_mm512_cvtepu8_epi32(load128(p)); }
+    static I load_i8(const void* p) { return (I)_mm512_cvtepi8_epi32(load128(p)); }
+    static F load_half(const void* p) { return (F)_mm512_cvtph_ps(load256(p)); }
+    static void store_half(void* p, F x) {
+        _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+    }
+    static F to_float(I x) { return (F)_mm512_cvtepi32_ps((__m512i)x); }
+    static F as_float(U x) { return (F)x; }
+    static I as_int(F x) { return (I)x; }
+    static I round(F x) { return (I)_mm512_cvtps_epi32((__m512)x); }
+    static F fma(F a, F b, F c) { return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+    static F max(F a, F b) { return (F)_mm512_max_ps((__m512)a, (__m512)b); }
+    static F abs(F x) { return (F)_mm512_abs_ps((__m512)x); }
+    static float sum(F x) { return _mm512_reduce_add_ps((__m512)x); }
+    static float max_lane(F x) { return _mm512_reduce_max_ps((__m512)x); }
+    static I dot(I acc, U w, I a) { return (I)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)a); }
+    static I dot_signed(I acc, U w, I a) { return dot(acc, w, a); }
+    static U lookup16(const uint8_t* table, U index) {
+        return (U)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), (__m512i)index);
+    }
+    static U gather(const uint32_t* table, U index) {
+        return (U)_mm512_i32gather_epi32((__m512i)index, table, 4);
+    }
+};
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

@@ -1,0 +1,169 @@
+// The vector primitives in plain C++: the definition that every other instruction set must agree with.
+//
+// A vector has L lanes of 32 bits. In the kernels a lane is one output row (weights, scales) or one column
+// (activations). F is float, I signed and U unsigned; operators + - * & | ^ << >> work on all of them.
+// `Portable<4>` is the scalar kernel variant (baseline SSE2 or NEON by the compiler's choice),
+// `Portable<1>` reads single rows.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+inline float half_to_float(uint16_t h) {
+    const uint32_t sign = uint32_t(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 0x3ff;
+    uint32_t bits;
+    if (exponent == 31) {
+        bits = sign | 0x7f800000 | mantissa << 13;
+        if (mantissa) bits |= 0x00400000;  // hardware conversion quiets NaNs
+    } else if (exponent) {
+        bits = sign | (exponent + 112) << 23 | mantissa << 13;
+    } else {
+        float f = float(mantissa) * 0x1p-24f;
+        memcpy(&bits, &f, 4);
+        bits |= sign;
+    }
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+inline uint16_t float_to_half(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    const uint16_t sign = uint16_t(bits >> 16) & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000) return uint16_t(sign | 0x7e00 | ((bits >> 13) & 0x3ff));
+    if (bits >= 0x477ff000) return sign | 0x7c00;
+    if (bits < 0x38800000) {  // subnormal: let the float adder round
+        float magnitude;
+        memcpy(&magnitude, &bits, 4);
+        magnitude += 0.5f;
+        memcpy(&bits, &magnitude, 4);
+        return uint16_t(sign | (bits - 0x3f000000));
+    }
+    bits += 0xfff + ((bits >> 13) & 1) - (112u << 23);
+    return uint16_t(sign | bits >> 13);
+}
+
+inline uint16_t float_to_bf16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return uint16_t(bits >> 16 | 0x40);
+    return uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+template <int N>
+struct VectorTypes;  // spelled out, since GCC drops the attribute where the size depends on a template's parameter
+template <>
+struct VectorTypes<1> {
+    typedef float F __attribute__((vector_size(4)));
+    typedef int32_t I __attribute__((vector_size(4)));
+    typedef uint32_t U __attribute__((vector_size(4)));
+};
+template <>
+struct VectorTypes<4> {
+    typedef float F __attribute__((vector_size(16)));
+    typedef int32_t I __attribute__((vector_size(16)));
+    typedef uint32_t U __attribute__((vector_size(16)));
+};
+
+template <int N>
+struct Portable {
+    static constexpr int L = N;
+    static constexpr int kTile = 4;
+    static constexpr bool kSignedDot = true;
+    using F = typename VectorTypes<N>::F;
+    using I = typename VectorTypes<N>::I;
+    using U = typename VectorTypes<N>::U;
+
+    template <class T>
+    static T load_as(const void* p) {
+        T x;
+        memcpy(&x, p, sizeof x);
+        return x;
+    }
+    static F load(const float* p) { return load_as<F>(p); }
+    static void store(float* p, F x) { memcpy(p, &x, sizeof x); }
+    static F splat(float x) { return F{} + x; }
+    static I splat(int32_t x) { return I{} + x; }
+    static I splat_word(const void* p) { return splat(load_as<int32_t>(p)); }
+    static U load_u32(const void* p) { return load_as<U>(p); }
+    static U load_u16(const void* p) {
+        U x;
+        for (int i = 0; i < N; ++i) x[i] = load_as<uint16_t>(static_cast<const char*>(p) + 2 * i);
+        return x;
+    }
+    static U load_u8(const void* p) {
+        U x;
+        for (int i = 0; i < N; ++i) x[i] = static_cast<const uint8_t*>(p)[i];
+        return x;
+    }
+    static I load_i8(const void* p) {
+        I x;
+        for (int i = 0; i < N; ++i) x[i] = static_cast<const int8_t*>(p)[i];
+        return x;
+    }
+    static F load_half(const void* p) {
+        F x;
+        for (int i = 0; i < N; ++i) x[i] = half_to_float(load_as<uint16_t>(static_cast<const char*>(p) + 2 * i));
+        return x;
+    }
+    static F to_float(I x) { return __builtin_convertvector(x, F); }
+    static F as_float(U x) { return load_as<F>(&x); }
+    static I as_int(F x) { return load_as<I>(&x); }
+    static I round(F x) {
+        I y;
+        for (int i = 0; i < N; ++i) y[i] = int32_t(lrintf(x[i]));
+        return y;
+    }
+    static F fma(F a, F b, F c) { return a * b + c; }
+    static F max(F a, F b) {
+        for (int i = 0; i < N; ++i) a[i] = a[i] > b[i] ? a[i] : b[i];
+        return a;
+    }
+    static F abs(F x) {
+        for (int i = 0; i < N; ++i) x[i] = fabsf(x[i]);
+        return x;
+    }
+    static float sum(F x) {
+        float y = 0;
+        for (int i = 0; i < N; ++i) y += x[i];
+        return y;
+    }
+    static float max_lane(F x) {
+        float y = x[0];
+        for (int i = 1; i < N; ++i) y = x[i] > y ? x[i] : y;
+        return y;
+    }
+    // acc + sum of the four products of unsigned bytes of w and signed bytes of a, in each lane
+    static I dot(I acc, U w, I a) {
+        for (int j = 0; j < 4; ++j) acc += (I)(w >> 8 * j & 255) * ((I)((U)a << (24 - 8 * j)) >> 24);
+        return acc;
+    }
+    // the same for bytes of w that stand for byte - 128
+    static I dot_signed(I acc, U w, I a) { return dot(acc, w, a) - dot(I{}, U{} + 0x80808080u, a); }
+    // every byte of `index` (0..15) replaced by table[byte]
+    static U lookup16(const uint8_t* table, U index) {
+        U x{};
+        for (int i = 0; i < N; ++i)
+            for (int j = 0; j < 4; ++j) x[i] |= uint32_t(table[index[i] >> 8 * j & 15]) << 8 * j;
+        return x;
+    }
+    static U gather(const uint32_t* table, U index) {
+        U x;
+        for (int i = 0; i < N; ++i) x[i] = table[index[i]];
+        return x;
+    }
+    static void store_half(void* p, F x) {
+        for (int i = 0; i < N; ++i) {
+            const uint16_t h = float_to_half(x[i]);
+            memcpy(static_cast<char*>(p) + 2 * i, &h, 2);
+        }
+    }
+};
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

@@ -1,0 +1,587 @@
+"""The compiled kernels: checks of shapes and types, then calls without the GIL.
+
+`Matrix` holds a weight in row groups, `Value` the activations between operations, `Plan` the recorded operations.
+A program uses them through pyinfer.runtime.plan; the tests also call single operations.
+"""
+
+import os
+import time
+
+import numpy as np
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int32_t, int64_t, int8_t, uint8_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libcpp cimport bool as bool_t
+from libcpp.atomic cimport atomic
+from libcpp.vector cimport vector
+from cython.parallel cimport prange
+
+from ops cimport *
+
+from pyinfer.errors import ParameterError
+
+PAGE = kPage
+SPLIT = kSplit
+cdef int ROWS_PER_TILE = 64  # of an attention tile: query tokens times the heads of a KV head
+
+cdef Kernels kernels
+
+
+def available_isas() -> list:
+    """The instruction sets that this build has and this processor can run, best first."""
+    return [kVariants[i].name.decode() for i in range(kNumVariants) if cpu_supports(kVariants[i].name)]
+
+
+def select_isa(name=None) -> str:
+    """Use the kernels of one instruction set (default: the best) for whatever is built from now on; returns its name."""
+    global kernels
+    names = available_isas()
+    if name and name not in names:
+        raise ParameterError(f"instruction set {name!r} (PYINFER_ISA) is not available here; there are: {', '.join(names)}")
+    chosen = name or names[0]
+    for i in range(kNumVariants):
+        if kVariants[i].name.decode() == chosen:
+            kernels = kVariants[i].make()
+    return chosen
+
+
+def current_isa() -> str:
+    """The name of the instruction set in use."""
+    return kernels.name.decode()
+
+
+select_isa(os.environ.get("PYINFER_ISA"))
+
+
+cdef const FormatInfo* find_format(int format) except NULL:
+    cdef const FormatInfo* info = kernels.format(format)
+    if info == NULL:
+        raise ParameterError(f"no kernels for tensor type {format}")
+    return info
+
+
+def has_kernels(int format) -> bool:
+    """Whether products with this tensor type (a ggml id) are implemented."""
+    return kernels.format(format) != NULL
+
+
+def is_quantized(int format) -> bool:
+    """Whether products with this tensor type take quantized activations."""
+    return find_format(format).quantized
+
+
+cdef int64_t check_rows(const uint8_t[:, ::1] rows, const FormatInfo* info, int64_t k) except -1:
+    if k <= 0 or k % info.block:
+        raise ParameterError(f"{k} columns are not a multiple of the block of {info.block} values")
+    if rows.shape[1] != k // info.block * info.block_bytes:
+        raise ParameterError(f"a row of {k} columns has {k // info.block * info.block_bytes} bytes, not {rows.shape[1]}")
+    return k // info.block
+
+
+def dequantize(const uint8_t[:, ::1] rows, int format, int64_t k):
+    """Rows of blocks as the file has them, uint8 [n_rows, row_bytes] -> float32 [n_rows, k]."""
+    cdef const FormatInfo* info = find_format(format)
+    cdef int64_t n_blocks = check_rows(rows, info, k), i
+    out = np.empty((rows.shape[0], k), np.float32)
+    cdef float[:, ::1] view = out
+    with nogil:
+        for i in range(rows.shape[0]):
+            info.dequantize(&rows[i, 0], n_blocks, &view[i, 0])
+    return out
+
+
+cdef class Matrix:
+    """A weight [n_rows, k] in row groups, in memory that the caller gives.
+
+    memory: writable uint8 of at least `Matrix.size(...)` bytes. `load` fills it, all rows or a run of whole groups.
+    """
+
+    cdef Weight c
+    cdef const FormatInfo* info
+    cdef object memory
+    cdef readonly int format
+    cdef readonly int64_t n_rows, k
+
+    @staticmethod
+    def size(int format, int64_t n_rows, int64_t k) -> int:
+        cdef const FormatInfo* info = find_format(format)
+        return int((n_rows + 15) // 16 * 16) * int(k // info.block) * info.block_bytes
+
+    def __init__(self, int format, int64_t n_rows, int64_t k, uint8_t[::1] memory not None):
+        self.info = find_format(format)
+        if n_rows <= 0 or k <= 0 or k % self.info.block:
+            raise ParameterError(f"no matrix has {n_rows} rows and {k} columns of blocks of {self.info.block} values")
+        if memory.shape[0] < Matrix.size(format, n_rows, k):
+            raise ParameterError(f"a matrix of {Matrix.size(format, n_rows, k)} bytes does not fit into {memory.shape[0]}")
+        if self.info.quantized and k % 32:
+            raise ParameterError(f"{k} columns are not a multiple of 32")
+        self.memory = memory
+        self.format, self.n_rows, self.k = format, n_rows, k
+        self.c.data = &memory[0]
+        self.c.n_rows, self.c.k, self.c.format = n_rows, k, format
+        self.c.group_bytes = k // self.info.block * self.info.block_bytes * 16
+
+    def load(self, const uint8_t[:, ::1] rows not None, int64_t first=0, int n_threads=1):
+        """Interleave file rows uint8 [n, row_bytes] into the groups from row `first` (a multiple of 16) on."""
+        check_rows(rows, self.info, self.k)
+        if first < 0 or first % 16 or first + rows.shape[0] > self.n_rows:
+            raise ParameterError(f"rows {first}..{first + rows.shape[0]} do not fit into {self.n_rows} rows of groups of 16")
+        if rows.shape[0] % 16 and first + rows.shape[0] != self.n_rows:
+            raise ParameterError(f"only the last rows may fill a group in part, not rows {first}..{first + rows.shape[0]}")
+        cdef Weight part = self.c
+        part.data += first // 16 * self.c.group_bytes
+        part.n_rows = rows.shape[0]
+        if rows.shape[0]:
+            with nogil:
+                interleave_rows(self.info[0], &rows[0, 0], part, n_threads)
+
+    @property
+    def quantized(self) -> bool:
+        return self.info.quantized
+
+    @property
+    def n_bytes(self) -> int:
+        return self.c.group_bytes * ((self.n_rows + 15) // 16)
+
+
+cdef class Value:
+    """Activations [capacity, k] between operations; memory is made only for the forms that someone asked for."""
+
+    cdef Activations c
+    cdef readonly int64_t capacity, k
+    cdef readonly str name
+    cdef dict arrays
+    cdef set wanted
+
+    def __init__(self, str name, int64_t k, int64_t capacity):
+        if k <= 0 or capacity <= 0:
+            raise ParameterError(f"{name}: no activations of {capacity} rows and {k} columns")
+        self.name, self.k = name, k
+        self.capacity = (capacity + 7) // 8 * 8
+        self.c.k = k
+        self.arrays, self.wanted = {}, set()
+
+    def want(self, *forms):
+        """Ask for forms: "rows", "tiles" (float), "quants"."""
+        if "quants" in forms and self.k % 32:
+            raise ParameterError(f"{self.name}: {self.k} columns cannot be quantized by 32")
+        self.wanted.update(forms)
+        return self
+
+    def _array(self, str name, object dtype, int64_t columns):
+        if name not in self.arrays:
+            self.arrays[name] = aligned(self.capacity * columns, dtype)
+        return self.arrays[name]
+
+    cdef allocate(self):
+        cdef float[::1] f
+        cdef int8_t[::1] b
+        cdef int32_t[::1] i
+        if "rows" in self.wanted:
+            f = self._array("rows", np.float32, self.k)
+            self.c.rows = &f[0]
+        if "tiles" in self.wanted:
+            f = self._array("tiles", np.float32, self.k)
+            self.c.tiles = &f[0]
+        if "quants" in self.wanted:
+            b = self._array("quants", np.int8, self.k)
+            self.c.quants = &b[0]
+            f = self._array("scales", np.float32, self.k // 32)
+            self.c.scales = &f[0]
+            i = self._array("nsums", np.int32, self.k // 16)
+            self.c.nsums = &i[0]
+            f = self._array("fsums", np.float32, self.k // 32)
+            self.c.fsums = &f[0]
+
+    @property
+    def rows(self):
+        """float32 [capacity, k]"""
+        self.want("rows").allocate()
+        return self.arrays["rows"].reshape(self.capacity, self.k)
+
+    def dequantized(self, int n):
+        """The quantized form of the first n tokens as float64 [n, k]: what products see."""
+        out = np.empty((n, self.k))
+        cdef int first, width, t
+        for t in range(n):
+            first = t // kernels.tile * kernels.tile
+            width = 1
+            while width < n - first and width < kernels.tile:
+                width *= 2
+            q = self.arrays["quants"][first * self.k : (first + width) * self.k].reshape(-1, width, 4)
+            s = self.arrays["scales"][first * self.k // 32 : (first + width) * self.k // 32].reshape(-1, width)
+            out[t] = (q[:, t - first].reshape(-1, 32) * s[:, t - first, None].astype(np.float64)).ravel()
+        return out
+
+
+def aligned(int64_t n, dtype):
+    """A zeroed array of n elements that begins at a multiple of 64 bytes."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(n * dtype.itemsize + 64, np.uint8)
+    skip = -raw.ctypes.data % 64
+    return raw[skip : skip + n * dtype.itemsize].view(dtype)
+
+
+cdef class Cache:
+    """The KV cache of one layer: pages in memory that the caller gives (uint8, zeroed)."""
+
+    cdef KVCache c
+    cdef object memory
+    cdef readonly int64_t n_pages
+
+    @staticmethod
+    def sizes(int format, int n_kv_heads, int head_dim) -> tuple:
+        """Bytes of a page's keys and of its values."""
+        if format not in (0, 1, 30):
+            raise ParameterError(f"a KV cache of tensor type {format} is not implemented")
+        cdef int64_t element = 4 if format == 0 else 2
+        return (n_kv_heads * kPage * head_dim * element, n_kv_heads * kPage * ((head_dim + 15) // 16 * 16) * element)
+
+    def __init__(self, int format, int n_kv_heads, int head_dim, int64_t n_pages, uint8_t[::1] memory not None):
+        if n_kv_heads <= 0 or head_dim <= 0 or n_pages <= 0:
+            raise ParameterError(f"no KV cache of {n_pages} pages, {n_kv_heads} heads of {head_dim}")
+        k_page, v_page = Cache.sizes(format, n_kv_heads, head_dim)
+        if memory.shape[0] < n_pages * (k_page + v_page):
+            raise ParameterError(f"{n_pages} pages of {k_page + v_page} bytes do not fit into {memory.shape[0]}")
+        self.memory, self.n_pages = memory, n_pages
+        self.c.keys = &memory[0]
+        self.c.values = &memory[n_pages * k_page]
+        self.c.k_page, self.c.v_page = k_page, v_page
+        self.c.format, self.c.n_kv_heads, self.c.head_dim = format, n_kv_heads, head_dim
+
+
+cdef const float* floats(object owner, object array, int64_t n, str what) except? NULL:
+    """The address of a float32 vector of n values that `owner` keeps alive; None gives NULL."""
+    if array is None:
+        return NULL
+    cdef const float[::1] view = np.ascontiguousarray(array, np.float32)
+    if view.shape[0] != n:
+        raise ParameterError(f"{what}: {view.shape[0]} values where {n} were expected")
+    owner.append(view)
+    return &view[0]
+
+
+cdef bool_t interrupted() noexcept with gil:
+    return PyErr_CheckSignals() != 0
+
+
+cdef int raise_pending() except -1:
+    return -1
+
+
+cdef class Plan:
+    """Recorded operations, and the memory of the passes over them.
+
+    capacity: the most tokens of a pass; n_ctx: the most positions of a sequence; n_sequences: slots.
+    """
+
+    cdef vector[Op] ops
+    cdef list outs, keep
+    cdef readonly list names
+    cdef readonly int capacity, n_ctx, n_sequences, n_threads
+    cdef int max_row, heads_per_kv
+    cdef int64_t partial_tokens, n_heads_dim
+    cdef bint ready
+    cdef atomic[int32_t]* next_unit
+    cdef uint8_t[::1] scratch
+    cdef int64_t scratch_bytes
+    cdef float[::1] partial
+    cdef int64_t[::1] nanoseconds
+    cdef Kernels kernels
+    cdef int n_vocab
+
+    def __init__(self, int capacity, int n_ctx, int n_sequences, int n_threads):
+        if min(capacity, n_ctx, n_sequences, n_threads) <= 0:
+            raise ParameterError(f"a plan for {capacity} tokens, {n_ctx} positions, {n_sequences} sequences, {n_threads} threads")
+        self.capacity, self.n_ctx, self.n_sequences, self.n_threads = capacity, n_ctx, n_sequences, n_threads
+        self.outs, self.keep, self.names = [], [], []
+        self.max_row, self.heads_per_kv, self.n_heads_dim = 1, 1, 0
+        self.kernels = kernels
+        self.n_vocab = -1
+
+    def __dealloc__(self):
+        free(self.next_unit)
+
+    cdef Op* add(self, OpKind kind, str name, Value out, bint outputs, tuple keep) except NULL:
+        if self.ready:
+            raise ParameterError("a plan that has run takes no further operations")
+        cdef Op op
+        self.ops.push_back(op)
+        self.outs.append(out)
+        self.names.append(name)
+        self.keep.append(keep)
+        cdef Op* last = &self.ops.back()
+        last.kind = kind
+        last.count = kOutputs if outputs else kTokens
+        if out is not None:
+            self.max_row = max(self.max_row, out.k)
+        return last
+
+    cdef check_width(self, str name, Value value, int64_t k):
+        if value.k != k:
+            raise ParameterError(f"{name}: {value.name} has {value.k} columns where {k} were expected")
+
+    def embed(self, str name, Matrix weight, Value out, float scale=1.0):
+        """out[t] = scale * weight[token of t]"""
+        self.check_width(name, out, weight.k)
+        cdef Op* op = self.add(kEmbed, name, out, False, (weight,))
+        op.embed.weight, op.embed.scale = weight.c, scale
+        self.n_vocab = weight.n_rows
+
+    def norm(self, str name, Value x, weight, Value out, float eps, Value y=None, post=None, bint gather=False, bint outputs=False):
+        """x += y, or its norm times `post`; out = RMSNorm(x) * weight. gather: only the batch's output rows."""
+        keep = []
+        self.check_width(name, out, x.k)
+        if y is not None:
+            self.check_width(name, y, x.k)
+            y.want("rows")
+        x.want("rows")
+        cdef const float* w = floats(keep, weight, x.k, name)
+        cdef const float* p = floats(keep, post, x.k, name)
+        cdef Op* op = self.add(kNorm, name, out, gather or outputs, (x, y, keep))
+        op.norm.weight, op.norm.post, op.norm.eps, op.norm.gather = w, p, eps, gather
+
+    def matmul(self, str name, Value src, list segments, bint outputs=False):
+        """segments: (Matrix, out Value, bias or None, scale): out = scale * (src @ matrix.T) + bias"""
+        cdef Matrix weight
+        cdef Value out
+        keep = []
+        if not 1 <= len(segments) <= kMaxSegments:
+            raise ParameterError(f"{name}: {len(segments)} segments")
+        for weight, out, bias, scale in segments:
+            self.check_width(name, src, weight.k)
+            self.check_width(name, out, weight.n_rows)
+            src.want("quants" if weight.quantized else "tiles")
+            out.want("rows")
+        cdef Op* op = self.add(kMatmul, name, None, outputs, (src, segments, keep))
+        cdef int i = 0
+        for weight, out, bias, scale in segments:
+            op.matmul.segments[i].weight = weight.c
+            op.matmul.segments[i].bias = floats(keep, bias, weight.n_rows, name)
+            op.matmul.segments[i].scale = scale
+            op.matmul.segments[i].ld = out.k
+            i += 1
+        op.matmul.n_segments = i
+
+    def angles(self, str name, const double[::1] inv_freq not None, float mscale, Value out):
+        """out[t] = cos, then sin, of position * inv_freq, times mscale"""
+        self.check_width(name, out, 2 * inv_freq.shape[0])
+        out.want("rows")
+        cdef Op* op = self.add(kAngles, name, out, False, (inv_freq,))
+        op.angles.inv_freq, op.angles.n_pairs, op.angles.mscale = &inv_freq[0], inv_freq.shape[0], mscale
+
+    def rope(self, str name, Value q, Value k, Value v, Value angles, Cache cache, bint neox,
+             q_norm=None, k_norm=None, float eps=0.0, float q_scale=1.0):
+        """Norm and rotate the heads of q and k in place, q times q_scale; store k and v in the cache."""
+        keep = []
+        cdef int dim = cache.c.head_dim
+        if q.k % dim or angles.k > dim:
+            raise ParameterError(f"{name}: {q.k} columns of q, {angles.k} of angles, heads of {dim}")
+        self.check_width(name, k, cache.c.n_kv_heads * dim)
+        self.check_width(name, v, cache.c.n_kv_heads * dim)
+        for value in (q, k, v, angles):
+            value.want("rows")
+        cdef const float* qn = floats(keep, q_norm, dim, name)
+        cdef const float* kn = floats(keep, k_norm, dim, name)
+        cdef Op* op = self.add(kRope, name, None, False, (q, k, v, angles, cache, keep))
+        op.rope.q_norm, op.rope.k_norm = qn, kn
+        op.rope.n_heads, op.rope.n_pairs, op.rope.neox = q.k // dim, angles.k // 2, neox
+        op.rope.eps, op.rope.q_scale, op.rope.cache = eps, q_scale, cache.c
+
+    def attention(self, str name, Value q, Cache cache, Value out, int window=0, float softcap=0.0):
+        """out = softmax(q k) v for each head, over the positions up to each token's own (window: the last so many)."""
+        cdef int dim = cache.c.head_dim
+        self.check_width(name, out, q.k)
+        if q.k % (dim * cache.c.n_kv_heads):
+            raise ParameterError(f"{name}: {q.k // dim} heads over {cache.c.n_kv_heads} KV heads")
+        q.want("rows")
+        out.want("rows")
+        cdef Op* op = self.add(kAttention, name, None, False, (q, cache, out))
+        op.attention.n_heads, op.attention.window, op.attention.softcap = q.k // dim, window, softcap
+        op.attention.cache = cache.c
+        op = self.add(kMerge, name + ".merge", out, False, (q, cache, out))
+        op.merge.attention.n_heads = q.k // dim
+        op.merge.attention.cache = cache.c
+        self.heads_per_kv = max(self.heads_per_kv, q.k // dim // cache.c.n_kv_heads)
+        self.n_heads_dim = max(self.n_heads_dim, q.k // dim * (2 + (dim + 15) // 16 * 16))
+
+    def glu(self, str name, Value gate, Value up, Value out, str act):
+        """out = act(gate) * up; act: "silu" or "gelu" (its tanh form); up may be None"""
+        acts = {"silu": kSilu, "gelu": kGelu}
+        if act not in acts:
+            raise ParameterError(f"{name}: activation {act!r}; there are: {', '.join(acts)}")
+        for value in (gate, up):
+            if value is not None:
+                self.check_width(name, value, out.k)
+                value.want("rows")
+        cdef Op* op = self.add(kGlu, name, out, False, (gate, up))
+        op.glu.act = acts[act]
+
+    def softcap(self, str name, Value x, float cap, bint outputs=False):
+        """x = cap * tanh(x / cap), in place"""
+        x.want("rows")
+        cdef Op* op = self.add(kSoftcap, name, None, outputs, (x,))
+        op.softcap.k, op.softcap.cap = x.k, cap
+
+    def pack(self, str name, Value x, Value out, bint outputs=False):
+        """Rows to the forms that products read."""
+        self.check_width(name, out, x.k)
+        x.want("rows")
+        self.add(kPack, name, out, outputs, (x,))
+
+    cdef float* rows_of(self, Value value) except? NULL:
+        if value is None:
+            return NULL
+        value.allocate()
+        return value.c.rows
+
+    cdef resolve(self):
+        """Give every operation the addresses of what it reads and writes."""
+        cdef Op* op
+        cdef Value out, value
+        cdef int i, j
+        cdef int64_t splits = (self.n_ctx + kSplit - 1) // kSplit
+        self.partial_tokens = (2 * self.n_threads + 1) * splits
+        self.partial = aligned(max(1, self.partial_tokens * self.n_heads_dim), np.float32)
+        for i in range(<int>self.ops.size()):
+            op = &self.ops[i]
+            keep = self.keep[i]
+            out = self.outs[i]
+            if out is not None:
+                out.allocate()
+                if out.capacity < self.capacity:
+                    raise ParameterError(f"{self.names[i]}: {out.name} holds {out.capacity} rows, a pass {self.capacity}")
+            if op.kind == kEmbed:
+                op.embed.out = out.c
+            elif op.kind == kNorm:
+                op.norm.x, op.norm.y = self.rows_of(keep[0]), self.rows_of(keep[1])
+                op.norm.out = out.c
+            elif op.kind == kMatmul:
+                value = keep[0]
+                value.allocate()
+                op.matmul.src = value.c
+                for j, segment in enumerate(keep[1]):
+                    op.matmul.segments[j].out = self.rows_of(segment[1])
+            elif op.kind == kAngles:
+                op.angles.out = out.c.rows
+            elif op.kind == kRope:
+                op.rope.q, op.rope.k, op.rope.v = self.rows_of(keep[0]), self.rows_of(keep[1]), self.rows_of(keep[2])
+                op.rope.angles = self.rows_of(keep[3])
+            elif op.kind == kAttention:
+                op.attention.q, op.attention.out = self.rows_of(keep[0]), self.rows_of(keep[2])
+                op.attention.partial = &self.partial[0]
+            elif op.kind == kMerge:
+                op.merge.attention.q, op.merge.attention.out = self.rows_of(keep[0]), self.rows_of(keep[2])
+                op.merge.attention.partial = &self.partial[0]
+                op.merge.out = out.c
+            elif op.kind == kGlu:
+                op.glu.gate, op.glu.up = self.rows_of(keep[0]), self.rows_of(keep[1])
+                op.glu.out = out.c
+            elif op.kind == kSoftcap:
+                op.softcap.x = self.rows_of(keep[0])
+            elif op.kind == kPack:
+                op.pack.x = self.rows_of(keep[0])
+                op.pack.out = out.c
+        self.scratch_bytes = (self.kernels.scratch_bytes(self.capacity, self.max_row) + 4095) // 4096 * 4096
+        self.scratch = aligned(self.n_threads * self.scratch_bytes, np.uint8)
+        self.next_unit = <atomic[int32_t]*>calloc(self.ops.size(), sizeof(atomic[int32_t]))
+        if self.next_unit == NULL:
+            raise MemoryError
+        self.ready = True
+
+    def profile(self):
+        """Nanoseconds of each operation since the first call of this; the first call starts the count."""
+        if self.nanoseconds is None:
+            self.nanoseconds = np.zeros(self.ops.size(), np.int64)
+        return np.asarray(self.nanoseconds)
+
+    def run(self, const int32_t[::1] tokens not None, const int32_t[::1] positions not None,
+            const int32_t[::1] sequences not None, const int32_t[::1] outputs not None,
+            const int32_t[:, ::1] page_table not None):
+        """One pass. int32 vectors [n_tokens] (outputs: [n_outputs]); page_table [n_sequences, max_pages].
+
+        Positions of a sequence's consecutive tokens go up by one. KeyboardInterrupt leaves between operations.
+        """
+        cdef Batch batch
+        cdef PlanRun run
+        cdef int i, n = tokens.shape[0], last_sequence = -1, last_position = -2
+        cdef int64_t partial_tokens = 0
+        cdef bint ok, many = False
+        cdef vector[QueryTile] tiles
+        cdef vector[int32_t] tile_of_token
+        cdef QueryTile tile
+        cdef int tile_tokens = max(1, ROWS_PER_TILE // self.heads_per_kv)
+        if positions.shape[0] != n or sequences.shape[0] != n or n > self.capacity or outputs.shape[0] > n:
+            raise ParameterError(f"{n} tokens, {positions.shape[0]} positions, {sequences.shape[0]} sequences, "
+                                 f"{outputs.shape[0]} outputs in a pass of at most {self.capacity}")
+        if page_table.shape[1] * kPage < self.n_ctx or page_table.shape[0] < self.n_sequences:
+            raise ParameterError(f"a page table of {page_table.shape[0]} x {page_table.shape[1]} pages for "
+                                 f"{self.n_sequences} sequences of {self.n_ctx}")
+        if n == 0:
+            return
+        for i in range(n):
+            if not 0 <= positions[i] < self.n_ctx or not 0 <= sequences[i] < self.n_sequences:
+                raise ParameterError(f"token {i}: position {positions[i]} of {self.n_ctx}, sequence {sequences[i]} of {self.n_sequences}")
+            if self.n_vocab >= 0 and not 0 <= tokens[i] < self.n_vocab:
+                raise ParameterError(f"token {i} is id {tokens[i]}; the vocabulary has 0..{self.n_vocab - 1}")
+        for i in range(outputs.shape[0]):
+            if not 0 <= outputs[i] < n:
+                raise ParameterError(f"output {i} is row {outputs[i]} of {n}")
+        if not self.ready:
+            self.resolve()
+        batch.n_splits = 0
+        for i in range(n):
+            if sequences[i] != last_sequence or positions[i] != last_position + 1 or tile.n_tokens == tile_tokens:
+                if i:
+                    tiles.push_back(tile)
+                tile.first, tile.n_tokens = i, 0
+            tile.n_tokens += 1
+            tile_of_token.push_back(<int32_t>tiles.size())
+            last_sequence, last_position = sequences[i], positions[i]
+        tiles.push_back(tile)
+        for i in range(<int>tiles.size()):
+            tiles[i].n_splits = positions[tiles[i].first + tiles[i].n_tokens - 1] // kSplit + 1
+            tiles[i].first_split, tiles[i].first_partial = batch.n_splits, <int32_t>partial_tokens
+            batch.n_splits += tiles[i].n_splits
+            partial_tokens += tiles[i].n_splits * tiles[i].n_tokens
+            many = many or tiles[i].n_splits > 1
+        batch.split = many and <int>tiles.size() <= 2 * self.n_threads and partial_tokens <= self.partial_tokens
+        batch.n_tokens, batch.n_outputs, batch.n_threads = n, outputs.shape[0], self.n_threads
+        batch.tokens, batch.positions, batch.sequences = &tokens[0], &positions[0], &sequences[0]
+        batch.outputs = &outputs[0] if outputs.shape[0] else NULL
+        batch.page_table, batch.max_pages = &page_table[0, 0], page_table.shape[1]
+        batch.tiles, batch.n_tiles = tiles.data(), <int32_t>tiles.size()
+        batch.tile_of_token = tile_of_token.data()
+        run.kernels, run.ops, run.n_ops = &self.kernels, self.ops.data(), <int32_t>self.ops.size()
+        run.next_unit, run.scratch, run.scratch_bytes = self.next_unit, &self.scratch[0], self.scratch_bytes
+        run.nanoseconds = &self.nanoseconds[0] if self.nanoseconds is not None else NULL
+        run.interrupted = interrupted
+        with nogil:
+            ok = run_plan(run, batch)
+        if not ok:
+            raise_pending()
+
+
+def read_bandwidth(int64_t n_bytes, int n_threads, double seconds=0.5) -> float:
+    """GB/s at which n_threads read n_bytes of anonymous memory in huge pages: the best of the passes that fit."""
+    from pyinfer.system import allocate
+
+    cdef uint64_t[::1] words = allocate(n_bytes).view(np.uint64)
+    words[:] = 1
+    cdef int64_t n_parts = n_threads * 16, part = words.shape[0] // n_parts, i
+    cdef uint64_t total = 0
+    cdef double best = 0
+    until = time.perf_counter() + seconds
+    while best == 0 or time.perf_counter() < until:
+        start = time.perf_counter()
+        for i in prange(n_parts, nogil=True, num_threads=n_threads, schedule="dynamic"):
+            total += read_words(&words[i * part], part)
+        best = max(best, part * n_parts * 8 / (time.perf_counter() - start) / 1e9)
+    return best if total else 0.0
+
+
+def end_threads() -> None:
+    """End the idle threads of past passes (before a fork)."""
+    release_threads()

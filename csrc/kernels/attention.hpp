@@ -1,0 +1,258 @@
+// Attention over the paged cache, with the online softmax (Milakov & Gimelshein 2018; Dao et al. 2022).
+//
+// The rows of a query tile are its tokens times the query heads that share one KV head; they go through the pages in
+// micro-tiles of kTile rows, as in a matrix product with float weights: scores = keys x queries, then
+// out = values x probabilities. Positions are cut into splits of kSplit. Each split has its own maximum, sum and
+// weighted values, and splits are merged in order, by the unit that made them all (many tiles) or by the Merge
+// operation (few tiles, long contexts). So a row's result does not depend on batch, chunking or threads.
+#pragma once
+#include <cmath>
+
+#include "kernels/kv.hpp"
+#include "kernels/math.hpp"
+#include "kernels/rowwise.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+constexpr int kMaxRows = 64;  // of a query tile, unless one token alone has more heads to a KV head
+
+// Maximum, sum and weighted values of one micro-tile of rows; o: [groups][width][16]
+struct Softmax {
+    float *max, *sum, *o;
+};
+
+inline float exp1(float x) { return exp<Vec>(Vec::splat(x))[0]; }
+
+inline int padded(int head_dim) { return (head_dim + kGroup - 1) / kGroup * kGroup; }
+
+// scores: [T][kPage] of the first n_keys positions of a page
+template <class Format, int T>
+void page_scores(const uint8_t* keys, int head_dim, int n_keys, const float* q, float* scores) {
+    constexpr int N = float_groups(T);
+    const int64_t stride = int64_t(head_dim) * kGroup * Format::kBytes;
+    for (int row = 0; row < kGroup; row += Vec::L)
+        for (int g = 0; g * kGroup < n_keys; g += N) {
+            Vec::F f[N][T] = {};
+            dot_floats<Vec, Format, T, N>(f, keys + g * stride, stride, row, head_dim, q);
+            for (int i = 0; i < N; ++i)
+                for (int t = 0; t < T; ++t) Vec::store(scores + t * kPage + (g + i) * kGroup + row, f[i][t]);
+        }
+}
+
+// o = o * correction + values x p, p: [n_keys][T]
+template <class Format, int T>
+void page_values(const uint8_t* values, int n_groups, int n_keys, const float* p, const float* correction, float* o) {
+    constexpr int N = float_groups(T);
+    const int64_t stride = int64_t(kPage) * kGroup * Format::kBytes;
+    const auto step = [&](auto count, int g, int row) {
+        constexpr int M = decltype(count)::value;
+        Vec::F f[M][T];
+        for (int i = 0; i < M; ++i)
+            for (int t = 0; t < T; ++t)
+                f[i][t] = Vec::load(o + ((g + i) * T + t) * kGroup + row) * Vec::splat(correction[t]);
+        dot_floats<Vec, Format, T, M>(f, values + g * stride, stride, row, n_keys, p);
+        for (int i = 0; i < M; ++i)
+            for (int t = 0; t < T; ++t) Vec::store(o + ((g + i) * T + t) * kGroup + row, f[i][t]);
+    };
+    for (int row = 0; row < kGroup; row += Vec::L) {
+        int g = 0;
+        for (; g + N <= n_groups; g += N) step(std::integral_constant<int, N>{}, g, row);
+        for (; g < n_groups; ++g) step(std::integral_constant<int, 1>{}, g, row);
+    }
+}
+
+// One row's scores of a page, of which positions [low, high) count, to probabilities p[j * stride].
+// Returns the factor by which what came before shrinks.
+inline float softmax_row(float* scores, int low, int high, float softcap, float& max, float& sum, float* p,
+                         int stride) {
+    if (low >= high) {
+        for (int j = 0; j < kPage; ++j) p[j * stride] = 0;
+        return 1;
+    }
+    for (int j = 0; j < low; ++j) scores[j] = -INFINITY;
+    for (int j = high; j < kPage; ++j) scores[j] = -INFINITY;
+    Vec::F top = Vec::splat(-INFINITY);
+    for (int j = 0; j < kPage; j += Vec::L) {
+        Vec::F s = Vec::load(scores + j);
+        if (softcap != 0) {
+            s = tanh<Vec>(s / softcap) * softcap;
+            Vec::store(scores + j, s);
+        }
+        top = Vec::max(top, s);
+    }
+    if (softcap != 0) {
+        for (int j = 0; j < low; ++j) scores[j] = -INFINITY;
+        for (int j = high; j < kPage; ++j) scores[j] = -INFINITY;
+    }
+    const float before = max, now = Vec::max_lane(top);
+    max = before > now ? before : now;
+    Vec::F total{};
+    for (int j = 0; j < kPage; j += Vec::L) Vec::store(scores + j, exp<Vec>(Vec::load(scores + j) - max));
+    for (int j = 0; j < low; ++j) scores[j] = 0;
+    for (int j = high; j < kPage; ++j) scores[j] = 0;
+    for (int j = 0; j < kPage; j += Vec::L) total += Vec::load(scores + j);
+    for (int j = 0; j < kPage; ++j) p[j * stride] = scores[j];
+    const float correction = before == -INFINITY ? 0 : exp1(before - max);
+    sum = sum * correction + Vec::sum(total);
+    return correction;
+}
+
+struct Rows {  // a micro-tile: row r is token first + r / heads of the tile, head r % heads of the KV head's
+    int first, count, width;
+};
+
+template <class Format, int T>
+void attend_page(const Attention& p, const Batch& batch, const QueryTile& tile, int heads, int64_t page, int kv_head,
+                 int base, const Rows& rows, const float* q, Softmax state, float* scores, float* probabilities) {
+    int low[T], high[T], n_keys = 0;
+    for (int t = 0; t < T; ++t) {
+        low[t] = high[t] = 0;
+        if (t >= rows.count) continue;
+        const int position = batch.positions[tile.first + (rows.first + t) / heads];
+        high[t] = position + 1 - base < kPage ? position + 1 - base : kPage;
+        if (p.window > 0 && position + 1 - p.window > base) low[t] = position + 1 - p.window - base;
+        if (low[t] < high[t] && high[t] > n_keys) n_keys = high[t];
+    }
+    if (n_keys == 0) return;
+    page_scores<Format, T>(keys_of(p.cache, page, kv_head), p.cache.head_dim, n_keys, q, scores);
+    float correction[T];
+    for (int t = 0; t < T; ++t)
+        correction[t] = softmax_row(scores + t * kPage, low[t], high[t], p.softcap, state.max[t], state.sum[t],
+                                    probabilities + t, T);
+    page_values<Format, T>(values_of(p.cache, page, kv_head), padded(p.cache.head_dim) / kGroup, n_keys,
+                           probabilities, correction, state.o);
+}
+
+using AttendPage = void (*)(const Attention&, const Batch&, const QueryTile&, int, int64_t, int, int, const Rows&,
+                            const float*, Softmax, float*, float*);
+
+template <class Format>
+AttendPage attend_page_of(int width) {
+    if (width == 1) return attend_page<Format, 1>;
+    if (width == 2) return attend_page<Format, 2>;
+    if (width == 4 || Vec::kTile == 4) return attend_page<Format, 4>;
+    return attend_page<Format, Vec::kTile>;
+}
+
+inline AttendPage attend_page_of(int32_t format, int width) {
+    return format == 0 ? attend_page_of<F32>(width) : format == 1 ? attend_page_of<F16>(width)
+                                                                  : attend_page_of<BF16>(width);
+}
+
+// Merges a further split into what came before; o values are `step` groups of 16 apart.
+inline void merge_split(float& max, float& sum, float* o, float max2, float sum2, const float* o2, int n_groups,
+                        int step) {
+    if (sum2 == 0) return;
+    const float top = max > max2 ? max : max2;
+    const float a = sum == 0 ? 0 : exp1(max - top), b = exp1(max2 - top);
+    max = top;
+    sum = sum * a + sum2 * b;
+    for (int g = 0; g < n_groups; ++g)
+        for (int i = 0; i < kGroup; ++i) {
+            float& x = o[g * step * kGroup + i];
+            x = x * a + o2[g * step * kGroup + i] * b;
+        }
+}
+
+inline int32_t attention_units(const Op& op, const Batch& batch) {
+    return (batch.split ? batch.n_splits : batch.n_tiles) * op.attention.cache.n_kv_heads;
+}
+
+inline void run_attention(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
+    const Attention& p = op.attention;
+    const int dim = p.cache.head_dim, groups = padded(dim) / kGroup, heads = p.n_heads / p.cache.n_kv_heads;
+    const int kv_head = unit % p.cache.n_kv_heads;
+    const int index = unit / p.cache.n_kv_heads;
+    int at = 0;
+    if (batch.split)
+        while (at + 1 < batch.n_tiles && batch.tiles[at + 1].first_split <= index) ++at;
+    else
+        at = index;
+    const QueryTile& tile = batch.tiles[at];
+    const int first_split = batch.split ? index - tile.first_split : 0;
+    const int last_split = batch.split ? first_split + 1 : tile.n_splits;
+    const int32_t sequence = batch.sequences[tile.first];
+    const int last_position = batch.positions[tile.first + tile.n_tokens - 1];
+
+    float* scores = reinterpret_cast<float*>(worker.scratch);
+    float* probabilities = scores + Vec::kTile * kPage;
+    float* q = probabilities + Vec::kTile * kPage;  // [dim][width]
+    float* o = q + Vec::kTile * dim;                // of the split in hand
+    float* merged = o + Vec::kTile * groups * kGroup;
+    const int n_rows = tile.n_tokens * heads;
+    for (int row = 0; row < n_rows;) {
+        const Tile shape = tile_of(row, n_rows);
+        const int width = shape.width;
+        const Rows rows{row, n_rows - row < width ? n_rows - row : width, width};
+        row += width;
+        const auto query_of = [&](int t) {
+            const int token = tile.first + (rows.first + t) / heads, head = kv_head * heads + (rows.first + t) % heads;
+            return int64_t(token) * p.n_heads + head;
+        };
+        for (int t = 0; t < width; ++t)
+            for (int d = 0; d < dim; ++d) q[d * width + t] = t < rows.count ? p.q[query_of(t) * dim + d] : 0;
+        const AttendPage attend = attend_page_of(p.cache.format, width);
+        float max[2][Vec::kTile], sum[2][Vec::kTile];
+        for (int t = 0; t < width; ++t) max[1][t] = -INFINITY, sum[1][t] = 0;
+        memset(merged, 0, sizeof(float) * width * groups * kGroup);
+        const int first_position = batch.positions[tile.first + rows.first / heads];
+        const int begin = p.window > 0 && first_position >= p.window ? first_position + 1 - p.window : 0;
+        for (int split = first_split; split < last_split; ++split) {
+            for (int t = 0; t < width; ++t) max[0][t] = -INFINITY, sum[0][t] = 0;
+            memset(o, 0, sizeof(float) * width * groups * kGroup);
+            for (int base = split * kSplit; base < (split + 1) * kSplit && base <= last_position; base += kPage) {
+                if (base + kPage <= begin) continue;
+                attend(p, batch, tile, heads, page_of(batch, sequence, base), kv_head, base, rows, q,
+                       {max[0], sum[0], o}, scores, probabilities);
+            }
+            for (int t = 0; t < rows.count; ++t) {
+                if (batch.split) {
+                    const int64_t slot = tile.first_partial + int64_t(split) * tile.n_tokens;
+                    const int64_t token = (rows.first + t) / heads, head = kv_head * heads + (rows.first + t) % heads;
+                    float* to = p.partial + ((slot + token) * p.n_heads + head) * (2 + groups * kGroup);
+                    to[0] = max[0][t], to[1] = sum[0][t];
+                    for (int g = 0; g < groups; ++g)
+                        memcpy(to + 2 + g * kGroup, o + (g * width + t) * kGroup, kGroup * sizeof(float));
+                } else {
+                    merge_split(max[1][t], sum[1][t], merged + t * kGroup, max[0][t], sum[0][t], o + t * kGroup,
+                                groups, width);
+                }
+            }
+        }
+        if (batch.split) continue;
+        for (int t = 0; t < rows.count; ++t) {
+            float* out = p.out + query_of(t) * dim;
+            for (int d = 0; d < dim; ++d)
+                out[d] = merged[(d / kGroup * width + t) * kGroup + d % kGroup] / sum[1][t];
+        }
+    }
+}
+
+inline void run_merge(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
+    const Attention& p = op.merge.attention;
+    const int dim = p.cache.head_dim, groups = padded(dim) / kGroup;
+    float* row = p.out + int64_t(unit) * p.n_heads * dim;
+    if (batch.split) {
+        const QueryTile& tile = batch.tiles[batch.tile_of_token[unit]];
+        float* o = reinterpret_cast<float*>(worker.scratch);
+        for (int head = 0; head < p.n_heads; ++head) {
+            float max = -INFINITY, sum = 0;
+            memset(o, 0, sizeof(float) * groups * kGroup);
+            for (int split = 0; split < tile.n_splits; ++split) {
+                const int64_t slot = tile.first_partial + int64_t(split) * tile.n_tokens + unit - tile.first;
+                const float* from = p.partial + (slot * p.n_heads + head) * (2 + groups * kGroup);
+                merge_split(max, sum, o, from[0], from[1], from + 2, groups, 1);
+            }
+            for (int d = 0; d < dim; ++d) row[head * dim + d] = o[d] / sum;
+        }
+    }
+    emit(op.merge.out, unit, batch.rows(op.count), 0, op.merge.out.k, row);
+}
+
+inline int64_t attention_scratch(int32_t head_dim) {
+    return int64_t(Vec::kTile) * (2 * kPage + head_dim + 2 * padded(head_dim)) * 4;
+}
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

@@ -1,0 +1,204 @@
+// The inner loops of every matrix product: one row group against one tile of T tokens.
+//
+// A source hands out weights in vectors: either a format's own blocks, unpacked in registers (few tokens), or a panel
+// into which they were unpacked before (many). Both go through the same code, so an output's sum is made of the same
+// operations in the same order, however many tokens are in the batch.
+//
+// For 32 values, with integer sums S of products and the activations' scale a:
+//   one sub-block:   f = S * scale * a + f;  f = min * (a * -sum) + f
+//   two sub-blocks:  f = (S0 * scale0 + S1 * scale1 [+ min0 * -sum0 + min1 * -sum1]) * a + f
+// An offset 2^n of the quants starts the integer sum at -2^n * (sum of activations).
+#pragma once
+#include "formats/block.hpp"
+#include "kernels/ops.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+// A tile's activations from some column on.
+struct TileView {
+    const int8_t* quants;
+    const float* scales;
+    const int32_t* nsums;
+    const float* fsums;
+
+    static TileView of(const Activations& a, int first, int width, int64_t column) {
+        return {a.quants + first * a.k + column * width, a.scales + first * (a.k / 32) + column / 32 * width,
+                a.nsums + first * (a.k / 16) + column / 16 * width, a.fsums + first * (a.k / 32) + column / 32 * width};
+    }
+};
+
+// 32 values of each of the L rows: `Source` has kSub, kMin, kSigned, offset_log2 (of unsigned ones), and
+// quants(j, v), scale(j, h), min(j, h) for the j-th 32 values, v = 0..7, h-th sub-block.
+template <class V, int T, class Source>
+[[gnu::always_inline]] inline void accumulate32(typename V::F (&f)[T], const Source& source, int j, const TileView& a) {
+    constexpr int kSubs = 32 / Source::kSub, kQuads = Source::kSub / 4;
+    const int8_t* quants = a.quants + j * 32 * T;
+    const int32_t* nsums = a.nsums + j * 2 * T;
+    typename V::F total[T];
+#pragma GCC unroll 2
+    for (int h = 0; h < kSubs; ++h) {
+        typename V::I sum[T];
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) {
+            sum[t] = typename V::I{};
+            if (Source::kBiased && !(Source::kSigned && V::kSignedDot)) {
+                typename V::I bias = V::splat_word(nsums + h * T + t);
+                if (kSubs == 1) bias += V::splat_word(nsums + T + t);
+                sum[t] = bias << source.offset_log2();
+            }
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < kQuads; ++v) {
+            const typename V::U w = source.quants(j, h * kQuads + v);
+#pragma GCC unroll 8
+            for (int t = 0; t < T; ++t) {
+                const typename V::I x = V::splat_word(quants + ((h * kQuads + v) * T + t) * 4);
+                sum[t] = Source::kSigned ? V::dot_signed(sum[t], w, x) : V::dot(sum[t], w, x);
+            }
+        }
+        const typename V::F scale = source.scale(j, h);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t)
+            total[t] = h == 0 ? V::to_float(sum[t]) * scale : V::fma(V::to_float(sum[t]), scale, total[t]);
+    }
+    if (kSubs == 2 && Source::kMin) {
+#pragma GCC unroll 2
+        for (int h = 0; h < kSubs; ++h) {
+            const typename V::F min = source.min(j, h);
+#pragma GCC unroll 8
+            for (int t = 0; t < T; ++t)
+                total[t] = V::fma(min, V::to_float(V::splat_word(nsums + h * T + t)), total[t]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) f[t] = V::fma(total[t], V::splat(a.scales[j * T + t]), f[t]);
+    if (kSubs == 1 && Source::kMin) {
+        const typename V::F min = source.min(j, 0);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) f[t] = V::fma(min, V::splat(a.fsums[j * T + t]), f[t]);
+    }
+}
+
+// A format's block, unpacked as it is read.
+template <class V, class Format>
+struct BlockSource {
+    static constexpr int kSub = Format::kSub;
+    static constexpr bool kMin = Format::kMin, kBiased = Format::kOffsetLog2 != kNoOffset;
+    static constexpr bool kSigned = Format::kOffsetLog2 == 7;
+    Block<V, kGroup> block;
+
+    static constexpr int offset_log2() { return Format::kOffsetLog2; }
+    [[gnu::always_inline]] typename V::U quants(int j, int v) const {
+        return Format::template quants<V>(block, (j * 32 + 4 * v) / kSub, v % (kSub / 4));
+    }
+    [[gnu::always_inline]] typename V::F scale(int j, int h) const {
+        return Format::template scale<V>(block, j * 32 / kSub + h);
+    }
+    [[gnu::always_inline]] typename V::F min(int j, int h) const {
+        if constexpr (kMin) return Format::template min<V>(block, j * 32 / kSub + h);
+        else return typename V::F{};
+    }
+};
+
+// A whole row group, blocks unpacked in registers. out: [T][16]
+template <class V, class Format, int T>
+void dot_blocks(const uint8_t* group, int64_t k, TileView a, float* out) {
+    for (int row = 0; row < kGroup; row += V::L) {
+        typename V::F f[T];
+        for (int t = 0; t < T; ++t) f[t] = typename V::F{};
+        TileView here = a;
+        for (int64_t i = 0; i < k / Format::kBlock; ++i) {
+            const BlockSource<V, Format> source{{group + i * Format::kBytes * kGroup, row}};
+#pragma GCC unroll 8
+            for (int j = 0; j < Format::kBlock / 32; ++j) accumulate32<V, T>(f, source, j, here);
+            here.quants += Format::kBlock * T;
+            here.scales += Format::kBlock / 32 * T;
+            here.nsums += Format::kBlock / 16 * T;
+            here.fsums += Format::kBlock / 32 * T;
+        }
+        for (int t = 0; t < T; ++t) V::store(out + t * kGroup + row, f[t]);
+    }
+}
+
+// Weights of one row group unpacked to bytes: quants [k/4][16][4], scales and mins [k/sub][16].
+struct Panel {
+    uint8_t* quants;
+    float *scales, *mins;
+    int shift;  // offset_log2 of biased formats
+};
+
+template <class V, int Sub, bool Min, bool Biased, bool Signed>
+struct PanelSource {
+    static constexpr int kSub = Sub;
+    static constexpr bool kMin = Min, kBiased = Biased, kSigned = Signed;
+    const Panel& panel;
+    int row;
+
+    int offset_log2() const { return panel.shift; }
+    [[gnu::always_inline]] typename V::U quants(int j, int v) const {
+        return V::load_u32(panel.quants + ((j * 8 + v) * kGroup + row) * 4);
+    }
+    [[gnu::always_inline]] typename V::F scale(int j, int h) const {
+        return V::load(panel.scales + (j * (32 / Sub) + h) * kGroup + row);
+    }
+    [[gnu::always_inline]] typename V::F min(int j, int h) const {
+        return V::load(panel.mins + (j * (32 / Sub) + h) * kGroup + row);
+    }
+};
+
+template <class V, class Format>
+void unpack_panel(const uint8_t* blocks, int64_t n_blocks, const Panel& panel) {
+    using Source = BlockSource<V, Format>;
+    constexpr int kSubs = 32 / Format::kSub;
+    for (int64_t i = 0; i < n_blocks; ++i)
+        for (int row = 0; row < kGroup; row += V::L) {
+            const Source source{{blocks + i * Format::kBytes * kGroup, row}};
+#pragma GCC unroll 8
+            for (int j = 0; j < Format::kBlock / 32; ++j) {
+                const int64_t at = i * (Format::kBlock / 32) + j;
+#pragma GCC unroll 8
+                for (int v = 0; v < 8; ++v) {
+                    const typename V::U w = source.quants(j, v);
+                    memcpy(panel.quants + ((at * 8 + v) * kGroup + row) * 4, &w, sizeof w);
+                }
+#pragma GCC unroll 2
+                for (int h = 0; h < kSubs; ++h) {
+                    V::store(panel.scales + (at * kSubs + h) * kGroup + row, source.scale(j, h));
+                    if (Format::kMin) V::store(panel.mins + (at * kSubs + h) * kGroup + row, source.min(j, h));
+                }
+            }
+        }
+}
+
+// The panel's k columns against a tile; sums: [T][16], read and written.
+template <class V, int Sub, bool Min, bool Biased, bool Signed, int T>
+void dot_panel(const Panel& panel, int64_t k, TileView a, float* sums) {
+    for (int row = 0; row < kGroup; row += V::L) {
+        const PanelSource<V, Sub, Min, Biased, Signed> source{panel, row};
+        typename V::F f[T];
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) f[t] = V::load(sums + t * kGroup + row);
+        for (int j = 0; j < k / 32; ++j) accumulate32<V, T>(f, source, j, a);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) V::store(sums + t * kGroup + row, f[t]);
+    }
+}
+
+// Float weights: N row groups, `stride` bytes apart, against a tile of float activations [k][T]; f is added to.
+template <class V, class Format, int T, int N>
+[[gnu::always_inline]] inline void dot_floats(typename V::F (&f)[N][T], const uint8_t* group, int64_t stride, int row,
+                                              int64_t k, const float* a) {
+    for (int64_t i = 0; i < k; ++i) {
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) {
+            const Block<V, kGroup> block{group + n * stride + i * Format::kBytes * kGroup, row};
+            const typename V::F w = Format::template value<V>(block);
+#pragma GCC unroll 8
+            for (int t = 0; t < T; ++t) f[n][t] = V::fma(w, V::splat(a[i * T + t]), f[n][t]);
+        }
+    }
+}
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

@@ -1,0 +1,153 @@
+// Which formats there are, and the functions made from each declaration. A new format is a line in `kFormats`.
+#pragma once
+#include "formats/floats.hpp"
+#include "formats/kquants.hpp"
+#include "formats/legacy.hpp"
+#include "kernels/dot.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+constexpr int kWidths = 4;  // tile widths 1, 2, 4, 8
+
+struct FormatKernels {
+    FormatInfo info;
+    // quantized formats; indexed by log2 of the tile's width
+    void (*dot_blocks[kWidths])(const uint8_t* group, int64_t k, TileView a, float* out);
+    void (*dot_panel[kWidths])(const Panel& panel, int64_t k, TileView a, float* sums);
+    void (*unpack_panel)(const uint8_t* blocks, int64_t n_blocks, const Panel& panel);
+    int shift;
+    // float formats: up to `float_groups` row groups at once. out: [n_groups][T][16]
+    void (*dot_floats[kWidths])(const uint8_t* group, int64_t stride, int n_groups, int64_t k, const float* a,
+                                float* out);
+};
+
+constexpr int float_groups(int width) { return width == 1 ? 4 : width == 2 ? 4 : width == 4 ? 2 : 1; }
+
+template <class Format>
+void interleave(const uint8_t* rows, int64_t row_bytes, int64_t n_rows, int64_t n_blocks, uint8_t* group) {
+    for (int64_t i = 0; i < n_blocks; ++i) {
+        const uint8_t* block = rows + i * Format::kBytes;
+        uint8_t* to = group + i * Format::kBytes * kGroup;
+        for (const Field& field : Format::kFields)
+            for (int at = field.offset; at < field.offset + field.bytes; at += field.unit)
+                for (int r = 0; r < kGroup; ++r) {
+                    uint8_t* unit = to + at * kGroup + r * field.unit;
+                    if (r >= n_rows) {
+                        memset(unit, 0, field.unit);
+                        continue;
+                    }
+                    const uint8_t* from = block + r * row_bytes + at;
+                    if (field.unit == 4) memcpy(unit, from, 4);
+                    else if (field.unit == 2) memcpy(unit, from, 2);
+                    else *unit = *from;
+                }
+    }
+}
+
+template <class Format, int G>
+void dequantize(const uint8_t* data, int lane, int64_t n_blocks, float* out) {
+    using One = Portable<1>;
+    for (int64_t i = 0; i < n_blocks; ++i) {
+        const Block<One, G> block{data + i * Format::kBytes * G, lane};
+        if constexpr (Format::kBlock == 1) {
+            out[i] = Format::template value<One>(block)[0];
+        } else {
+            constexpr int32_t offset = Format::kOffsetLog2 == kNoOffset ? 0 : 1 << (Format::kOffsetLog2 & 31);
+            for (int s = 0; s < Format::kBlock / Format::kSub; ++s) {
+                const float scale = Format::template scale<One>(block, s)[0];
+                float min = 0;
+                if constexpr (Format::kMin) min = Format::template min<One>(block, s)[0];
+                for (int v = 0; v < Format::kSub / 4; ++v) {
+                    const uint32_t q = Format::template quants<One>(block, s, v)[0];
+                    for (int j = 0; j < 4; ++j) {
+                        const float x = scale * float(int32_t(q >> 8 * j & 255) - offset);
+                        *out++ = Format::kMin ? x - min : x;
+                    }
+                }
+            }
+        }
+    }
+}
+
+template <class Format>
+void dequantize_row(const uint8_t* row, int64_t n_blocks, float* out) {
+    dequantize<Format, 1>(row, 0, n_blocks, out);
+}
+
+template <class Format, int T>
+void dot_float_groups(const uint8_t* group, int64_t stride, int n_groups, int64_t k, const float* a, float* out) {
+    constexpr int N = float_groups(T);
+    for (int row = 0; row < kGroup; row += Vec::L) {
+        int n = 0;
+        for (; n + N <= n_groups; n += N) {
+            Vec::F f[N][T] = {};
+            dot_floats<Vec, Format, T, N>(f, group + n * stride, stride, row, k, a);
+            for (int i = 0; i < N; ++i)
+                for (int t = 0; t < T; ++t) Vec::store(out + ((n + i) * T + t) * kGroup + row, f[i][t]);
+        }
+        for (; n < n_groups; ++n) {
+            Vec::F f[1][T] = {};
+            dot_floats<Vec, Format, T, 1>(f, group + n * stride, stride, row, k, a);
+            for (int t = 0; t < T; ++t) Vec::store(out + (n * T + t) * kGroup + row, f[0][t]);
+        }
+    }
+}
+
+template <class Format>
+constexpr FormatInfo format_info(int id) {
+    return {id, Format::kBlock, Format::kBytes, Format::kBlock > 1, interleave<Format>, dequantize_row<Format>,
+            dequantize<Format, kGroup>};
+}
+
+template <class Format, int T>
+constexpr auto panel_dot() {
+    constexpr bool biased = Format::kOffsetLog2 != kNoOffset, is_signed = Format::kOffsetLog2 == 7;
+    return dot_panel<Vec, Format::kSub, Format::kMin, biased, is_signed, T>;
+}
+
+template <class Format>
+constexpr FormatKernels quantized(int id) {
+    FormatKernels f{};
+    f.info = format_info<Format>(id);
+    f.dot_blocks[0] = dot_blocks<Vec, Format, 1>, f.dot_panel[0] = panel_dot<Format, 1>();
+    f.dot_blocks[1] = dot_blocks<Vec, Format, 2>, f.dot_panel[1] = panel_dot<Format, 2>();
+    f.dot_blocks[2] = dot_blocks<Vec, Format, 4>, f.dot_panel[2] = panel_dot<Format, 4>();
+    if constexpr (Vec::kTile == 8)
+        f.dot_blocks[3] = dot_blocks<Vec, Format, 8>, f.dot_panel[3] = panel_dot<Format, 8>();
+    f.unpack_panel = unpack_panel<Vec, Format>;
+    f.shift = Format::kOffsetLog2;
+    return f;
+}
+
+template <class Format>
+constexpr FormatKernels floats(int id) {
+    FormatKernels f{};
+    f.info = format_info<Format>(id);
+    f.dot_floats[0] = dot_float_groups<Format, 1>;
+    f.dot_floats[1] = dot_float_groups<Format, 2>;
+    f.dot_floats[2] = dot_float_groups<Format, 4>;
+    if constexpr (Vec::kTile == 8) f.dot_floats[3] = dot_float_groups<Format, 8>;
+    return f;
+}
+
+// Declarations by ggml type id.
+constexpr FormatKernels kFormats[] = {
+    floats<F32>(0),    floats<F16>(1),    floats<BF16>(30),   quantized<Q4_0>(2),  quantized<Q4_1>(3),
+    quantized<Q5_0>(6), quantized<Q5_1>(7), quantized<Q8_0>(8), quantized<Q2_K>(10), quantized<Q3_K>(11),
+    quantized<Q4_K>(12), quantized<Q5_K>(13), quantized<Q6_K>(14),
+};
+
+inline const FormatKernels* find_format(int32_t id) {
+    for (const FormatKernels& f : kFormats)
+        if (f.info.format == id) return &f;
+    return nullptr;
+}
+
+inline const FormatInfo* format_info_of(int32_t id) {
+    const FormatKernels* f = find_format(id);
+    return f ? &f->info : nullptr;
+}
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

@@ -1,0 +1,119 @@
+// Operations on one token's row at a time: embedding, norms, gated activations, soft-capping, packing.
+#pragma once
+#include "kernels/math.hpp"
+#include "kernels/registry.hpp"
+#include "kernels/tile.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+constexpr int kColumns = 512;  // columns of a unit, where an operation works on each value alone
+
+inline int32_t column_units(int64_t k) { return int32_t((k + kColumns - 1) / kColumns); }
+
+inline int32_t row_units(const Op& op, const Batch& batch) { return batch.rows(op.count); }
+
+inline void run_embed(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
+    const Embed& e = op.embed;
+    const FormatKernels& f = *find_format(e.weight.format);
+    const int32_t row = batch.tokens[unit];
+    float* x = reinterpret_cast<float*>(worker.scratch);
+    f.info.dequantize_grouped(e.weight.data + row / kGroup * e.weight.group_bytes, row % kGroup,
+                              e.weight.k / f.info.block, x);
+    if (e.scale != 1)
+        for (int64_t i = 0; i < e.weight.k; ++i) x[i] *= e.scale;
+    emit(e.out, unit, batch.rows(op.count), 0, e.weight.k, x);
+}
+
+// 1 / sqrt(mean(x^2) + eps)
+inline float inverse_rms(const float* x, int64_t k, float eps) {
+    Vec::F sums[4] = {};
+    int64_t i = 0;
+    for (; i + 4 * Vec::L <= k; i += 4 * Vec::L)
+        for (int j = 0; j < 4; ++j) {
+            const Vec::F v = Vec::load(x + i + j * Vec::L);
+            sums[j] = Vec::fma(v, v, sums[j]);
+        }
+    float sum = Vec::sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    for (; i < k; ++i) sum += x[i] * x[i];
+    return 1.0f / sqrtf(sum / float(k) + eps);
+}
+
+inline void run_norm(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
+    const Norm& p = op.norm;
+    const int64_t k = p.out.k;
+    const int row = p.gather ? batch.outputs[unit] : unit;
+    float* x = p.x + row * k;
+    if (p.y) {
+        const float* y = p.y + row * k;
+        if (p.post) {
+            const float r = inverse_rms(y, k, p.eps);
+            for (int64_t i = 0; i < k; ++i) x[i] += y[i] * r * p.post[i];
+        } else {
+            for (int64_t i = 0; i < k; ++i) x[i] += y[i];
+        }
+    }
+    if (!p.weight) return;
+    const float r = inverse_rms(x, k, p.eps);
+    float* normed = reinterpret_cast<float*>(worker.scratch);
+    for (int64_t i = 0; i < k; ++i) normed[i] = x[i] * r * p.weight[i];
+    emit(p.out, unit, batch.rows(op.count), 0, k, normed);
+}
+
+template <class F>
+void for_each_lane(int64_t n, F f) {
+    for (int64_t i = 0; i < n; i += Vec::L) f(i, n - i < Vec::L ? int(n - i) : Vec::L);
+}
+
+inline Vec::F load_some(const float* p, int count) {
+    if (count == Vec::L) return Vec::load(p);
+    float x[Vec::L] = {};
+    for (int i = 0; i < count; ++i) x[i] = p[i];
+    return Vec::load(x);
+}
+
+inline void store_some(float* p, Vec::F x, int count) {
+    if (count == Vec::L) return Vec::store(p, x);
+    for (int i = 0; i < count; ++i) p[i] = x[i];
+}
+
+inline int32_t glu_units(const Op& op, const Batch& batch) { return batch.rows(op.count) * column_units(op.glu.out.k); }
+
+inline void run_glu(const Op& op, const Batch& batch, const Worker&, int32_t unit) {
+    const Glu& p = op.glu;
+    const int32_t per_row = column_units(p.out.k), t = unit / per_row;
+    const int64_t column = int64_t(unit % per_row) * kColumns;
+    const int64_t n = p.out.k - column < kColumns ? p.out.k - column : kColumns;
+    alignas(64) float x[kColumns];
+    const float* gate = p.gate + t * p.out.k + column;
+    const float* up = p.up ? p.up + t * p.out.k + column : nullptr;
+    for_each_lane(n, [&](int64_t i, int count) {
+        const Vec::F g = load_some(gate + i, count);
+        const Vec::F y = p.act == kSilu ? silu<Vec>(g) : gelu<Vec>(g);
+        store_some(x + i, up ? y * load_some(up + i, count) : y, count);
+    });
+    emit(p.out, t, batch.rows(op.count), column, n, x);
+}
+
+inline int32_t softcap_units(const Op& op, const Batch& batch) {
+    return batch.rows(op.count) * column_units(op.softcap.k);
+}
+
+inline void run_softcap(const Op& op, const Batch&, const Worker&, int32_t unit) {
+    const Softcap& p = op.softcap;
+    const int32_t per_row = column_units(p.k), t = unit / per_row;
+    const int64_t column = int64_t(unit % per_row) * kColumns;
+    const int64_t n = p.k - column < kColumns ? p.k - column : kColumns;
+    float* x = p.x + t * p.k + column;
+    for_each_lane(n, [&](int64_t i, int count) {
+        store_some(x + i, tanh<Vec>(load_some(x + i, count) / p.cap) * p.cap, count);
+    });
+}
+
+inline void run_pack(const Op& op, const Batch& batch, const Worker&, int32_t unit) {
+    const Pack& p = op.pack;
+    emit(p.out, unit, batch.rows(op.count), 0, p.out.k, p.x + unit * p.out.k);
+}
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

@@ -1,0 +1,40 @@
+// The table of one instruction set's kernels.
+#pragma once
+#include <type_traits>
+
+#include "kernels/attention.hpp"
+#include "kernels/matmul.hpp"
+#include "kernels/rope.hpp"
+#include "kernels/rowwise.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+inline int64_t scratch_bytes(int32_t max_tokens, int32_t max_row) {
+    const int64_t sizes[] = {matmul_scratch(max_tokens), attention_scratch(max_row), int64_t(max_row) * 4};
+    int64_t top = 0;
+    for (int64_t size : sizes) top = size > top ? size : top;
+    return top + 4096;
+}
+
+inline Kernels make_kernels(const char* name) {
+    Kernels k{};
+    k.name = name;
+    k.tile = Vec::kTile;
+    k.ops[kEmbed] = {row_units, run_embed};
+    k.ops[kNorm] = {row_units, run_norm};
+    k.ops[kMatmul] = {matmul_units, run_matmul};
+    k.ops[kAngles] = {row_units, run_angles};
+    k.ops[kRope] = {row_units, run_rope};
+    k.ops[kAttention] = {attention_units, run_attention};
+    k.ops[kMerge] = {row_units, run_merge};
+    k.ops[kGlu] = {glu_units, run_glu};
+    k.ops[kSoftcap] = {softcap_units, run_softcap};
+    k.ops[kPack] = {row_units, run_pack};
+    k.format = format_info_of;
+    k.scratch_bytes = scratch_bytes;
+    return k;
+}
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer

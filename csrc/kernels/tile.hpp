@@ -1,0 +1,66 @@
+// Activation tiles: tokens side by side, so that a product reads one stream and broadcasts from it.
+//
+// Tokens 0..n are cut into tiles of kTile; the last one is as wide as the next power of two. A tile that begins at
+// token `first` begins at `first * k` in an array of k values a token. Lanes beyond n hold old, finite numbers that
+// nobody looks at. Quantization: 32 values share scale = max|x| / 127, quants are rounded to nearest even.
+#pragma once
+#include "kernels/ops.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+struct Tile {
+    int first, width;
+};
+
+inline Tile tile_of(int token, int n) {
+    const int first = token / Vec::kTile * Vec::kTile, left = n - first;
+    int width = 1;
+    while (width < left && width < Vec::kTile) width *= 2;
+    return {first, width};
+}
+
+// Writes 32 values of token `t`, columns `column`..+31, quantized.
+inline void quantize32(const Activations& out, int t, Tile tile, int64_t column, const float* x) {
+    constexpr int L = Vec::L;
+    Vec::F top = Vec::abs(Vec::load(x));
+    for (int i = L; i < 32; i += L) top = Vec::max(top, Vec::abs(Vec::load(x + i)));
+    const float peak = Vec::max_lane(top);
+    const float scale = peak / 127.0f;
+    const float inverse = peak > 0 && scale > 0 ? 127.0f / peak : 0.0f;
+    alignas(64) int32_t q[32];
+    for (int i = 0; i < 32; i += L) {
+        const Vec::I r = Vec::round(Vec::load(x + i) * inverse);
+        memcpy(q + i, &r, sizeof r);
+    }
+    const int w = tile.width, lane = t - tile.first;
+    int8_t* quants = out.quants + tile.first * out.k + column * w + lane * 4;
+    int32_t sums[2] = {0, 0};
+    for (int i = 0; i < 8; ++i) {
+        const int8_t four[4] = {int8_t(q[4 * i]), int8_t(q[4 * i + 1]), int8_t(q[4 * i + 2]), int8_t(q[4 * i + 3])};
+        memcpy(quants + i * w * 4, four, 4);
+        sums[i / 4] -= four[0] + four[1] + four[2] + four[3];
+    }
+    const int64_t block = tile.first * (out.k / 32) + column / 32 * w + lane;
+    out.scales[block] = scale;
+    out.fsums[block] = scale * float(sums[0] + sums[1]);
+    int32_t* nsums = out.nsums + tile.first * (out.k / 16) + column / 16 * w + lane;
+    nsums[0] = sums[0];
+    nsums[w] = sums[1];
+}
+
+// Writes columns [column, column + n) of token t in every form that is wanted; column and n are multiples of 32
+// where quants are wanted.
+inline void emit(const Activations& out, int t, int n_tokens, int64_t column, int64_t n, const float* x) {
+    const Tile tile = tile_of(t, n_tokens);
+    if (out.rows && out.rows + t * out.k + column != x) memcpy(out.rows + t * out.k + column, x, n * sizeof(float));
+    if (out.tiles) {
+        float* to = out.tiles + tile.first * out.k + column * tile.width + (t - tile.first);
+        for (int64_t i = 0; i < n; ++i) to[i * tile.width] = x[i];
+    }
+    if (out.quants)
+        for (int64_t i = 0; i < n; i += 32) quantize32(out, t, tile, column + i, x + i);
+}
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer
