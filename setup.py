@@ -48,6 +48,10 @@ class BuildExt(build_ext):
         def compile_one(source: str, kwargs: dict[str, Any]) -> list[str]:
             isa = Path(source).name.split("_")[0]
             flags = KERNELS + ISA_FLAGS[isa] if Path(source).parent.name == "units" else []
+            (target,) = compiler.object_filenames([source], output_dir=kwargs.get("output_dir") or "")
+            newest = max(Path(p).stat().st_mtime for p in [source, "setup.py", *(headers() if flags else [])])
+            if Path(target).exists() and Path(target).stat().st_mtime > newest:
+                return [target]
             extra = [*(kwargs.get("extra_postargs") or []), *flags]
             objects: list[str] = compile_all([source], **{**kwargs, "extra_postargs": extra})
             return objects

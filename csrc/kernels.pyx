@@ -198,7 +198,8 @@ cdef class Value:
     @property
     def rows(self):
         """float32 [capacity, k]"""
-        self.want("rows").allocate()
+        self.want("rows")
+        self.allocate()
         return self.arrays["rows"].reshape(self.capacity, self.k)
 
     def dequantized(self, int n):
@@ -283,7 +284,7 @@ cdef class Plan:
     cdef readonly int capacity, n_ctx, n_sequences, n_threads
     cdef int max_row, heads_per_kv
     cdef int64_t partial_tokens, n_heads_dim
-    cdef bint ready
+    cdef bint ready, profiling
     cdef atomic[int32_t]* next_unit
     cdef uint8_t[::1] scratch
     cdef int64_t scratch_bytes
@@ -493,8 +494,9 @@ cdef class Plan:
 
     def profile(self):
         """Nanoseconds of each operation since the first call of this; the first call starts the count."""
-        if self.nanoseconds is None:
+        if not self.profiling:
             self.nanoseconds = np.zeros(self.ops.size(), np.int64)
+            self.profiling = True
         return np.asarray(self.nanoseconds)
 
     def run(self, const int32_t[::1] tokens not None, const int32_t[::1] positions not None,
@@ -556,7 +558,7 @@ cdef class Plan:
         batch.tile_of_token = tile_of_token.data()
         run.kernels, run.ops, run.n_ops = &self.kernels, self.ops.data(), <int32_t>self.ops.size()
         run.next_unit, run.scratch, run.scratch_bytes = self.next_unit, &self.scratch[0], self.scratch_bytes
-        run.nanoseconds = &self.nanoseconds[0] if self.nanoseconds is not None else NULL
+        run.nanoseconds = &self.nanoseconds[0] if self.profiling else NULL
         run.interrupted = interrupted
         with nogil:
             ok = run_plan(run, batch)
