@@ -130,7 +130,9 @@ def rotate(x: Floats, angles: Floats, magnitude: float, neox: bool) -> Floats:
     """x (n, n_heads, head_dim): the first n_rot values turned in pairs, (i, i + n_rot/2) or (2i, 2i + 1)."""
     n_rot = 2 * angles.shape[1]
     cos, sin = np.cos(angles)[:, None] * magnitude, np.sin(angles)[:, None] * magnitude  # (n, 1, n_rot/2)
-    first, second = (slice(0, n_rot // 2), slice(n_rot // 2, n_rot)) if neox else (slice(0, n_rot, 2), slice(1, n_rot, 2))
+    first, second = (
+        (slice(0, n_rot // 2), slice(n_rot // 2, n_rot)) if neox else (slice(0, n_rot, 2), slice(1, n_rot, 2))
+    )
     y = x.copy()
     y[..., first] = x[..., first] * cos - x[..., second] * sin
     y[..., second] = x[..., first] * sin + x[..., second] * cos
