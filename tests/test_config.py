@@ -171,7 +171,10 @@ BAD_KEYS = {
         "head_count_kv is 3, expected a divisor of the 4",
     ),
     "no key heads": ({"attention__head_count_kv": 0}, "head_count_kv is 0"),
-    "heads of too few layers": ({"attention__head_count": [4, 4]}, "an array of 2', expected 12, one a layer"),
+    "heads of too few layers": (
+        {"attention__head_count": [4, 4]},
+        "head_count is an array of 2, expected 12, one a layer",
+    ),
     "zero heads in a layer": ({"attention__head_count": [4] * 11 + [0]}, "head_count is 0"),
     "heads that are no integers": ({"attention__head_count": [0.5] * 12}, "expected integers"),
     "negative head size": ({"attention__key_length": -64}, "key_length is -64"),
@@ -214,6 +217,12 @@ def test_bad_sliding_windows_are_named(keys, message):
     with pytest.raises(ModelError) as error:
         read_config(fake("gemma3", attention__sliding_window=32, **keys))
     assert message in str(error.value)
+
+
+def test_a_message_does_not_repeat_megabytes_of_a_bad_file():
+    with pytest.raises(ModelError) as error:
+        read_config(fake("qwen2", rope__scaling__type="x" * 1_000_000))
+    assert len(str(error.value)) < 300
 
 
 def test_llama_rotates_whole_heads():

@@ -159,7 +159,8 @@ def _matrices(model: TinyModel) -> dict[str, tuple[int, int]]:
 def _add_matrix(
     writer: gguf.GGUFWriter, rng: np.random.Generator, name: str, shape: tuple[int, int], model: TinyModel
 ) -> None:
-    std = 1.0 if name == "token_embd" else 1.5 / np.sqrt(shape[1])
+    embd_std = model.n_embd**-0.5 if model.architecture == "gemma3" else 1.0  # gemma3 multiplies it by √n_embd
+    std = embd_std if name == "token_embd" else 1.5 / np.sqrt(shape[1])
     kind = next((kind for part, kind in model.types.items() if part and part in name), model.types.get("", "F32"))
     if kind in RANDOM_BLOCKS:
         writer.add_tensor(f"{name}.weight", random_blocks(rng, shape, kind, std), raw_dtype=Quant[kind])

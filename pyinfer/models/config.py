@@ -24,6 +24,8 @@ MAX_HEADS = 1 << 14
 MAX_VOCAB = 1 << 24
 MAX_CONTEXT = (1 << 31) - 1
 
+MAX_SHOWN = 80  # characters of a bad value in a message: a hostile file's may be megabytes
+
 
 class TensorShape(Protocol):
     """What is read of a tensor: its shape, row-major."""
@@ -128,7 +130,8 @@ class Keys:
         return f"{self.prefix}.{key}" in self.file.metadata
 
     def fail(self, key: str, found: object, expected: str) -> NoReturn:
-        raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {found!r}, expected {expected}")
+        shown = str(found) if len(str(found)) <= MAX_SHOWN else f"{str(found)[:MAX_SHOWN]}…"
+        raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {shown}, expected {expected}")
 
     def _present(self, key: str, default: object) -> bool:
         """Whether to read the key; raises if it is neither there nor optional."""
@@ -161,7 +164,7 @@ class Keys:
     def get_choice(self, key: str, default: str, known: tuple[str, ...]) -> str:
         value = self.file.get_str(f"{self.prefix}.{key}") if self.has(key) else default
         if value not in known:
-            self.fail(key, value, f"one of {', '.join(known)}")
+            self.fail(key, repr(value), f"one of {', '.join(known)}")
         return value
 
     def get_per_layer(
@@ -251,7 +254,7 @@ def _architecture(file: ModelFile) -> tuple[str, Architecture]:
     name = file.get_str("general.architecture")
     if name not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(f"{file.path}: general.architecture is {name!r}, expected one of {known}")
+        raise ModelError(f"{file.path}: general.architecture is {name[:MAX_SHOWN]!r}, expected one of {known}")
     return name, ARCHITECTURES[name]
 
 
