@@ -1,0 +1,271 @@
+"""Hyper-parameters: llama.cpp's defaults, and an error that names file, key, found and expected for each bad value."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+from tiny_models import TinyModel, write_tiny_model
+
+from pyinfer.errors import ModelError
+from pyinfer.models.config import ARCHITECTURES, read_config
+
+
+@dataclass
+class Shape:
+    shape: tuple[int, ...]
+
+
+@dataclass
+class FakeFile:
+    """The part of a GGUF file that read_config reads."""
+
+    metadata: dict[str, Any]
+    tensors: dict[str, Shape] = field(default_factory=lambda: {"token_embd.weight": Shape((96, 256))})
+    path: str = "m.gguf"
+
+    def get_int(self, key: str) -> int:
+        assert isinstance(self.metadata[key], int), key
+        return self.metadata[key]
+
+    def get_float(self, key: str) -> float:
+        assert isinstance(self.metadata[key], float), key
+        return self.metadata[key]
+
+    def get_str(self, key: str) -> str:
+        assert isinstance(self.metadata[key], str), key
+        return self.metadata[key]
+
+
+def fake(architecture: str, **keys: Any) -> FakeFile:
+    """The keys every file has; more by name with `__` for `.`, None leaves one out."""
+    least = {
+        "block_count": 12,
+        "context_length": 128,
+        "embedding_length": 256,
+        "feed_forward_length": 512,
+        "attention.head_count": 4,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    least |= {key.replace("__", "."): value for key, value in keys.items()}
+    metadata = {f"{architecture}.{key}": value for key, value in least.items() if value is not None}
+    return FakeFile({"general.architecture": architecture, **metadata})
+
+
+def read_file(path: Path) -> FakeFile:
+    """A file as the third-party gguf package reads it."""
+    reader = gguf.GGUFReader(path)
+    skipped = ("tokenizer.", "xielu.")
+    metadata = {k: f.contents() for k, f in reader.fields.items() if not k.startswith(skipped)}
+    return FakeFile(metadata, {t.name: Shape(tuple(t.shape.tolist()[::-1])) for t in reader.tensors}, str(path))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_absent_keys_take_llama_cpp_defaults(architecture):
+    config = read_config(fake(architecture))
+
+    assert config.n_kv_heads == config.n_heads == (4,) * 12
+    assert config.head_dim == config.head_dim_v == 64
+    assert config.n_vocab == 96
+    assert config.attn_scale == 1 / 8
+    assert (config.attn_softcap, config.final_softcap, config.sliding_window) == (0, 0, 0)
+    assert config.tied_output
+    rope = config.rope
+    assert (rope.n_rot, rope.freq_base, rope.factor, rope.attn_factor, rope.n_ctx_orig) == (64, 10000, 1, 1, 128)
+    assert rope.neox == (architecture != "llama")
+    assert config.embd_scale == (16 if architecture == "gemma3" else 1)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3"])
+def test_reference_files_are_read_despite_keys_of_other_architectures(reference, architecture):
+    config = read_config(read_file(reference / "archs" / f"{architecture}-dense.gguf"))
+
+    assert (config.n_layers, config.n_embd, config.n_heads, config.n_ff) == (2, 256, (2, 2), (384, 384))
+    assert (config.n_vocab, config.n_ctx_train, config.head_dim) == (128, 256, 128)
+    assert (config.rope.scaling, config.rope.factor) == ("linear", 1)
+    assert (config.attn_softcap, config.final_softcap) == (0, 0), "both keys are in the file, neither is defined"
+    assert config.sliding_window == (32 if architecture == "gemma3" else 0)
+    assert config.sliding_layers == ((True, False) if architecture == "gemma3" else (False, False))
+    assert config.rope.factors_tensor == ("rope_freqs.weight" if architecture == "llama" else None)
+    assert not config.tied_output
+
+
+def test_gemma3_slides_in_all_but_every_sixth_layer():
+    config = read_config(fake("gemma3", attention__sliding_window=32, rope__freq_base=1e6))
+    assert config.sliding_layers == (True, True, True, True, True, False) * 2
+    assert (config.rope.freq_base, config.rope.freq_base_local) == (1e6, 10000)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [(3, (True, True, False) * 4), (1, (False,) * 12), (0, (True,) * 12), ([0, 1] * 6, (False, True) * 6)],
+)
+def test_the_file_says_which_layers_slide(pattern, expected):
+    file = fake("gemma3", attention__sliding_window=32, attention__sliding_window_pattern=pattern)
+    assert read_config(file).sliding_layers == expected
+
+
+def test_architectures_without_a_window_ignore_its_keys():
+    config = read_config(fake("llama", attention__sliding_window=32, attention__sliding_window_pattern=2))
+    assert (config.sliding_window, any(config.sliding_layers)) == (0, False)
+
+
+def test_gemma3_27b_scales_attention_by_the_width_of_its_queries():
+    of_27b = {"block_count": 62, "attention__key_length": 128, "attention__value_length": 128}
+    assert read_config(fake("gemma3", **of_27b)).attn_scale == 1 / math.sqrt(256 // 4)
+    assert read_config(fake("gemma3", **of_27b | {"block_count": 48})).attn_scale == 1 / math.sqrt(128)
+
+
+def test_head_counts_may_differ_by_layer():
+    file = fake("llama", block_count=2, attention__head_count=[4, 8], attention__head_count_kv=[2, 1])
+    config = read_config(file)
+    assert (config.n_heads, config.n_kv_heads) == ((4, 8), (2, 1))
+
+
+def test_a_head_may_be_wider_than_its_share_of_the_embedding():
+    config = read_config(fake("qwen2", attention__head_count=3, attention__key_length=80, attention__value_length=96))
+    assert (config.head_dim, config.head_dim_v, config.rope.n_rot) == (80, 96, 80)
+
+
+def test_yarn_parameters_are_read():
+    keys = {
+        "type": "yarn",
+        "factor": 4.0,
+        "original_context_length": 32,
+        "attn_factor": 0.5,
+        "yarn_ext_factor": -1.0,
+        "yarn_beta_fast": 16.0,
+    }
+    rope = read_config(fake("qwen2", **{f"rope__scaling__{k}": v for k, v in keys.items()})).rope
+    assert (rope.scaling, rope.factor, rope.n_ctx_orig, rope.attn_factor) == ("yarn", 4, 32, 0.5)
+    assert (rope.ext_factor, rope.beta_fast, rope.beta_slow) == (1, 16, 1)
+
+
+@pytest.mark.parametrize(("kind", "factor", "expected"), [("linear", 0.0, 1), ("none", 4.0, 1), ("linear", 4.0, 4)])
+def test_factor_zero_and_type_none_mean_no_scaling(kind, factor, expected):
+    rope = read_config(fake("llama", rope__scaling__type=kind, rope__scaling__factor=factor)).rope
+    assert rope.factor == expected
+
+
+def test_the_old_name_of_the_linear_factor_is_read():
+    assert read_config(fake("llama", rope__scale_linear=2.0)).rope.factor == 2
+
+
+def test_a_written_file_is_read_back(tmp_path):
+    model = TinyModel("llama", n_heads=[4, 2], n_kv_heads=[2, 1], tied=True, rope_factors=[1.0] * 32)
+    config = read_config(read_file(write_tiny_model(tmp_path / "m.gguf", model)))
+    assert (config.n_heads, config.tied_output, config.rope.factors_tensor) == ((4, 2), True, "rope_freqs.weight")
+
+
+BAD_KEYS = {
+    "no layers": ({"block_count": 0}, "block_count is 0, expected 1 to"),
+    "absurd layers": ({"block_count": 1 << 31}, "block_count is 2147483648, expected 1 to"),
+    "no width": ({"embedding_length": 0}, "embedding_length is 0"),
+    "missing width": ({"embedding_length": None}, "the key qwen2.embedding_length is missing"),
+    "heads do not divide the width": ({"attention__head_count": 3}, "head_count is 3, expected a divisor of"),
+    "no heads": ({"attention__head_count": 0}, "head_count is 0"),
+    "key heads do not divide heads": (
+        {"attention__head_count_kv": 3},
+        "head_count_kv is 3, expected a divisor of the 4",
+    ),
+    "no key heads": ({"attention__head_count_kv": 0}, "head_count_kv is 0"),
+    "heads of too few layers": (
+        {"attention__head_count": [4, 4]},
+        "head_count is an array of 2, expected 12, one a layer",
+    ),
+    "zero heads in a layer": ({"attention__head_count": [4] * 11 + [0]}, "head_count is 0"),
+    "heads that are no integers": ({"attention__head_count": [0.5] * 12}, "expected integers"),
+    "negative head size": ({"attention__key_length": -64}, "key_length is -64"),
+    "odd rotation": ({"rope__dimension_count": 63}, "dimension_count is 63, expected an even number up to 64"),
+    "rotation wider than a head": ({"rope__dimension_count": 66}, "dimension_count is 66"),
+    "no rotation": ({"rope__dimension_count": 0}, "dimension_count is 0"),
+    "unknown scaling": ({"rope__scaling__type": "ntk"}, "type is 'ntk', expected one of none, linear, yarn, longrope"),
+    "negative factor": ({"rope__scaling__factor": -1.0}, "factor is -1.0"),
+    "infinite factor": ({"rope__scaling__factor": math.inf}, "factor is inf"),
+    "base of one": ({"rope__freq_base": 1.0}, "freq_base is 1.0, expected more than 1"),
+    "base not a number": ({"rope__freq_base": math.nan}, "freq_base is nan"),
+    "epsilon not a number": ({"attention__layer_norm_rms_epsilon": math.nan}, "epsilon is nan"),
+    "no epsilon": ({"attention__layer_norm_rms_epsilon": None}, "layer_norm_rms_epsilon is missing"),
+    "beta of zero": ({"rope__scaling__type": "yarn", "rope__scaling__yarn_beta_slow": 0.0}, "beta_slow is 0.0"),
+    "no context": ({"context_length": 0}, "context_length is 0"),
+    "experts": ({"expert_count": 8}, "expert_count is 8, expected 0"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_KEYS)
+def test_bad_values_are_named_with_file_and_key(bad):
+    keys, message = BAD_KEYS[bad]
+    with pytest.raises(ModelError) as error:
+        read_config(fake("qwen2", **keys))
+    assert message in str(error.value)
+    assert str(error.value).startswith("m.gguf: ")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"attention__sliding_window_pattern": [1, 0]}, "sliding_window_pattern is [1, 0], expected 12 zeros and ones"),
+        ({"attention__sliding_window_pattern": [2] * 12}, "zeros and ones"),
+        ({"attention__key_length_swa": 32}, "key_length_swa is 32, expected 64"),
+        ({"rope__dimension_count_swa": 32}, "dimension_count_swa is 32, expected 64"),
+        ({"rope__freq_base_swa": 0.0}, "freq_base_swa is 0.0"),
+    ],
+)
+def test_bad_sliding_windows_are_named(keys, message):
+    with pytest.raises(ModelError) as error:
+        read_config(fake("gemma3", attention__sliding_window=32, **keys))
+    assert message in str(error.value)
+
+
+def test_a_message_does_not_repeat_megabytes_of_a_bad_file():
+    with pytest.raises(ModelError) as error:
+        read_config(fake("qwen2", rope__scaling__type="x" * 1_000_000))
+    assert len(str(error.value)) < 300
+
+
+def test_llama_rotates_whole_heads():
+    with pytest.raises(ModelError, match="dimension_count is 32, expected 64"):
+        read_config(fake("llama", rope__dimension_count=32))
+
+
+def test_an_unknown_architecture_lists_the_known_ones():
+    with pytest.raises(ModelError, match=r"'mamba', expected one of gemma3, llama, qwen2"):
+        read_config(fake("mamba"))
+
+
+def test_the_architecture_may_not_be_missing():
+    with pytest.raises(ModelError, match=r"general\.architecture is missing"):
+        read_config(FakeFile({}))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("token_embd.weight", (96, 128), "token_embd.weight has shape (96, 128), expected"),
+        ("token_embd.weight", (256,), "token_embd.weight has shape (256,)"),
+        ("token_embd.weight", (0, 256), "token_embd.weight has shape (0, 256)"),
+        ("rope_freqs.weight", (16,), "rope_freqs.weight has shape (16,), expected (32,)"),
+    ],
+)
+def test_tensors_that_contradict_the_keys_are_named(name, shape, message):
+    file = fake("llama")
+    file.tensors[name] = Shape(shape)
+    with pytest.raises(ModelError) as error:
+        read_config(file)
+    assert message in str(error.value)
+
+
+def test_a_missing_embedding_is_named():
+    file = fake("llama")
+    del file.tensors["token_embd.weight"]
+    with pytest.raises(ModelError, match=r"token_embd\.weight is missing"):
+        read_config(file)
+
+
+def test_more_tokens_than_embedding_rows_are_an_error():
+    file = fake("llama")
+    file.metadata["tokenizer.ggml.tokens"] = ["x"] * 97
+    with pytest.raises(ModelError, match="97 tokens, expected at most 96"):
+        read_config(file)
