@@ -226,31 +226,42 @@ def aligned(int64_t n, dtype):
 
 
 cdef class Cache:
-    """The KV cache of one layer: pages in memory that the caller gives (uint8, zeroed)."""
+    """The KV cache of one layer, in the pages of all layers: memory uint8 [n_pages * page_stride], zeroed.
+
+    In each page the layer has `Cache.page_bytes(...)` bytes from `offset` on.
+    """
 
     cdef KVCache c
     cdef object memory
-    cdef readonly int64_t n_pages
 
     @staticmethod
-    def sizes(int format, int n_kv_heads, int head_dim) -> tuple:
-        """Bytes of a page's keys and of its values."""
+    def head_bytes(int format, int head_dim) -> tuple:
+        """Bytes that a page's keys and its values take for one KV head."""
         if format not in (0, 1, 30):
             raise ParameterError(f"a KV cache of tensor type {format} is not implemented")
         cdef int64_t element = 4 if format == 0 else 2
-        return (n_kv_heads * kPage * head_dim * element, n_kv_heads * kPage * ((head_dim + 15) // 16 * 16) * element)
+        return kPage * head_dim * element, kPage * ((head_dim + 15) // 16 * 16) * element
 
-    def __init__(self, int format, int n_kv_heads, int head_dim, int64_t n_pages, uint8_t[::1] memory not None):
-        if n_kv_heads <= 0 or head_dim <= 0 or n_pages <= 0:
-            raise ParameterError(f"no KV cache of {n_pages} pages, {n_kv_heads} heads of {head_dim}")
-        k_page, v_page = Cache.sizes(format, n_kv_heads, head_dim)
-        if memory.shape[0] < n_pages * (k_page + v_page):
-            raise ParameterError(f"{n_pages} pages of {k_page + v_page} bytes do not fit into {memory.shape[0]}")
-        self.memory, self.n_pages = memory, n_pages
-        self.c.keys = &memory[0]
-        self.c.values = &memory[n_pages * k_page]
-        self.c.k_page, self.c.v_page = k_page, v_page
+    @staticmethod
+    def page_bytes(int format, int n_kv_heads, int head_dim) -> int:
+        return n_kv_heads * sum(Cache.head_bytes(format, head_dim))
+
+    def __init__(self, int format, int n_kv_heads, int head_dim, uint8_t[::1] memory not None, int64_t offset,
+                 int64_t page_stride):
+        if n_kv_heads <= 0 or head_dim <= 0 or not 0 <= offset <= page_stride - Cache.page_bytes(format, n_kv_heads, head_dim):
+            raise ParameterError(f"{n_kv_heads} KV heads of {head_dim} do not fit into pages of {page_stride} bytes from {offset} on")
+        if memory.shape[0] < page_stride:
+            raise ParameterError(f"{memory.shape[0]} bytes are less than a page of {page_stride}")
+        self.memory = memory
+        self.c.k_head, self.c.v_head = Cache.head_bytes(format, head_dim)
+        self.c.keys = &memory[offset]
+        self.c.values = self.c.keys + n_kv_heads * self.c.k_head
+        self.c.page_stride = page_stride
         self.c.format, self.c.n_kv_heads, self.c.head_dim = format, n_kv_heads, head_dim
+
+    @property
+    def n_pages(self) -> int:
+        return len(self.memory) // self.c.page_stride
 
 
 cdef const float* floats(object owner, object array, int64_t n, str what) except? NULL:
@@ -292,6 +303,7 @@ cdef class Plan:
     cdef int64_t[::1] nanoseconds
     cdef Kernels kernels
     cdef int n_vocab
+    cdef int64_t n_pages
 
     def __init__(self, int capacity, int n_ctx, int n_sequences, int n_threads):
         if min(capacity, n_ctx, n_sequences, n_threads) <= 0:
@@ -301,6 +313,7 @@ cdef class Plan:
         self.max_row, self.heads_per_kv, self.n_heads_dim = 1, 1, 0
         self.kernels = kernels
         self.n_vocab = -1
+        self.n_pages = 1 << 31
 
     def __dealloc__(self):
         free(self.next_unit)
@@ -405,6 +418,7 @@ cdef class Plan:
         op = self.add(kMerge, name + ".merge", out, False, (q, cache, out))
         op.merge.attention.n_heads = q.k // dim
         op.merge.attention.cache = cache.c
+        self.n_pages = min(self.n_pages, cache.n_pages)
         self.heads_per_kv = max(self.heads_per_kv, q.k // dim // cache.c.n_kv_heads)
         self.n_heads_dim = max(self.n_heads_dim, q.k // dim * (2 + (dim + 15) // 16 * 16))
 
@@ -509,7 +523,7 @@ cdef class Plan:
         cdef Batch batch
         cdef PlanRun run
         cdef int i, n = tokens.shape[0], last_sequence = -1, last_position = -2
-        cdef int64_t partial_tokens = 0
+        cdef int64_t partial_tokens = 0, page
         cdef bint ok, many = False
         cdef vector[QueryTile] tiles
         cdef vector[int32_t] tile_of_token
@@ -528,6 +542,9 @@ cdef class Plan:
                 raise ParameterError(f"token {i}: position {positions[i]} of {self.n_ctx}, sequence {sequences[i]} of {self.n_sequences}")
             if self.n_vocab >= 0 and not 0 <= tokens[i] < self.n_vocab:
                 raise ParameterError(f"token {i} is id {tokens[i]}; the vocabulary has 0..{self.n_vocab - 1}")
+            page = page_table[sequences[i], positions[i] // kPage]
+            if not 0 <= page < self.n_pages:
+                raise ParameterError(f"token {i}: page {page} of {self.n_pages}")
         for i in range(outputs.shape[0]):
             if not 0 <= outputs[i] < n:
                 raise ParameterError(f"output {i} is row {outputs[i]} of {n}")

@@ -25,7 +25,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
     ctypedef struct KVCache:
         uint8_t* keys
         uint8_t* values
-        int64_t k_page, v_page
+        int64_t page_stride, k_head, v_head
         int32_t format, n_kv_heads, head_dim
 
     ctypedef enum OpKind:

@@ -24,11 +24,11 @@ inline void store_element(uint8_t* to, float x, int32_t format) {
 }
 
 inline const uint8_t* keys_of(const KVCache& c, int64_t page, int kv_head) {
-    return c.keys + page * c.k_page + kv_head * (c.k_page / c.n_kv_heads);
+    return c.keys + page * c.page_stride + kv_head * c.k_head;
 }
 
 inline const uint8_t* values_of(const KVCache& c, int64_t page, int kv_head) {
-    return c.values + page * c.v_page + kv_head * (c.v_page / c.n_kv_heads);
+    return c.values + page * c.page_stride + kv_head * c.v_head;
 }
 
 inline void store_key_value(const KVCache& c, int64_t page, int32_t position, int kv_head, const float* k,

@@ -31,10 +31,10 @@ struct Weight {
     int32_t format;  // ggml type id
 };
 
-struct KVCache {
-    uint8_t *keys, *values;       // of one layer: pages [n_kv_heads][kPage/16][head_dim][16] and
-                                  // [n_kv_heads][ceil(head_dim/16)][kPage][16]
-    int64_t k_page, v_page;       // bytes of a page
+struct KVCache {  // of one layer
+    uint8_t *keys, *values;  // of page 0, head 0: see kernels/kv.hpp
+    int64_t page_stride;     // bytes from page to page, of all layers
+    int64_t k_head, v_head;  // bytes from KV head to KV head
     int32_t format, n_kv_heads, head_dim;
 };
 

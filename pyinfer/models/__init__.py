@@ -1,1 +1,15 @@
-"""Model architectures: what a file's hyper-parameters are, and which operations a forward pass is made of."""
+"""Model architectures: what a file's hyper-parameters are, and which operations a forward pass is made of.
+
+An architecture is an entry of config.ARCHITECTURES (its hyper-parameters) and one of RECORDERS (its operations).
+"""
+
+from collections.abc import Callable, Mapping
+
+from pyinfer.models import gemma3, llama
+from pyinfer.models.blocks import Blocks, Value
+
+RECORDERS: Mapping[str, Callable[[Blocks], Value]] = {
+    "llama": llama.record,
+    "qwen2": llama.record,
+    "gemma3": gemma3.record,
+}

@@ -1,0 +1,136 @@
+"""The building blocks that decoder-only transformers are made of, recorded as operations of a plan.
+
+A model file calls them in the order data flows. Activations that play the same role in every layer share memory, named
+by that role. The residual stream is `x`; `add` only notes what is to be added to it, and the next `norm` does it in the
+same pass. Shapes: x [n_tokens, n_embd]; q [n_tokens, n_heads * head_dim]; k, v [n_tokens, n_kv_heads * head_dim].
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pyinfer import _kernels
+from pyinfer.models.config import ModelConfig
+from pyinfer.models.rope import rope_frequencies
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.weights import Weights
+
+Value = _kernels.Value
+
+
+class Blocks:
+    """Records blocks of a model on `plan`; `caches` holds the KV cache of each layer."""
+
+    def __init__(
+        self, plan: _kernels.Plan, config: ModelConfig, weights: Weights, caches: list[_kernels.Cache]
+    ) -> None:
+        self.plan = plan
+        self.config = config
+        self.weights = weights
+        self.caches = caches
+        self._values: dict[str, Value] = {}
+        self._pending: tuple[Value, Any] | None = None  # what to add to x, and the weight of the norm before
+
+    def value(self, role: str, width: int) -> Value:
+        """Activations [n_tokens, width], the same memory for the same role and width."""
+        key = f"{role}:{width}"
+        if key not in self._values:
+            self._values[key] = Value(role, width, self.plan.capacity)
+        return self._values[key]
+
+    def embed(self) -> None:
+        """x = the tokens' rows of the embedding, and the angles of their positions."""
+        c = self.config
+        self.x = self.value("x", c.n_embd)
+        table = self.weights.matrix("token_embd.weight", c.n_vocab, c.n_embd)
+        self.plan.embed("embed", table, self.x.want("rows"), c.embd_scale)
+        factors = None
+        if c.rope.factors_tensor is not None:
+            factors = self.weights.vector(c.rope.factors_tensor, c.rope.n_rot // 2)
+        for local in sorted(set(c.sliding_layers)):
+            frequencies, mscale = rope_frequencies(c.rope, local, factors)
+            self.plan.angles("angles", frequencies, mscale, self.value(f"angles.{local}", c.rope.n_rot))
+
+    def add(self, y: Value, post: str | None = None) -> None:
+        """x += y, or += RMSNorm(y) * the weight `post`."""
+        weight = None if post is None else self.weights.vector(f"{post}.weight", self.config.n_embd)
+        self._pending = (y, weight)
+
+    def norm(self, name: str, outputs: bool = False) -> Value:
+        """RMSNorm(x) * the weight `name`; outputs: only of the tokens whose logits are wanted."""
+        y, post = self._pending or (None, None)
+        self._pending = None
+        out = self.value("normed.outputs" if outputs else "normed", self.config.n_embd)
+        weight = self.weights.vector(f"{name}.weight", self.config.n_embd)
+        self.plan.norm(name, self.x, weight, out, self.config.rms_eps, y=y, post=post, gather=outputs)
+        return out
+
+    def linear(
+        self,
+        name: str,
+        x: Value,
+        parts: dict[str, tuple[str, int]],
+        scale_of: Literal["product", "sum", "nothing"] = "product",
+        outputs: bool = False,
+    ) -> list[Value]:
+        """Products of x with several weights at once. parts: the weight's name -> (role of the product, its width).
+
+        The bias `NAME.bias` applies where the file has it; so does the scale `NAME.scale`, to the product, to the sum
+        of product and bias, or to nothing.
+        """
+        w, segments = self.weights, []
+        for weight, (role, width) in parts.items():
+            scale = 1.0 if scale_of == "nothing" else w.scalar(f"{weight}.scale", 1.0)
+            bias = w.vector_or_none(f"{weight}.bias", width)
+            if bias is not None and scale_of == "sum":
+                bias = bias * np.float32(scale)
+            segments.append((w.matrix(f"{weight}.weight", width, x.k), self.value(role, width), bias, scale))
+        self.plan.matmul(name, x, segments, outputs=outputs)
+        return [segment[1] for segment in segments]
+
+    def attention(self, layer: int, x: Value) -> Value:
+        """Grouped-query attention (Ainslie et al. 2023) with rotary positions; norms of heads where the file has them."""
+        c, blk, cache = self.config, f"blk.{layer}", self.caches[layer]
+        n_heads, n_kv_heads, sliding = c.n_heads[layer], c.n_kv_heads[layer], c.sliding_layers[layer]
+        kv = n_kv_heads * c.head_dim
+        parts = {
+            f"{blk}.attn_q": ("q", n_heads * c.head_dim),
+            f"{blk}.attn_k": ("k", kv),
+            f"{blk}.attn_v": ("v", kv),
+        }
+        q, k, v = self.linear(f"{blk}.qkv", x, parts)
+        self.plan.rope(
+            f"{blk}.rope", q, k, v, self.value(f"angles.{sliding}", c.rope.n_rot), cache, c.rope.neox,
+            q_norm=self.weights.vector_or_none(f"{blk}.attn_q_norm.weight", c.head_dim),
+            k_norm=self.weights.vector_or_none(f"{blk}.attn_k_norm.weight", c.head_dim),
+            eps=c.rms_eps, q_scale=c.attn_scale,
+        )  # fmt: skip
+        heads = self.value("heads", q.k)
+        window = c.sliding_window if sliding else 0
+        self.plan.attention(f"{blk}.attention", q, cache, heads, window=window, softcap=c.attn_softcap)
+        (out,) = self.linear(f"{blk}.attn_output", heads, {f"{blk}.attn_output": ("projected", c.n_embd)})
+        return out
+
+    def feed_forward(self, layer: int, x: Value, act: str) -> Value:
+        """down(act(gate(x)) * up(x)) (Shazeer 2020); act: "silu" or "gelu"."""
+        c, blk = self.config, f"blk.{layer}.ffn"
+        n_ff = c.n_ff[layer]
+        scale_of: Literal["sum", "nothing"] = "sum" if c.ffn_output_scales else "nothing"
+        parts = {f"{blk}_gate": ("gate", n_ff), f"{blk}_up": ("up", n_ff)}
+        gate, up = self.linear(f"{blk}_gate_up", x, parts, scale_of=scale_of)
+        hidden = self.value("hidden", n_ff)
+        self.plan.glu(f"{blk}_act", gate, up, hidden, act)
+        (out,) = self.linear(f"{blk}_down", hidden, {f"{blk}_down": ("projected", c.n_embd)}, scale_of=scale_of)
+        return out
+
+    def logits(self, x: Value) -> Value:
+        """Logits [n_outputs, n_vocab], by the output matrix or, where it is tied, the embedding."""
+        c = self.config
+        name = "token_embd" if c.tied_output else "output"
+        (out,) = self.linear("output", x, {name: ("logits", c.n_vocab)}, outputs=True)
+        if c.final_softcap:
+            self.plan.softcap("softcap", out, c.final_softcap, outputs=True)
+        return out

@@ -1,0 +1,113 @@
+"""The engine: a model's weights, its KV cache and its plan, and forward passes over batches of tokens.
+
+A pass takes tokens that each carry a (sequence, position); logits are computed only where they are asked for. The
+model's definition runs once, when the engine is made; a pass is one call into compiled code without the GIL.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyinfer import _kernels
+from pyinfer.errors import ParameterError, PyinferError
+from pyinfer.gguf import GGUFFile
+from pyinfer.models import RECORDERS
+from pyinfer.models.blocks import Blocks
+from pyinfer.models.config import read_config
+from pyinfer.runtime.kv_cache import KVCache
+from pyinfer.runtime.weights import Weights
+from pyinfer.system import default_threads
+
+DEFAULT_N_CTX = 4096  # positions, where the model allows: what a long prompt needs, at a bounded price
+
+os.register_at_fork(before=_kernels.end_threads)
+
+
+class Engine:
+    """A model ready to compute.
+
+    n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default the cores that the
+    process may really use; kv_type: "f16", "bf16" or "f32"; n_batch: the most tokens of a pass; n_seqs: sequences held
+    at once; progress(bytes done, bytes in all) is called while weights are loaded.
+    """
+
+    def __init__(
+        self,
+        file: GGUFFile,
+        *,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        kv_type: str = "f16",
+        n_batch: int = 512,
+        n_seqs: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.config = read_config(file)
+        self.n_ctx = check_positive("n_ctx", n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
+        self.n_threads = check_positive("n_threads", n_threads, default_threads())
+        self.n_batch = min(check_positive("n_batch", n_batch, 512), self.n_ctx * n_seqs)
+        self.n_seqs = check_positive("n_seqs", n_seqs, 1)
+        self.n_vocab = self.config.n_vocab
+        self.n_ctx_train = self.config.n_ctx_train
+        self.isa: str = _kernels.current_isa()
+        self._lock = threading.Lock()
+        weights = Weights(file)
+        self._cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type)
+        self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
+        blocks = Blocks(self._plan, self.config, weights, self._cache.layers)
+        self._logits = RECORDERS[self.config.architecture](blocks)
+        weights.load(self.n_threads, progress)
+        self.weight_bytes_per_token = weights.n_bytes
+        self.kv_bytes_per_position = self._cache.bytes_per_position
+
+    def forward(
+        self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
+    ) -> NDArray[np.float32]:
+        """One pass over n <= n_batch tokens; their keys and values stay in the cache.
+
+        tokens, positions, sequences: int32 [n]; outputs: int32 [m], the rows whose logits are wanted.
+        Returns float32 [m, n_vocab], valid until the next pass. A position is written over if it is there already;
+        positions before a sequence's first new one must have been passed before.
+        Raises ParameterError for values out of range, ContextError beyond n_ctx, KeyboardInterrupt on Ctrl-C.
+        """
+        batch = [np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs)]
+        with self._lock:
+            if self._plan is None:
+                raise PyinferError("the model is closed")
+            for sequence in np.unique(batch[2]).tolist():
+                if not 0 <= sequence < self.n_seqs:
+                    raise ParameterError(f"sequence {sequence} of {self.n_seqs}")
+                self._cache.reserve(sequence, int(batch[1][batch[2] == sequence].max()) + 1)
+            self._plan.run(*batch, self._cache.page_table)
+            rows: NDArray[np.float32] = self._logits.rows[: len(batch[3])]
+        return rows
+
+    def truncate(self, sequence: int, n_keep: int) -> None:
+        """Forget the positions of a sequence from n_keep on."""
+        with self._lock:
+            self._cache.truncate(sequence, n_keep)
+
+    def profile(self) -> dict[str, int] | None:
+        """Nanoseconds by operation since the first call, which starts the count."""
+        if self._plan is None:
+            return None
+        return dict(zip(self._plan.names, self._plan.profile().tolist(), strict=True))
+
+    def close(self) -> None:
+        """Give back weights and cache, once no pass is under way."""
+        with self._lock:
+            self._plan = None
+            del self._logits, self._cache
+
+
+def check_positive(name: str, value: int | None, default: int) -> int:
+    if value is None:
+        return default
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ParameterError(f"{name} is {value!r}; expected a whole number of at least 1")
+    return int(value)

@@ -1,0 +1,104 @@
+"""A model's weights, taken from the file into memory that the kernels read fastest.
+
+Matrices are interleaved into row groups, one after the other, in one region of huge pages; the file's pages are dropped
+as soon as they were read, so that resident memory stays near the file's size. Vectors (norms, biases) become float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer import _kernels
+from pyinfer.errors import ModelError
+from pyinfer.gguf import GGUFFile, TensorInfo, TensorType
+from pyinfer.system import allocate
+
+CHUNK_BYTES = 16 << 20  # file bytes interleaved at a time: what is resident twice, and the grain of Ctrl-C
+ALIGNMENT = 64
+
+
+class Weights:
+    """Hands out a file's tensors as matrices and vectors; `load` fills the matrices that were handed out."""
+
+    def __init__(self, file: GGUFFile) -> None:
+        self._file = file
+        self._matrices: dict[str, _kernels.Matrix] = {}
+        self._region = allocate(sum(self._room(info) for info in file.tensors.values()))
+        self._used = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all matrices."""
+        return sum(matrix.n_bytes for matrix in self._matrices.values())
+
+    def has(self, name: str) -> bool:
+        return name in self._file.tensors
+
+    def matrix(self, name: str, n_rows: int, k: int) -> _kernels.Matrix:
+        """The matrix [n_rows, k] of this name, the same object each time; ModelError if it is missing or differs.
+
+        A matrix that the file holds transposed, [k, n_rows], is transposed in float32.
+        """
+        if name in self._matrices:
+            return self._matrices[name]
+        info = self._info(name)
+        if info.shape not in ((n_rows, k), (k, n_rows)):
+            raise ModelError(f"{self._file.path}: {name} has shape {info.shape}, expected {(n_rows, k)}")
+        if not _kernels.has_kernels(info.type):
+            raise ModelError(f"{self._file.path}: {name} is of type {info.type.name}, for which there are no kernels")
+        kind = info.type if info.shape == (n_rows, k) else TensorType.F32
+        size = _kernels.Matrix.size(kind, n_rows, k)
+        if self._used + size > len(self._region):  # a transposed matrix, larger than in the file
+            memory = allocate(size)
+        else:
+            memory = self._region[self._used : self._used + size]
+            self._used += -(-size // ALIGNMENT) * ALIGNMENT
+        self._matrices[name] = _kernels.Matrix(kind, n_rows, k, memory)
+        return self._matrices[name]
+
+    def vector(self, name: str, n: int) -> NDArray[np.float32]:
+        """The n values of a tensor; ModelError if it is missing or has another number."""
+        info = self._info(name)
+        if info.n_elements != n:
+            raise ModelError(f"{self._file.path}: {name} has shape {info.shape}, expected ({n},)")
+        values: NDArray[np.float32] = _kernels.dequantize(info.rows(), info.type, info.file_shape[0]).reshape(-1)
+        return values
+
+    def vector_or_none(self, name: str, n: int) -> NDArray[np.float32] | None:
+        return self.vector(name, n) if self.has(name) else None
+
+    def scalar(self, name: str, default: float) -> float:
+        return float(self.vector(name, 1)[0]) if self.has(name) else default
+
+    def load(self, n_threads: int, progress: Callable[[int, int], None] | None = None) -> None:
+        """Fill every matrix; progress(bytes done, bytes in all) is called after each part."""
+        done, total = 0, self.n_bytes
+        for name, matrix in self._matrices.items():
+            info = self._file.tensors[name]
+            rows = info.rows()
+            if info.shape != (matrix.n_rows, matrix.k):
+                values = _kernels.dequantize(rows, info.type, info.shape[1])
+                rows = np.ascontiguousarray(values.T).view(np.uint8)
+            step = max(1, CHUNK_BYTES // (16 * rows.shape[1])) * 16
+            for first in range(0, matrix.n_rows, step):
+                matrix.load(rows[first : first + step], first, n_threads)
+                self._file.drop_pages(info, first * rows.shape[1], step * rows.shape[1])
+                done += min(step, matrix.n_rows - first) * rows.shape[1]
+                if progress is not None:
+                    progress(min(done, total), total)
+
+    def _info(self, name: str) -> TensorInfo:
+        if name not in self._file.tensors:
+            raise ModelError(f"{self._file.path}: the tensor {name} is missing")
+        return self._file.tensors[name]
+
+    @staticmethod
+    def _room(info: TensorInfo) -> int:
+        """Bytes for a matrix's row groups, the last one padded."""
+        if len(info.shape) != 2:
+            return 0
+        row_bytes = info.n_bytes // info.shape[0]
+        return -(-(-(-info.shape[0] // 16) * 16 * row_bytes) // ALIGNMENT) * ALIGNMENT
