@@ -16,7 +16,9 @@ HUGE_PAGE = 2 << 20  # bytes, on x86-64
 def allocate(n_bytes: int) -> NDArray[np.uint8]:
     """Zeroed memory, uint8 [n_bytes], in huge pages where the system has them. Untouched pages take no memory."""
     size = max(n_bytes, 1)
-    region = mmap.mmap(-1, size + HUGE_PAGE)
+    # shared mappings, Python's default, get no huge pages
+    flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    region = mmap.mmap(-1, size + HUGE_PAGE, **flags)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         region.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(region, np.uint8)

@@ -101,6 +101,17 @@ struct BlockSource {
     }
 };
 
+// Reads [data, data + N) once in order, and does nothing with it. A block's fields are read side by side, and hardware
+// prefetchers do not follow that; they do follow this. Q6_K from RAM on Zen 4: 7 to 27 GB/s on one core. (Prefetch
+// instructions, at any distance, did not help: they are bound by the misses that one core can have in flight.)
+template <class V, int N>
+[[gnu::always_inline]] inline void walk(const uint8_t* data) {
+    for (int i = 0; i + 64 <= N; i += 64) {
+        const typename V::U line = V::load_u32(data + i);
+        asm volatile("" : : "x"(line));
+    }
+}
+
 // A whole row group, blocks unpacked in registers. out: [T][16]
 template <class V, class Format, int T>
 void dot_blocks(const uint8_t* group, int64_t k, TileView a, float* out) {
@@ -110,6 +121,7 @@ void dot_blocks(const uint8_t* group, int64_t k, TileView a, float* out) {
         TileView here = a;
         for (int64_t i = 0; i < k / Format::kBlock; ++i) {
             const BlockSource<V, Format> source{{group + i * Format::kBytes * kGroup, row}};
+            if (row == 0) walk<V, Format::kBytes * kGroup>(source.block.data);
 #pragma GCC unroll 8
             for (int j = 0; j < Format::kBlock / 32; ++j) accumulate32<V, T>(f, source, j, here);
             here.quants += Format::kBlock * T;
