@@ -1,0 +1,7 @@
+"""The GGUF file format: reading, writing, types. Knows nothing of models."""
+
+from pyinfer.gguf.cursor import StringArray
+from pyinfer.gguf.reader import GGUFFile, TensorInfo
+from pyinfer.gguf.types import TensorType, ValueType
+
+__all__ = ["GGUFFile", "StringArray", "TensorInfo", "TensorType", "ValueType"]
