@@ -3,5 +3,6 @@
 from pyinfer.gguf.cursor import StringArray
 from pyinfer.gguf.reader import GGUFFile, TensorInfo
 from pyinfer.gguf.types import TensorType, ValueType
+from pyinfer.gguf.writer import GGUFWriter
 
-__all__ = ["GGUFFile", "StringArray", "TensorInfo", "TensorType", "ValueType"]
+__all__ = ["GGUFFile", "GGUFWriter", "StringArray", "TensorInfo", "TensorType", "ValueType"]
