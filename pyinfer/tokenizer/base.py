@@ -25,7 +25,6 @@ class Tokenizer(ABC):
     """
 
     def __init__(self, vocabulary: Vocabulary, add_bos: bool, adds_space: bool = False) -> None:
-        self._vocabulary = vocabulary
         self._types = vocabulary.types.tolist()
         self._special = _special_tokens(vocabulary)
         self.n_vocab = len(vocabulary.texts)
