@@ -67,7 +67,9 @@ def real(request, reference):
 
 
 TEXTS = st.text(max_size=40) | st.lists(
-    st.sampled_from(["the ", "Tokenizer", "  ", "\n", "don't", "123", " naïve", "日本語", "Привет", "😀", "<|im_end|>", "def f(x):"])
+    st.sampled_from(
+        ["the ", "Tokenizer", "  ", "\n", "don't", "123", " naïve", "日本語", "Привет", "😀", "<|im_end|>", "def f(x):"]
+    )
 ).map("".join)
 
 

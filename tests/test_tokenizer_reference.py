@@ -6,7 +6,17 @@ import pytest
 
 from pyinfer.tokenizer import load_tokenizer
 
-VOCABULARIES = "deepseek-coder deepseek-llm falcon gpt-2 llama-bpe llama-spm phi-3 qwen2 starcoder".split()
+VOCABULARIES = [
+    "deepseek-coder",
+    "deepseek-llm",
+    "falcon",
+    "gpt-2",
+    "llama-bpe",
+    "llama-spm",
+    "phi-3",
+    "qwen2",
+    "starcoder",
+]
 SEPARATOR = "\n__ggml_vocab_test__\n"
 REAL_MODELS = ["smollm2-135m-q4_1", "gemma-3-270m-q4_k_m", "qwen2.5-coder-0.5b-q4_k_m", "qwen2.5-coder-1.5b-q4_k_m"]
 
