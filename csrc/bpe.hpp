@@ -49,7 +49,7 @@ inline size_t table_size(size_t entries) {
 
 // Strings with numbers, in one arena; some of them can be found by their bytes.
 class Strings {
-   public:
+  public:
     void reserve(size_t strings, size_t bytes) {
         ends_.reserve(strings);
         arena_.reserve(bytes);
@@ -77,7 +77,7 @@ class Strings {
         }
     }
 
-   private:
+  private:
     void place(int32_t i) {
         for (size_t slot = hash_bytes(at(i));; ++slot) {
             int32_t& entry = slots_[slot & (slots_.size() - 1)];
@@ -161,7 +161,7 @@ inline void link(std::vector<Symbol>& symbols) {
 
 // The ids of recent short words. Bounded: a word goes to one slot and replaces what is there.
 class WordCache {
-   public:
+  public:
     static constexpr size_t SLOTS = 1 << 15, MAX_BYTES = 27, MAX_IDS = 8;
     bool find(std::string_view word, std::vector<int32_t>& out) const {
         if (entries_.empty() || word.size() > MAX_BYTES) return false;
@@ -180,7 +180,7 @@ class WordCache {
         std::copy(ids, ids + n_ids, e.ids);
     }
 
-   private:
+  private:
     struct Entry {
         uint8_t bytes = 0, n_ids = 0;  // bytes 0: free
         char text[MAX_BYTES];
@@ -191,11 +191,12 @@ class WordCache {
 
 // Byte-level BPE. Tokens are kept as the bytes that they stand for, not in GPT-2's printable alphabet.
 class BytePairs {
-   public:
+  public:
     // alphabet[c]: the byte that code point c stands for, or -1 (c < 512; greater ones stand for no byte).
     void set_alphabet(const int16_t* alphabet) { std::copy(alphabet, alphabet + 512, alphabet_.begin()); }
 
-    void add_tokens(const char* buffer, const int64_t* offsets, const int64_t* lengths, const int32_t* types, int32_t n) {
+    void add_tokens(const char* buffer, const int64_t* offsets, const int64_t* lengths, const int32_t* types,
+                    int32_t n) {
         size_t bytes = 0;
         for (int32_t i = 0; i < n; ++i) bytes += static_cast<size_t>(lengths[i]);
         strings_.reserve(static_cast<size_t>(n) + 1024, bytes + (bytes >> 3));
@@ -278,7 +279,7 @@ class BytePairs {
     }
     std::string_view bytes(int32_t id) const { return strings_.at(id); }
 
-   private:
+  private:
     struct Merge {
         uint64_t key;
         uint32_t rank;
@@ -330,9 +331,10 @@ class BytePairs {
     std::vector<Symbol> symbols_;
 };
 
-// SentencePiece's BPE by scores ("llama"): pieces are UTF-8 with spaces as spaces; what is no piece falls back to bytes.
+// SentencePiece's BPE by scores ("llama"): pieces are UTF-8 with spaces as spaces; what is no piece falls back to
+// bytes.
 class ScoredPieces {
-   public:
+  public:
     // Texts have spaces already; byte_values[i] is the byte of a byte token, else -1.
     void add_tokens(const char* buffer, const int64_t* offsets, const int64_t* lengths, const int32_t* types,
                     const int16_t* byte_values, const float* scores, int32_t n) {
@@ -398,14 +400,18 @@ class ScoredPieces {
         out.append(text.substr(i));
     }
 
-   private:
+  private:
     int64_t encode_word(std::string_view word, int32_t unknown, std::vector<int32_t>& out) {
         if (cache_.find(word, out)) return -1;
         const size_t first = out.size();
         symbols_.clear();
         for (size_t i = 0; i < word.size();) {
             const uint8_t lead = static_cast<uint8_t>(word[i]);
-            const size_t length = std::min<size_t>(lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4, word.size() - i);
+            const size_t length = std::min<size_t>(lead < 0x80   ? 1
+                                                   : lead < 0xE0 ? 2
+                                                   : lead < 0xF0 ? 3
+                                                                 : 4,
+                                                   word.size() - i);
             const int32_t id = strings_.find(word.substr(i, length));
             symbols_.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(length), id, 0, 0});
             i += length;
