@@ -1,5 +1,67 @@
-"""Quantized GGUF language models on ordinary CPUs."""
+"""Quantized GGUF language models on ordinary CPUs.
+
+    import pyinfer
+
+    with pyinfer.LLM("model.gguf") as llm:
+        print(llm.generate("The capital of France is").text)
+
+Names are imported when they are first used, so that `import pyinfer` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from pyinfer.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from pyinfer.errors import (
+        ContextError,
+        DownloadError,
+        GGUFError,
+        ModelError,
+        ParameterError,
+        PyinferError,
+        TokenizerError,
+    )
+    from pyinfer.runtime.generation import Completion, Piece
+    from pyinfer.runtime.llm import LLM
+    from pyinfer.runtime.sampling import SamplingParams
+    from pyinfer.tokenizer import load_tokenizer
+
+__all__ = [
+    "LLM",
+    "Completion",
+    "ContextError",
+    "DownloadError",
+    "GGUFError",
+    "ModelError",
+    "ParameterError",
+    "Piece",
+    "PyinferError",
+    "SamplingParams",
+    "TokenizerError",
+    "__version__",
+    "load_tokenizer",
+]
+
+_HOMES = {
+    "LLM": "pyinfer.runtime.llm",
+    "Completion": "pyinfer.runtime.generation",
+    "Piece": "pyinfer.runtime.generation",
+    "SamplingParams": "pyinfer.runtime.sampling",
+    "load_tokenizer": "pyinfer.tokenizer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'pyinfer' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "pyinfer.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,12 +5,21 @@ Each call has a fallback that is right, if slower or less exact, where the syste
 
 from __future__ import annotations
 
+import math
 import mmap
+import os
+import platform
+import sys
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.errors import ParameterError
+
 HUGE_PAGE = 2 << 20  # bytes, on x86-64
+CGROUPS = Path("/sys/fs/cgroup")
+PROC = Path("/proc")
 
 
 def allocate(n_bytes: int) -> NDArray[np.uint8]:
@@ -37,5 +46,99 @@ def drop_pages(region: mmap.mmap, start: int, length: int) -> None:
 
 
 def default_threads() -> int:
-    import os
-    return len(os.sched_getaffinity(0))
+    """The cores that this process may really use: its affinity mask, and its cgroup's CPU quota rounded up."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # macOS and Windows have no such call
+        cores = os.cpu_count() or 1
+    quota = cgroup_cpu_quota()
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def check_threads(n_threads: int | None) -> int:
+    """n_threads if it is a whole number of at least 1, the default for None; else ParameterError."""
+    if n_threads is None:
+        return default_threads()
+    if not isinstance(n_threads, int) or isinstance(n_threads, bool) or n_threads < 1:
+        raise ParameterError(f"n_threads is {n_threads!r}; expected a whole number of at least 1")
+    return n_threads
+
+
+def cgroup_cpu_quota(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None:
+    """CPUs that the process's cgroups (v1 or v2) allow it, the least of its own and its ancestors'; None: unlimited."""
+    quotas = []
+    for line in _lines(proc / "self" / "cgroup"):
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if controllers == "":  # v2: one hierarchy
+            quotas += [_quota_v2(folder) for folder in _with_ancestors(cgroups, group)]
+        elif "cpu" in controllers.split(","):
+            quotas += [_quota_v1(folder) for folder in _with_ancestors(cgroups / controllers, group)]
+            quotas += [_quota_v1(folder) for folder in _with_ancestors(cgroups / "cpu", group)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _with_ancestors(mount: Path, group: str) -> list[Path]:
+    """The folder of a cgroup and of all above it. In a container the group may not be below its mount: then the mount."""
+    parts = [part for part in group.split("/") if part not in ("", "..")]
+    return [mount.joinpath(*parts[:n]) for n in range(len(parts), -1, -1)]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    """`cpu.max` holds "QUOTA PERIOD" in microseconds, QUOTA "max" where there is no limit."""
+    words = " ".join(_lines(folder / "cpu.max")).split()
+    return _ratio(words[0], words[1]) if len(words) == 2 else None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    """`cpu.cfs_quota_us` is -1 where there is no limit."""
+    quota, period = (_lines(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    return _ratio(quota[0], period[0]) if quota and period else None
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    try:
+        return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
+    except ValueError:
+        return None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def peak_rss_bytes() -> int | None:
+    """The most resident memory that the process had so far; None where the system does not tell."""
+    # getrusage on Linux also counts what the parent had before exec
+    for line in _lines(PROC / "self" / "status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def cpu_name() -> str:
+    """The processor's model name, or its architecture where the system tells no more."""
+    for line in _lines(PROC / "cpuinfo"):
+        key, _, value = line.partition(":")
+        if key.strip() == "model name" and value.strip():
+            return value.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def user_cache_dir() -> Path:
+    """Where programs of this user keep what can be fetched again. Raises RuntimeError if there is no home directory."""
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return Path(local) if local else Path.home() / "AppData" / "Local"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache"
