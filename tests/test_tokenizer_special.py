@@ -201,3 +201,8 @@ def test_a_tiny_model_of_ids_loads(reference):
     tokenizer = load_tokenizer(reference / "archs" / "llama-dense.gguf")
 
     assert tokenizer.n_vocab == 128
+
+
+def test_an_unknown_vocabulary_is_refused_with_the_name_of_the_file(reference):
+    with pytest.raises(TokenizerError, match=r"ggml-vocab-bert-bge\.gguf: tokenizer\.ggml\.model is 'bert'"):
+        load_tokenizer(reference / "vocab" / "ggml-vocab-bert-bge.gguf")

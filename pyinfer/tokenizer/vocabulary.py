@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TokenizerError
-from .well_known import END_TEXTS, FILL_END_TEXTS, FILL_TEXTS, SHOWN_TEXTS
+from pyinfer.errors import TokenizerError
+from pyinfer.tokenizer.well_known import END_TEXTS, FILL_END_TEXTS, FILL_TEXTS, SHOWN_TEXTS
 
 KEY = "tokenizer.ggml."
 MAX_TOKENS = 1 << 27  # token ids are int32, and merges add symbols of their own
