@@ -342,6 +342,7 @@ class ScoredPieces {
         for (int32_t i = 0; i < n; ++i) bytes += static_cast<size_t>(lengths[i]);
         strings_.reserve(static_cast<size_t>(n), bytes);
         byte_tokens_.fill(-1);
+        joins_space_[' '] = true;
         orders_.resize(static_cast<size_t>(n));
         std::string piece;
         for (int32_t i = 0; i < n; ++i) {
@@ -363,7 +364,7 @@ class ScoredPieces {
             strings_.index(i);
             longest_ = std::max(longest_, piece.size());
             for (size_t k = 1; k < piece.size(); ++k)
-                if (piece[k] == ' ' && piece[k - 1] != ' ') words_are_apart_ = false;
+                if (piece[k] == ' ') joins_space_[static_cast<uint8_t>(piece[k - 1])] = true;
         }
         if (longest_ == 0) longest_ = 1;
     }
@@ -373,12 +374,9 @@ class ScoredPieces {
     int64_t encode(std::string_view text, int32_t unknown, std::vector<int32_t>& out) {
         size_t start = 0;
         while (start < text.size()) {
-            // No piece continues from a letter into a space, so no join crosses such a border: words are apart.
-            size_t end = text.size();
-            if (words_are_apart_) {
-                end = start + 1;
-                while (end < text.size() && !(text[end] == ' ' && text[end - 1] != ' ')) ++end;
-            }
+            // A byte that precedes a space in no piece ends a word: no join crosses that border.
+            size_t end = start + 1;
+            while (end < text.size() && (text[end] != ' ' || joins_space_[static_cast<uint8_t>(text[end - 1])])) ++end;
             const int64_t bad = encode_word(text.substr(start, end - start), unknown, out);
             if (bad >= 0) return static_cast<int64_t>(start) + bad;
             start = end;
@@ -458,7 +456,7 @@ class ScoredPieces {
     std::vector<uint32_t> orders_;
     std::array<int32_t, 256> byte_tokens_{};
     size_t longest_ = 0;
-    bool words_are_apart_ = true;
+    std::array<bool, 256> joins_space_{};  // bytes before a space in some piece
     WordCache cache_;
     std::vector<Symbol> symbols_;
 };

@@ -66,7 +66,8 @@ def real(request, reference):
     return load_tokenizer(path), oracle
 
 
-TEXTS = st.text(max_size=40) | st.lists(
+# Assigned characters only: what is a letter among the others depends on the engine's version of Unicode.
+TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cn", "Co")), max_size=40) | st.lists(
     st.sampled_from(
         ["the ", "Tokenizer", "  ", "\n", "don't", "123", " naïve", "日本語", "Привет", "😀", "<|im_end|>", "def f(x):"]
     )
