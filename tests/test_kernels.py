@@ -1,0 +1,250 @@
+"""The operations of a plan, one at a time, against NumPy in float64, on every instruction set."""
+
+import numpy as np
+import pytest
+from plans import run
+
+from pyinfer import _kernels
+from pyinfer.errors import ParameterError
+from pyinfer.gguf import TensorType
+
+KV = {"f32": (TensorType.F32, 1e-6), "f16": (TensorType.F16, 2e-3), "bf16": (TensorType.BF16, 2e-2)}
+
+
+@pytest.fixture(params=_kernels.available_isas(), autouse=True)
+def isa(request):
+    _kernels.select_isa(request.param)
+    yield request.param
+    _kernels.select_isa()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def value(name, k, n, data=None):
+    v = _kernels.Value(name, k, n).want("rows")
+    if data is not None:
+        v.rows[:n] = data
+    return v
+
+
+def rms_norm(x, weight, eps):
+    x = x.astype(np.float64)
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
+
+
+@pytest.mark.parametrize("k", [1, 7, 33, 576, 5120])
+@pytest.mark.parametrize("with_post", [False, True])
+def test_norm_adds_what_came_before(rng, k, with_post):
+    n = 3
+    x, y = rng.standard_normal((2, n, k)).astype(np.float32) * 10
+    weight, post = rng.standard_normal((2, k)).astype(np.float32)
+    plan = _kernels.Plan(n, n, 1, 2)
+    vx, vy, out = value("x", k, n, x), value("y", k, n, y), value("out", k, n)
+    plan.norm("norm", vx, weight, out, 1e-5, y=vy, post=post if with_post else None)
+    run(plan, n)
+    added = x + (rms_norm(y, post, 1e-5) if with_post else y)
+    np.testing.assert_allclose(vx.rows[:n], added, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(out.rows[:n], rms_norm(added, weight, 1e-5), rtol=1e-4, atol=1e-4)
+
+
+def test_a_gathering_norm_takes_the_outputs_only(rng):
+    x = rng.standard_normal((5, 64)).astype(np.float32)
+    plan = _kernels.Plan(5, 5, 1, 1)
+    vx, out = value("x", 64, 5, x), value("out", 64, 5)
+    plan.norm("norm", vx, np.ones(64, np.float32), out, 1e-6, gather=True)
+    run(plan, 5, outputs=[4, 1])
+    np.testing.assert_allclose(out.rows[:2], rms_norm(x[[4, 1]], 1, 1e-6), rtol=1e-5)
+
+
+@pytest.mark.parametrize("act", ["silu", "gelu"])
+@pytest.mark.parametrize("k", [5, 512, 1030])
+def test_gated_activations(rng, act, k):
+    gate, up = (rng.standard_normal((2, 2, k)) * 8).astype(np.float32)
+    gate[0, :4] = (-1000, 1000, 0, -88)
+    plan = _kernels.Plan(2, 2, 1, 2)
+    out = value("out", k, 2)
+    plan.glu("glu", value("gate", k, 2, gate), value("up", k, 2, up), out, act)
+    run(plan, 2)
+    g = gate.astype(np.float64)
+    with np.errstate(over="ignore"):
+        expected = (
+            g / (1 + np.exp(-g))
+            if act == "silu"
+            else 0.5 * g * (1 + np.tanh(np.sqrt(2 / np.pi) * (g + 0.044715 * g**3)))
+        )
+    np.testing.assert_allclose(out.rows[:2], expected * up, rtol=1e-5, atol=1e-5)
+
+
+def test_soft_capping(rng):
+    x = (rng.standard_normal((2, 600)) * 40).astype(np.float32)
+    plan = _kernels.Plan(2, 2, 1, 2)
+    v = value("x", 600, 2, x)
+    plan.softcap("cap", v, 30.0)
+    run(plan, 2)
+    np.testing.assert_allclose(v.rows[:2], 30 * np.tanh(x / 30.0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 3, 8, 11])
+def test_packed_activations_are_off_by_half_a_step_at_most(rng, n):
+    x = (rng.standard_normal((n, 96)) * np.array([1e-6, 1, 1e6]).repeat(32)).astype(np.float32)
+    x[0, :32] = 0
+    plan = _kernels.Plan(n, n, 1, 1)
+    packed = _kernels.Value("packed", 96, n).want("quants")
+    plan.pack("pack", value("x", 96, n, x), packed)
+    run(plan, n)
+    steps = np.abs(x).reshape(n, 3, 32).max(-1) / 127
+    error = np.abs(packed.dequantized(n) - x).reshape(n, 3, 32).max(-1)
+    assert (error <= 0.5001 * steps).all()
+
+
+def rotated(x, positions, inv_freq, mscale, neox):
+    """x: [n, heads, dim]"""
+    angles = positions[:, None, None] * inv_freq
+    cos, sin, n_pairs = np.cos(angles) * mscale, np.sin(angles) * mscale, len(inv_freq)
+    first, second = (
+        (slice(0, n_pairs), slice(n_pairs, 2 * n_pairs))
+        if neox
+        else (slice(0, 2 * n_pairs, 2), slice(1, 2 * n_pairs, 2))
+    )
+    out = x.astype(np.float64)
+    a, b = out[..., first].copy(), out[..., second].copy()
+    out[..., first], out[..., second] = a * cos - b * sin, a * sin + b * cos
+    return out
+
+
+class Heads:
+    """Queries, keys and values of one layer, random; and their attention, by this package or by NumPy."""
+
+    def __init__(self, rng, n, n_heads, n_kv_heads, dim, kv_type="f32", n_sequences=1, n_ctx=None):
+        self.n, self.n_heads, self.n_kv_heads, self.dim = n, n_heads, n_kv_heads, dim
+        self.q = rng.standard_normal((n, n_heads, dim)).astype(np.float32)
+        self.k, self.v = rng.standard_normal((2, n, n_kv_heads, dim)).astype(np.float32)
+        self.n_ctx, self.n_sequences = n_ctx or n, n_sequences
+        kind = KV[kv_type][0]
+        stride = _kernels.Cache.page_bytes(kind, n_kv_heads, dim)
+        pages = n_sequences * -(-self.n_ctx // _kernels.PAGE)
+        self.cache = _kernels.Cache(kind, n_kv_heads, dim, np.zeros(pages * stride, np.uint8), 0, stride)
+
+    def attend(self, chunks, sequences=None, positions=None, window=0, softcap=0.0, n_threads=2, **rope):
+        """float32 [n, n_heads, dim]; tokens are passed in chunks."""
+        n, capacity = self.n, max(chunks)
+        sequences = np.zeros(n, int) if sequences is None else np.asarray(sequences)
+        positions = np.arange(n) if positions is None else np.asarray(positions)
+        plan = _kernels.Plan(capacity, self.n_ctx, self.n_sequences, n_threads)
+        q, k, v = (
+            _kernels.Value(s, w, capacity).want("rows")
+            for s, w in (("q", self.q[0].size), ("k", self.k[0].size), ("v", self.v[0].size))
+        )
+        inv_freq = rope.pop("inv_freq", np.zeros(self.dim // 2))
+        angles = _kernels.Value("angles", 2 * len(inv_freq), capacity)
+        out = _kernels.Value("out", self.q[0].size, capacity).want("rows")
+        plan.angles("angles", inv_freq, rope.pop("mscale", 1.0), angles)
+        plan.rope("rope", q, k, v, angles, self.cache, rope.pop("neox", True), **rope)
+        plan.attention("attention", q, self.cache, out, window=window, softcap=softcap)
+        rows, start = [], 0
+        for size in chunks:
+            part = slice(start, start + size)
+            for target, source in ((q, self.q), (k, self.k), (v, self.v)):
+                target.rows[:size] = source[part].reshape(size, -1)
+            run(plan, size, positions=positions[part], sequences=sequences[part])
+            rows.append(out.rows[:size].copy())
+            start += size
+        return np.concatenate(rows).reshape(n, self.n_heads, self.dim)
+
+    def expected(self, sequences=None, positions=None, window=0, softcap=0.0, q=None, k=None):
+        n, group = self.n, self.n_heads // self.n_kv_heads
+        sequences = np.zeros(n, int) if sequences is None else np.asarray(sequences)
+        positions = np.arange(n) if positions is None else np.asarray(positions)
+        q, k = (self.q if q is None else q), (self.k if k is None else k)
+        keys, values = (a.astype(np.float64).repeat(group, axis=1) for a in (k, self.v))
+        scores = np.einsum("qhd,khd->hqk", q.astype(np.float64), keys)
+        scores = softcap * np.tanh(scores / softcap) if softcap else scores
+        age = positions[:, None] - positions[None, :]
+        visible = (age >= 0) & (sequences[:, None] == sequences[None, :])
+        visible &= age < window if window else True
+        scores = np.where(visible, scores, -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        return np.einsum("hqk,khd->qhd", weights / weights.sum(-1, keepdims=True), values)
+
+
+@pytest.mark.parametrize("neox", [True, False])
+@pytest.mark.parametrize("n_rot", [32, 16])
+def test_rope_turns_pairs_and_norms_heads_before(rng, neox, n_rot):
+    heads = Heads(rng, 9, 4, 2, 32)
+    inv_freq = 100.0 ** (-np.arange(n_rot // 2) / (n_rot // 2))
+    norms = rng.standard_normal((2, 32)).astype(np.float32)
+    found = heads.attend(
+        [9], inv_freq=inv_freq, mscale=1.2, neox=neox, q_norm=norms[0], k_norm=norms[1], eps=1e-6, q_scale=0.25
+    )
+    positions = np.arange(9)
+    q = rotated(rms_norm(heads.q, norms[0], 1e-6), positions, inv_freq, 1.2, neox) * 0.25
+    k = rotated(rms_norm(heads.k, norms[1], 1e-6), positions, inv_freq, 1.2, neox)
+    np.testing.assert_allclose(found, heads.expected(q=q, k=k), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kv_type", KV)
+@pytest.mark.parametrize("n_heads, n_kv_heads, dim", [(1, 1, 16), (6, 2, 40), (4, 4, 64), (9, 3, 80), (8, 1, 256)])
+def test_attention_equals_numpy(rng, kv_type, n_heads, n_kv_heads, dim):
+    heads = Heads(rng, 70, n_heads, n_kv_heads, dim, kv_type)
+    heads.q /= np.sqrt(dim)
+    found = heads.attend([70])
+    np.testing.assert_allclose(found, heads.expected(), rtol=0, atol=10 * KV[kv_type][1])
+
+
+@pytest.mark.parametrize("window, softcap", [(1, 0.0), (5, 0.0), (64, 0.0), (65, 0.0), (0, 2.0), (20, 2.0)])
+def test_windows_and_soft_capping(rng, window, softcap):
+    heads = Heads(rng, 150, 4, 2, 32)
+    found = heads.attend([100, 50], window=window, softcap=softcap)
+    np.testing.assert_allclose(found, heads.expected(window=window, softcap=softcap), rtol=0, atol=1e-5)
+
+
+def test_any_chunks_and_threads_give_the_same_bits(rng):
+    heads = Heads(rng, 1100, 4, 2, 32)  # three splits
+    heads.q /= 6
+    whole = heads.attend([1100])
+    np.testing.assert_allclose(whole, heads.expected(), rtol=0, atol=1e-5)
+    for chunks, n_threads in (([1000, 97, 1, 1, 1], 1), ([500, 500, 98, 1, 1], 3), ([1099, 1], 2)):
+        np.testing.assert_array_equal(heads.attend(chunks, n_threads=n_threads), whole)
+
+
+def test_sequences_do_not_see_each_other(rng):
+    n = 120
+    sequences = rng.integers(0, 3, n)
+    positions = np.array([(sequences[:i] == s).sum() for i, s in enumerate(sequences)])
+    heads = Heads(rng, n, 4, 2, 32, n_sequences=3)
+    found = heads.attend([60, 1, 59], sequences, positions)
+    np.testing.assert_allclose(found, heads.expected(sequences, positions), rtol=0, atol=1e-5)
+
+
+def test_old_contents_of_a_page_do_not_matter(rng):
+    heads = Heads(rng, 30, 2, 1, 16)
+    expected = heads.attend([30])
+    heads.k[:], heads.v[:] = heads.k[:], heads.v[:]
+    long = Heads(rng, 64, 2, 1, 16)
+    long.k *= 1000
+    long.attend([64])
+    long.n, long.q, long.k, long.v = 30, heads.q, heads.k, heads.v
+    np.testing.assert_array_equal(long.attend([30]), expected)
+
+
+def test_what_does_not_fit_is_refused():
+    plan = _kernels.Plan(4, 64, 1, 1)
+    x = _kernels.Value("x", 64, 4)
+    with pytest.raises(ParameterError, match="out has 32 columns where 64"):
+        plan.norm("n", x, np.ones(64, np.float32), _kernels.Value("out", 32, 4), 1e-5)
+    with pytest.raises(ParameterError, match="63 values where 64"):
+        plan.norm("n", x, np.ones(63, np.float32), _kernels.Value("out", 64, 4), 1e-5)
+    with pytest.raises(ParameterError, match="activation 'relu'"):
+        plan.glu("g", x, None, _kernels.Value("out", 64, 4), "relu")
+    with pytest.raises(ParameterError, match="33 columns cannot be quantized"):
+        _kernels.Value("y", 33, 4).want("quants")
+    with pytest.raises(ParameterError, match="tensor type 8"):
+        _kernels.Cache.head_bytes(8, 64)
+
+
+def test_isas_are_chosen_by_name():
+    with pytest.raises(ParameterError, match=r"'mmx' \(PYINFER_ISA\) is not available here; there are: .*scalar"):
+        _kernels.select_isa("mmx")
