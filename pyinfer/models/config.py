@@ -265,12 +265,16 @@ def _head_dim(keys: Keys, key: str, n_embd: int, n_heads: int) -> int:
 
 
 def _n_vocab(file: ModelFile, n_embd: int) -> int:
-    """Rows of the embedding, which may exceed the tokenizer's vocabulary (padding) but not fall short of it."""
+    """Rows of the embedding (columns, where it is stored transposed), which may exceed the tokenizer's vocabulary
+    (padding) but not fall short of it."""
     if "token_embd.weight" not in file.tensors:
         raise ModelError(f"{file.path}: the tensor token_embd.weight is missing")
     shape = tuple(file.tensors["token_embd.weight"].shape)
+    if len(shape) == 2 and shape[1] != n_embd:
+        shape = shape[::-1]
     if len(shape) != 2 or shape[1] != n_embd or not 1 <= shape[0] <= MAX_VOCAB:
-        raise ModelError(f"{file.path}: token_embd.weight has shape {shape}, expected (1 to {MAX_VOCAB}, {n_embd})")
+        found = tuple(file.tensors["token_embd.weight"].shape)
+        raise ModelError(f"{file.path}: token_embd.weight has shape {found}, expected (1 to {MAX_VOCAB}, {n_embd})")
     n_tokens = len(file.metadata.get("tokenizer.ggml.tokens", ()))
     if n_tokens > shape[0]:
         raise ModelError(

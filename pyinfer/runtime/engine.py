@@ -77,32 +77,37 @@ class Engine:
         """
         batch = [np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs)]
         with self._lock:
-            if self._plan is None:
-                raise PyinferError("the model is closed")
+            plan = self._open_plan()
             for sequence in np.unique(batch[2]).tolist():
                 if not 0 <= sequence < self.n_seqs:
                     raise ParameterError(f"sequence {sequence} of {self.n_seqs}")
                 self._cache.reserve(sequence, int(batch[1][batch[2] == sequence].max()) + 1)
-            self._plan.run(*batch, self._cache.page_table)
+            plan.run(*batch, self._cache.page_table)
             rows: NDArray[np.float32] = self._logits.rows[: len(batch[3])]
         return rows
 
     def truncate(self, sequence: int, n_keep: int) -> None:
         """Forget the positions of a sequence from n_keep on."""
         with self._lock:
+            self._open_plan()
             self._cache.truncate(sequence, n_keep)
 
-    def profile(self) -> dict[str, int] | None:
+    def profile(self) -> dict[str, int]:
         """Nanoseconds by operation since the first call, which starts the count."""
-        if self._plan is None:
-            return None
-        return dict(zip(self._plan.names, self._plan.profile().tolist(), strict=True))
+        plan = self._open_plan()
+        return dict(zip(plan.names, plan.profile().tolist(), strict=True))
 
     def close(self) -> None:
         """Give back weights and cache, once no pass is under way."""
         with self._lock:
             self._plan = None
-            del self._logits, self._cache
+            self.__dict__.pop("_logits", None)
+            self.__dict__.pop("_cache", None)
+
+    def _open_plan(self) -> _kernels.Plan:
+        if self._plan is None:
+            raise PyinferError("the model is closed")
+        return self._plan
 
 
 def check_positive(name: str, value: int | None, default: int) -> int:

@@ -1,0 +1,1 @@
+"""The command line: `pyinfer run`, `bench`, `inspect`. Nothing else imports it."""

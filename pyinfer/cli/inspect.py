@@ -1,0 +1,94 @@
+"""`pyinfer inspect`: what a GGUF file says of itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyinfer.gguf import GGUFFile
+
+SHORT = 8  # elements of an array that are shown whole
+LONG_TEXT = 100  # characters of a string that are shown in the text form
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = subparsers.add_parser("inspect", help="show a file's metadata and tensors")
+    p.add_argument("file", help="a GGUF file, or any part of a split one")
+    p.add_argument("--tensors", action="store_true", help="list the tensors, too")
+    p.add_argument("--json", action="store_true", help="as JSON; arrays of more than 8 elements as type and length")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pyinfer.gguf import GGUFFile
+
+    with GGUFFile(args.file) as file:
+        report = describe(file, tensors=args.tensors)
+    if args.json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        print_report(report)
+    return 0
+
+
+def describe(file: GGUFFile, tensors: bool) -> dict[str, Any]:
+    """The report as plain values. Sizes in bytes; shapes row-major."""
+    kinds: dict[str, dict[str, int]] = {}
+    for info in file.tensors.values():
+        kind = kinds.setdefault(info.type.name, {"tensors": 0, "parameters": 0, "bytes": 0})
+        kind["tensors"] += 1
+        kind["parameters"] += info.n_elements
+        kind["bytes"] += info.n_bytes
+    n_parameters = sum(kind["parameters"] for kind in kinds.values())
+    n_bytes = sum(kind["bytes"] for kind in kinds.values())
+    report: dict[str, Any] = {
+        "file": str(file.path),
+        "version": file.version,
+        "alignment": file.alignment,
+        "metadata": {key: plain(value) for key, value in file.metadata.items()},
+        "n_tensors": len(file.tensors),
+        "n_parameters": n_parameters,
+        "tensor_bytes": n_bytes,
+        "bits_per_weight": round(8 * n_bytes / n_parameters, 3) if n_parameters else None,
+        "types": dict(sorted(kinds.items(), key=lambda item: -item[1]["bytes"])),
+    }
+    if tensors:
+        report["tensors"] = [
+            {"name": t.name, "type": t.type.name, "shape": list(t.shape), "bytes": t.n_bytes, "offset": t.offset}
+            for t in file.tensors.values()
+        ]
+    return report
+
+
+def plain(value: Any) -> Any:
+    """A metadata value for JSON; long arrays as what they are and how long."""
+    from pyinfer.gguf.reader import describe as describe_type
+
+    if isinstance(value, bool | int | float | str):
+        return value
+    if len(value) > SHORT:
+        return f"<{describe_type(value)}>"
+    return [plain(v.item() if hasattr(v, "item") else v) for v in value]
+
+
+def print_report(report: dict[str, Any]) -> None:
+    write = sys.stdout.write
+    write(f"{report['file']}: GGUF version {report['version']}, alignment {report['alignment']}\n\nmetadata\n")
+    for key, value in report["metadata"].items():
+        text = repr(value) if not isinstance(value, str) or not value.startswith("<array") else value
+        write(f"  {key} = {text if len(text) <= LONG_TEXT else text[:LONG_TEXT] + '…'}\n")
+    write(f"\n{report['n_tensors']} tensors, {report['n_parameters']:,} parameters, ")
+    write(f"{report['tensor_bytes'] / 1e6:,.1f} MB")
+    if report["bits_per_weight"] is not None:
+        write(f", {report['bits_per_weight']:.2f} bits a weight")
+    write("\n")
+    for name, kind in report["types"].items():
+        write(f"  {name:8}{kind['tensors']:6} tensors {kind['parameters']:16,} parameters {kind['bytes'] / 1e6:12,.1f} MB\n")
+    if "tensors" in report:
+        write("\n")
+    for tensor in report.get("tensors", []):
+        shape = " x ".join(str(n) for n in tensor["shape"])
+        write(f"  {tensor['name']:40}{tensor['type']:8}{shape:>20}{tensor['bytes']:14,} bytes\n")

@@ -1,0 +1,51 @@
+"""The entry point: arguments, and how errors end the program (one line, status 1; Ctrl-C: status 130)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from pyinfer.errors import PyinferError
+from pyinfer.version import __version__
+
+INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from pyinfer.cli import bench, inspect, run
+
+    parser = argparse.ArgumentParser(prog="pyinfer", description="Quantized GGUF language models on ordinary CPUs.")
+    parser.add_argument("--version", action="version", version=f"pyinfer {__version__}")
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (run, bench, inspect):
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    try:
+        args = build_parser().parse_args(argv)
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # nobody reads on; Python's own flush at exit would complain once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except PyinferError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except MemoryError:
+        message = "there is not enough memory"
+    print("pyinfer: error: " + " ".join(message.split()), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

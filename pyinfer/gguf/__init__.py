@@ -1,0 +1,8 @@
+"""The GGUF file format: reading, writing, types. Knows nothing of models."""
+
+from pyinfer.gguf.cursor import StringArray
+from pyinfer.gguf.reader import GGUFFile, TensorInfo
+from pyinfer.gguf.types import TensorType, ValueType
+from pyinfer.gguf.writer import GGUFWriter
+
+__all__ = ["GGUFFile", "GGUFWriter", "StringArray", "TensorInfo", "TensorType", "ValueType"]

@@ -1,0 +1,135 @@
+"""Reads the values of GGUF from bytes, and checks every length against what is there before it is used.
+
+All arithmetic on lengths is in Python's integers, which do not overflow.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer._gguf_index import index_strings
+from pyinfer.errors import GGUFError
+from pyinfer.gguf.types import NUMBER_TYPES, ValueType
+
+MAX_DEPTH = 4  # of arrays in arrays; files in use have none
+MAX_KEY_BYTES = 65535  # the specification's bound
+
+
+class StringArray(Sequence[str]):
+    """The strings of an array, decoded when they are asked for.
+
+    buffer: uint8, the file; offsets, lengths: int64 [n], where string i lies in it.
+    """
+
+    def __init__(
+        self, where: str, buffer: NDArray[np.uint8], offsets: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> None:
+        self.buffer, self.offsets, self.lengths = buffer, offsets, lengths
+        self._where = where
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def raw(self, index: int) -> bytes:
+        """The bytes of one string."""
+        start = int(self.offsets[index])
+        return self.buffer[start : start + int(self.lengths[index])].tobytes()
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        try:
+            return self.raw(index).decode()
+        except UnicodeDecodeError as error:
+            raise GGUFError(f"{self._where}: string {index} is not UTF-8 ({error})") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<StringArray of {len(self)}>"
+
+
+class Cursor:
+    """A place in a file's bytes that moves forward as values are read."""
+
+    def __init__(self, path: Path, buffer: NDArray[np.uint8]) -> None:
+        self.path = path
+        self.buffer = buffer
+        self.position = 0
+
+    def fail(self, what: str) -> NoReturn:
+        raise GGUFError(f"{self.path}: {what}")
+
+    def take(self, n_bytes: int, what: str) -> NDArray[np.uint8]:
+        """The next n_bytes as a view; GGUFError if the file ends before."""
+        left = len(self.buffer) - self.position
+        if n_bytes > left:
+            self.fail(f"the file is cut short: {what} at byte {self.position} takes {n_bytes} bytes, {left} are left")
+        self.position += n_bytes
+        return self.buffer[self.position - n_bytes : self.position]
+
+    def number(self, kind: ValueType, what: str) -> Any:
+        """A number or truth value."""
+        dtype = np.dtype(NUMBER_TYPES[kind])
+        raw = self.take(dtype.itemsize, what)
+        if kind == ValueType.BOOL and raw[0] > 1:
+            self.fail(f"{what} is the byte {raw[0]}, expected a truth value of 0 or 1")
+        return raw.view(dtype)[0].item()
+
+    def count(self, what: str) -> int:
+        (value,) = struct.unpack("<Q", self.take(8, what))
+        return int(value)
+
+    def string(self, what: str, maximum: int | None = None) -> str:
+        length = self.count(f"the length of {what}")
+        if maximum is not None and length > maximum:
+            self.fail(f"{what} at byte {self.position} is {length} bytes long, expected at most {maximum}")
+        try:
+            return self.take(length, what).tobytes().decode()
+        except UnicodeDecodeError as error:
+            self.fail(f"{what} at byte {self.position - length} is not UTF-8 ({error})")
+
+    def kind(self, what: str) -> ValueType:
+        number = self.number(ValueType.UINT32, f"the type of {what}")
+        if number not in ValueType._value2member_map_:
+            known = ", ".join(f"{t.value} {t.name}" for t in ValueType)
+            self.fail(f"{what} has the value type {number}; there are: {known}")
+        return ValueType(number)
+
+    def value(self, kind: ValueType, what: str, depth: int = 0) -> Any:
+        """A value of any type: bool, int, float, str, read-only array of numbers, StringArray, list of arrays."""
+        if kind == ValueType.STRING:
+            return self.string(what)
+        if kind != ValueType.ARRAY:
+            return self.number(kind, what)
+        if depth == MAX_DEPTH:
+            self.fail(f"{what} has arrays nested more than {MAX_DEPTH} deep")
+        element = self.kind(f"the elements of {what}")
+        n = self.count(f"the number of elements of {what}")
+        smallest = np.dtype(NUMBER_TYPES[element]).itemsize if element in NUMBER_TYPES else 8
+        left = len(self.buffer) - self.position
+        if n * smallest > left:
+            self.fail(f"the file is cut short: {what} has {n} elements of {element.name}, {left} bytes are left")
+        if element in NUMBER_TYPES:
+            raw = self.take(n * smallest, what)
+            if element == ValueType.BOOL and (raw > 1).any():
+                self.fail(f"{what} holds bytes other than the truth values 0 and 1")
+            return raw.view(NUMBER_TYPES[element])
+        if element == ValueType.STRING:
+            found = index_strings(self.buffer, self.position, n)
+            if found is None:
+                self.fail(f"the file is cut short: a string of {what} reaches beyond its end")
+            offsets, lengths, self.position = found
+            return StringArray(f"{self.path}: {what}", self.buffer, offsets, lengths)
+        return [self.value(element, what, depth + 1) for _ in range(n)]

@@ -1,0 +1,48 @@
+"""The tokenizer of a GGUF file, with or without weights."""
+
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TokenizerError
+from .base import Tokenizer
+from .bpe import BPETokenizer
+from .ids_only import IdsOnlyTokenizer
+from .spm import SPMTokenizer
+from .vocabulary import KEY, read_text
+
+if TYPE_CHECKING:
+    from ..gguf import GGUFFile
+
+TOKENIZERS: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
+    "gpt2": BPETokenizer,
+    "llama": SPMTokenizer,
+    "none": IdsOnlyTokenizer,
+    "no_vocab": IdsOnlyTokenizer,
+    "test": IdsOnlyTokenizer,
+}
+
+
+def load_tokenizer(file: "str | PathLike[str] | GGUFFile") -> Tokenizer:
+    """The tokenizer of a GGUF file, open or by its path; files without weights will do.
+
+    Raises GGUFError if the file cannot be read, TokenizerError if its vocabulary is of an unknown kind or inconsistent.
+
+        load_tokenizer("model.gguf").encode("Hello world")
+    """
+    if not isinstance(file, (str, PathLike)):
+        return tokenizer_from_metadata(file.metadata)
+    from ..gguf import GGUFFile
+
+    with GGUFFile(file) as opened:
+        return tokenizer_from_metadata(opened.metadata)
+
+
+def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that metadata describes. Raises TokenizerError."""
+    model = read_text(metadata, KEY + "model")
+    if model not in TOKENIZERS:
+        known = ", ".join(TOKENIZERS)
+        found = "missing" if model is None else f"{model!r:.60}, which is not known"
+        raise TokenizerError(f"{KEY}model is {found}; known are {known}")
+    return TOKENIZERS[model](metadata)

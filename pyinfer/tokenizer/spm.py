@@ -1,0 +1,52 @@
+"""SentencePiece's BPE by scores (`llama`): neighbours that form the piece of the greatest score are joined first.
+
+A space is written U+2581 in the vocabulary; a character without a piece becomes its UTF-8 bytes.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._bpe import ScoredPieces
+from ..errors import TokenizerError
+from .base import Tokenizer
+from .vocabulary import BYTE, KEY, read_flag, read_numbers, read_vocabulary
+
+BYTE_TEXT = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
+DEFAULT_IDS = {"bos": 1, "eos": 2, "unknown": 0}
+
+
+class SPMTokenizer(Tokenizer):
+    """SentencePiece BPE from a GGUF file's metadata."""
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        vocabulary = read_vocabulary(metadata, "llama", DEFAULT_IDS)
+        adds_space = read_flag(metadata, "add_space_prefix")
+        super().__init__(vocabulary, add_bos=True, adds_space=adds_space is not False)
+        texts, n = vocabulary.texts, self.n_vocab
+        scores = read_numbers(metadata, KEY + "scores", n, 0.0, np.float32)
+        if np.isnan(scores).any():
+            raise TokenizerError(f"{KEY}scores[{int(np.isnan(scores).argmax())}] is not a number")
+        byte_values = np.full(n, -1, np.int16)
+        typed = KEY + "token_type" in metadata
+        for i in vocabulary.ids_of_types(BYTE) if typed else np.flatnonzero(texts.lengths == len("<0x00>")).tolist():
+            if match := BYTE_TEXT.fullmatch(texts[i]):
+                byte_values[i] = int(match[1], 16)
+        self._pieces = ScoredPieces(
+            texts.buffer, texts.offsets, texts.lengths, vocabulary.file_types, byte_values, scores
+        )
+        self._unknown = -1 if vocabulary.unknown_id is None else vocabulary.unknown_id
+
+    def _encode_plain(self, text: bytes, after_special: bool) -> list[int]:
+        escaped = text.replace("\u2581".encode(), b" ")
+        if after_special and self.adds_space:
+            escaped = b" " + escaped
+        ids, bad = self._pieces.encode(escaped, self._unknown)
+        if bad >= 0:
+            raise TokenizerError(f"the vocabulary has no token for {escaped[bad:].decode()[:1]!r} and no bytes for it")
+        return ids
+
+    def _token_bytes(self, token: int) -> bytes:
+        return self._pieces.token_bytes(token)

@@ -1,0 +1,35 @@
+"""Text from token ids one at a time, without ever giving half a character."""
+
+import codecs
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .base import Tokenizer
+
+
+class StreamDecoder:
+    """Turns ids into text as they come; all that it gives, joined, is `Tokenizer.decode` of the ids.
+
+    With `continues` the ids continue a text, so that a space in front of the first word is kept.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer", skip_special: bool = False, continues: bool = False) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = skip_special
+        self._drop_space = tokenizer.adds_space and not continues
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """The text that is complete with this token."""
+        tokenizer = self._tokenizer
+        piece = tokenizer.token_bytes(token)
+        special = tokenizer.is_special(token)
+        if self._drop_space and not (special and token == tokenizer.bos_id):
+            self._drop_space = False
+            if not special and not tokenizer.is_user_defined(token):
+                piece = piece.removeprefix(b" ")
+        return "" if special and self._skip_special else self._decoder.decode(piece)
+
+    def finish(self) -> str:
+        """What is left: U+FFFD if the last character is cut short."""
+        return self._decoder.decode(b"", final=True)
