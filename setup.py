@@ -16,12 +16,12 @@ from setuptools.command.build_ext import build_ext
 
 X86 = platform.machine().lower() in ("x86_64", "amd64") and os.environ.get("PYINFER_SCALAR_ONLY") != "1"
 OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
-COMMON = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
+COMMON = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
 KERNELS = ["-fno-exceptions", "-fno-rtti", "-Wno-maybe-uninitialized"]
 
 # Flags of the translation units that are compiled for one instruction set; every other file is baseline code.
 ISA_FLAGS = {
-    "scalar": [],
+    "scalar": ["-O2", "-DPYINFER_SMALL_CODE"],
     "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
     "avxvnni": ["-mavx2", "-mfma", "-mf16c", "-mbmi2", "-mavxvnni"],
     "avx512": [f"-m{f}" for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")]

@@ -49,7 +49,7 @@ inline size_t table_size(size_t entries) {
 
 // Strings with numbers, in one arena; some of them can be found by their bytes.
 class Strings {
-   public:
+  public:
     void reserve(size_t strings, size_t bytes) {
         ends_.reserve(strings);
         arena_.reserve(bytes);
@@ -77,7 +77,7 @@ class Strings {
         }
     }
 
-   private:
+  private:
     void place(int32_t i) {
         for (size_t slot = hash_bytes(at(i));; ++slot) {
             int32_t& entry = slots_[slot & (slots_.size() - 1)];
@@ -161,7 +161,7 @@ inline void link(std::vector<Symbol>& symbols) {
 
 // The ids of recent short words. Bounded: a word goes to one slot and replaces what is there.
 class WordCache {
-   public:
+  public:
     static constexpr size_t SLOTS = 1 << 15, MAX_BYTES = 27, MAX_IDS = 8;
     bool find(std::string_view word, std::vector<int32_t>& out) const {
         if (entries_.empty() || word.size() > MAX_BYTES) return false;
@@ -180,7 +180,7 @@ class WordCache {
         std::copy(ids, ids + n_ids, e.ids);
     }
 
-   private:
+  private:
     struct Entry {
         uint8_t bytes = 0, n_ids = 0;  // bytes 0: free
         char text[MAX_BYTES];
@@ -191,11 +191,12 @@ class WordCache {
 
 // Byte-level BPE. Tokens are kept as the bytes that they stand for, not in GPT-2's printable alphabet.
 class BytePairs {
-   public:
+  public:
     // alphabet[c]: the byte that code point c stands for, or -1 (c < 512; greater ones stand for no byte).
     void set_alphabet(const int16_t* alphabet) { std::copy(alphabet, alphabet + 512, alphabet_.begin()); }
 
-    void add_tokens(const char* buffer, const int64_t* offsets, const int64_t* lengths, const int32_t* types, int32_t n) {
+    void add_tokens(const char* buffer, const int64_t* offsets, const int64_t* lengths, const int32_t* types,
+                    int32_t n) {
         size_t bytes = 0;
         for (int32_t i = 0; i < n; ++i) bytes += static_cast<size_t>(lengths[i]);
         strings_.reserve(static_cast<size_t>(n) + 1024, bytes + (bytes >> 3));
@@ -278,7 +279,7 @@ class BytePairs {
     }
     std::string_view bytes(int32_t id) const { return strings_.at(id); }
 
-   private:
+  private:
     struct Merge {
         uint64_t key;
         uint32_t rank;
@@ -330,9 +331,10 @@ class BytePairs {
     std::vector<Symbol> symbols_;
 };
 
-// SentencePiece's BPE by scores ("llama"): pieces are UTF-8 with spaces as spaces; what is no piece falls back to bytes.
+// SentencePiece's BPE by scores ("llama"): pieces are UTF-8 with spaces as spaces; what is no piece falls back to
+// bytes.
 class ScoredPieces {
-   public:
+  public:
     // Texts have spaces already; byte_values[i] is the byte of a byte token, else -1.
     void add_tokens(const char* buffer, const int64_t* offsets, const int64_t* lengths, const int32_t* types,
                     const int16_t* byte_values, const float* scores, int32_t n) {
@@ -340,6 +342,7 @@ class ScoredPieces {
         for (int32_t i = 0; i < n; ++i) bytes += static_cast<size_t>(lengths[i]);
         strings_.reserve(static_cast<size_t>(n), bytes);
         byte_tokens_.fill(-1);
+        joins_space_[' '] = true;
         orders_.resize(static_cast<size_t>(n));
         std::string piece;
         for (int32_t i = 0; i < n; ++i) {
@@ -361,7 +364,7 @@ class ScoredPieces {
             strings_.index(i);
             longest_ = std::max(longest_, piece.size());
             for (size_t k = 1; k < piece.size(); ++k)
-                if (piece[k] == ' ' && piece[k - 1] != ' ') words_are_apart_ = false;
+                if (piece[k] == ' ') joins_space_[static_cast<uint8_t>(piece[k - 1])] = true;
         }
         if (longest_ == 0) longest_ = 1;
     }
@@ -371,12 +374,9 @@ class ScoredPieces {
     int64_t encode(std::string_view text, int32_t unknown, std::vector<int32_t>& out) {
         size_t start = 0;
         while (start < text.size()) {
-            // No piece continues from a letter into a space, so no join crosses such a border: words are apart.
-            size_t end = text.size();
-            if (words_are_apart_) {
-                end = start + 1;
-                while (end < text.size() && !(text[end] == ' ' && text[end - 1] != ' ')) ++end;
-            }
+            // A byte that precedes a space in no piece ends a word: no join crosses that border.
+            size_t end = start + 1;
+            while (end < text.size() && (text[end] != ' ' || joins_space_[static_cast<uint8_t>(text[end - 1])])) ++end;
             const int64_t bad = encode_word(text.substr(start, end - start), unknown, out);
             if (bad >= 0) return static_cast<int64_t>(start) + bad;
             start = end;
@@ -398,14 +398,18 @@ class ScoredPieces {
         out.append(text.substr(i));
     }
 
-   private:
+  private:
     int64_t encode_word(std::string_view word, int32_t unknown, std::vector<int32_t>& out) {
         if (cache_.find(word, out)) return -1;
         const size_t first = out.size();
         symbols_.clear();
         for (size_t i = 0; i < word.size();) {
             const uint8_t lead = static_cast<uint8_t>(word[i]);
-            const size_t length = std::min<size_t>(lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4, word.size() - i);
+            const size_t length = std::min<size_t>(lead < 0x80   ? 1
+                                                   : lead < 0xE0 ? 2
+                                                   : lead < 0xF0 ? 3
+                                                                 : 4,
+                                                   word.size() - i);
             const int32_t id = strings_.find(word.substr(i, length));
             symbols_.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(length), id, 0, 0});
             i += length;
@@ -452,7 +456,7 @@ class ScoredPieces {
     std::vector<uint32_t> orders_;
     std::array<int32_t, 256> byte_tokens_{};
     size_t longest_ = 0;
-    bool words_are_apart_ = true;
+    std::array<bool, 256> joins_space_{};  // bytes before a space in some piece
     WordCache cache_;
     std::vector<Symbol> symbols_;
 };

@@ -17,7 +17,7 @@ struct Fragment {
 };
 
 class SpecialTokens {
-   public:
+  public:
     void add(std::string_view text, int32_t id, bool control, bool strip_left, bool strip_right) {
         if (text.empty()) return;
         if (strings_.size() == 0) strings_.reserve(16, 256);
@@ -56,12 +56,14 @@ class SpecialTokens {
         return all;
     }
 
-   private:
+  private:
     struct Token {
         int32_t id;
         bool control, strip_left, strip_right;
     };
-    static size_t prefix(char a, char b) { return static_cast<size_t>(static_cast<uint8_t>(a)) << 8 | static_cast<uint8_t>(b); }
+    static size_t prefix(char a, char b) {
+        return static_cast<size_t>(static_cast<uint8_t>(a)) << 8 | static_cast<uint8_t>(b);
+    }
     static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
     void take(std::string_view text, size_t length, bool control, const std::vector<size_t>& starts,

@@ -18,6 +18,15 @@
 #pragma once
 #include <cstdint>
 
+// Loops over sub-blocks, quads and tokens are unrolled so that shifts are constants and sums stay in registers. The
+// scalar variant is small instead.
+#define PYINFER_PRAGMA(text) _Pragma(#text)
+#ifdef PYINFER_SMALL_CODE
+#define PYINFER_UNROLL(n)
+#else
+#define PYINFER_UNROLL(n) PYINFER_PRAGMA(GCC unroll n)
+#endif
+
 namespace pyinfer {
 namespace PYINFER_ISA {
 

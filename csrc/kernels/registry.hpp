@@ -1,8 +1,11 @@
 // Which formats there are, and the functions made from each declaration. A new format is a line in `kFormats`.
 #pragma once
 #include "formats/floats.hpp"
+#include "formats/fp4.hpp"
+#include "formats/iquants.hpp"
 #include "formats/kquants.hpp"
 #include "formats/legacy.hpp"
+#include "formats/ternary.hpp"
 #include "kernels/dot.hpp"
 
 namespace pyinfer {
@@ -133,9 +136,11 @@ constexpr FormatKernels floats(int id) {
 
 // Declarations by ggml type id.
 constexpr FormatKernels kFormats[] = {
-    floats<F32>(0),    floats<F16>(1),    floats<BF16>(30),   quantized<Q4_0>(2),  quantized<Q4_1>(3),
-    quantized<Q5_0>(6), quantized<Q5_1>(7), quantized<Q8_0>(8), quantized<Q2_K>(10), quantized<Q3_K>(11),
-    quantized<Q4_K>(12), quantized<Q5_K>(13), quantized<Q6_K>(14),
+    floats<F32>(0), floats<F16>(1), floats<BF16>(30), quantized<Q4_0>(2), quantized<Q4_1>(3), quantized<Q5_0>(6),
+    quantized<Q5_1>(7), quantized<Q8_0>(8), quantized<Q2_K>(10), quantized<Q3_K>(11), quantized<Q4_K>(12),
+    quantized<Q5_K>(13), quantized<Q6_K>(14), quantized<IQ2_XXS>(16), quantized<IQ2_XS>(17), quantized<IQ3_XXS>(18),
+    quantized<IQ1_S>(19), quantized<IQ4_NL>(20), quantized<IQ3_S>(21), quantized<IQ2_S>(22), quantized<IQ4_XS>(23),
+    quantized<IQ1_M>(29), quantized<TQ1_0>(34), quantized<TQ2_0>(35), quantized<MXFP4>(39), quantized<NVFP4>(40),
 };
 
 inline const FormatKernels* find_format(int32_t id) {

@@ -1,7 +1,7 @@
 """Text to token ids and back, and chat templates."""
 
-from .base import Tokenizer
-from .load import load_tokenizer, tokenizer_from_metadata
-from .stream import StreamDecoder
+from pyinfer.tokenizer.base import Tokenizer
+from pyinfer.tokenizer.load import load_tokenizer, tokenizer_from_metadata
+from pyinfer.tokenizer.stream import StreamDecoder
 
 __all__ = ["StreamDecoder", "Tokenizer", "load_tokenizer", "tokenizer_from_metadata"]

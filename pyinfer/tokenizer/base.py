@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
-from .._bpe import SpecialTokens
-from ..errors import TokenizerError
-from .stream import StreamDecoder
-from .vocabulary import CONTROL, UNKNOWN, USER_DEFINED, Vocabulary
+from pyinfer._bpe import SpecialTokens
+from pyinfer.errors import TokenizerError
+from pyinfer.tokenizer.stream import StreamDecoder
+from pyinfer.tokenizer.vocabulary import CONTROL, UNKNOWN, USER_DEFINED, Vocabulary
 
 MAX_TEXT = 1 << 30  # bytes; positions are 32 bits in the compiled part
 
@@ -25,7 +25,6 @@ class Tokenizer(ABC):
     """
 
     def __init__(self, vocabulary: Vocabulary, add_bos: bool, adds_space: bool = False) -> None:
-        self._vocabulary = vocabulary
         self._types = vocabulary.types.tolist()
         self._special = _special_tokens(vocabulary)
         self.n_vocab = len(vocabulary.texts)

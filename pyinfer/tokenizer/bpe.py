@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._bpe import BytePairs
-from ..errors import TokenizerError
-from .base import Tokenizer
-from .pretokenizers import PRE_TOKENIZERS
-from .vocabulary import KEY, read_strings, read_vocabulary
+from pyinfer._bpe import BytePairs
+from pyinfer.errors import TokenizerError
+from pyinfer.tokenizer.base import Tokenizer
+from pyinfer.tokenizer.pretokenizers import PRE_TOKENIZERS
+from pyinfer.tokenizer.vocabulary import KEY, read_strings, read_vocabulary
 
 
 def byte_of_code_point() -> NDArray[np.int16]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import TokenizerError
+from pyinfer.errors import TokenizerError
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -5,9 +5,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..errors import TokenizerError
-from .base import Tokenizer
-from .vocabulary import Strings, Vocabulary
+from pyinfer.errors import TokenizerError
+from pyinfer.tokenizer.base import Tokenizer
+from pyinfer.tokenizer.vocabulary import Strings, Vocabulary
 
 
 class IdsOnlyTokenizer(Tokenizer):

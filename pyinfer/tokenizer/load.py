@@ -1,18 +1,18 @@
 """The tokenizer of a GGUF file, with or without weights."""
 
 from collections.abc import Callable, Mapping
-from os import PathLike
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TokenizerError
-from .base import Tokenizer
-from .bpe import BPETokenizer
-from .ids_only import IdsOnlyTokenizer
-from .spm import SPMTokenizer
-from .vocabulary import KEY, read_text
+from pyinfer.errors import TokenizerError
+from pyinfer.tokenizer.base import Tokenizer
+from pyinfer.tokenizer.bpe import BPETokenizer
+from pyinfer.tokenizer.ids_only import IdsOnlyTokenizer
+from pyinfer.tokenizer.spm import SPMTokenizer
+from pyinfer.tokenizer.vocabulary import KEY, read_text
 
 if TYPE_CHECKING:
-    from ..gguf import GGUFFile
+    from pyinfer.gguf import GGUFFile
 
 TOKENIZERS: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
     "gpt2": BPETokenizer,
@@ -32,10 +32,13 @@ def load_tokenizer(file: "str | PathLike[str] | GGUFFile") -> Tokenizer:
     """
     if not isinstance(file, (str, PathLike)):
         return tokenizer_from_metadata(file.metadata)
-    from ..gguf import GGUFFile
+    from pyinfer.gguf import GGUFFile
 
-    with GGUFFile(file) as opened:
-        return tokenizer_from_metadata(opened.metadata)
+    with GGUFFile(fspath(file)) as opened:
+        try:
+            return tokenizer_from_metadata(opened.metadata)
+        except TokenizerError as error:
+            raise TokenizerError(f"{fspath(file)}: {error}") from None
 
 
 def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .._bpe import ScoredPieces
-from ..errors import TokenizerError
-from .base import Tokenizer
-from .vocabulary import BYTE, KEY, read_flag, read_numbers, read_vocabulary
+from pyinfer._bpe import ScoredPieces
+from pyinfer.errors import TokenizerError
+from pyinfer.tokenizer.base import Tokenizer
+from pyinfer.tokenizer.vocabulary import BYTE, KEY, read_flag, read_numbers, read_vocabulary
 
 BYTE_TEXT = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
 DEFAULT_IDS = {"bos": 1, "eos": 2, "unknown": 0}

@@ -4,7 +4,7 @@ import codecs
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .base import Tokenizer
+    from pyinfer.tokenizer.base import Tokenizer
 
 
 class StreamDecoder:

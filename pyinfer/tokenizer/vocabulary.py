@@ -10,32 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TokenizerError
+from pyinfer.errors import TokenizerError
+from pyinfer.tokenizer.well_known import END_TEXTS, FILL_END_TEXTS, FILL_TEXTS, SHOWN_TEXTS
 
 KEY = "tokenizer.ggml."
 MAX_TOKENS = 1 << 27  # token ids are int32, and merges add symbols of their own
 
 # Types of `tokenizer.ggml.token_type`; csrc/bpe.hpp has the same.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-
-# Files often do not mark these, so they are known by their texts, as in llama.cpp.
-END_TEXTS = frozenset(
-    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> <|eom_id|> "
-    "<EOT> _<EOT> [EOT] [EOS] <|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response> <｜end▁of▁sentence｜> "
-    "[e~[".split()
-)
-# A model that fills in code ends with these.
-FILL_END_TEXTS = frozenset(
-    "<|fim_pad|> <fim-pad> <fim_pad> <PAD> [PAD] <|fim_repo|> <|repo_name|> <fim-repo> <REPO> "
-    "<reponame> <|file_sep|>".split()
-)
-FILL_TEXTS = frozenset(
-    "<|fim_prefix|> <fim-prefix> <fim_prefix> <｜fim▁begin｜> <PRE> <|code_prefix|> <|prefix|> <|fim_suffix|> <fim-suffix> "
-    "<fim_suffix> <｜fim▁hole｜> <SUF> <|code_suffix|> <|suffix|> <|fim_middle|> <fim-middle> <fim_middle> <｜fim▁end｜> "
-    "<MID> <|code_middle|> <|middle|>".split()
-)
-# Channels of gpt-oss: part of the text that a reader sees.
-SHOWN_TEXTS = frozenset("<|channel|> <|message|> <|start|> <|constrain|>".split())
 
 
 @dataclass(frozen=True)

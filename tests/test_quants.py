@@ -1,0 +1,74 @@
+"""Dequantization of every format, bit for bit what the gguf package gives."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plans import FORMATS, HALVES, QUANTIZED, dequantized, random_rows
+
+from pyinfer import _kernels
+from pyinfer.errors import ParameterError
+from pyinfer.gguf import TensorType
+from pyinfer.quants import dequantize
+
+
+def assert_same_bits(found: np.ndarray, expected: np.ndarray) -> None:
+    """Equal to the bit; NaN where the other is NaN."""
+    nan = np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(found), nan)
+    np.testing.assert_array_equal(found[~nan].view(np.uint32), np.ascontiguousarray(expected)[~nan].view(np.uint32))
+
+
+def test_all_formats_of_the_roadmap_are_there():
+    expected = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4 TQ1_0 TQ2_0 IQ1_S"
+    assert set(FORMATS) >= {*expected.split(), "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "NVFP4"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_random_blocks_equal_the_gguf_package(name):
+    rows = random_rows(np.random.default_rng(0), name, 33, 1024)
+    assert_same_bits(dequantize(rows, TensorType[name], 1024), dequantized(name, rows, 1024))
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_any_bytes_equal_the_gguf_package(name, seed):
+    """All scales occur: subnormal, huge, negative, infinite, NaN."""
+    kind = TensorType[name]
+    rows = np.random.default_rng(seed).integers(0, 256, (64, 2 * kind.block_bytes), dtype=np.uint8)
+    k = 2 * kind.block_size
+    found, expected = dequantize(rows, kind, k), dequantized(name, rows, k)
+    tiny = np.abs(expected) < 1e-36  # products of subnormals round where the order of factors differs
+    np.testing.assert_allclose(found[tiny], expected[tiny], rtol=0, atol=1e-44)
+    assert_same_bits(np.where(tiny, 0, found), np.where(tiny, 0, expected))
+
+
+@pytest.mark.parametrize("name", [name for name in QUANTIZED if name in HALVES])
+@pytest.mark.parametrize("scale", [0.0, -0.0, 6e-8, -65504.0, 65504.0, np.inf, np.nan])
+def test_extreme_scales_are_kept(name, scale):
+    rng = np.random.default_rng(1)
+    kind = TensorType[name]
+    rows = random_rows(rng, name, 16, 2 * kind.block_size)
+    for offset in HALVES[name]:
+        rows[:, offset : offset + 2] = np.array([scale], "<f2").view(np.uint8)
+    k = 2 * kind.block_size
+    assert_same_bits(dequantize(rows, kind, k), dequantized(name, rows, k))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((np.zeros((2, 33), np.uint8), TensorType.Q8_0, 32), "34 bytes, not 33"),
+        ((np.zeros((2, 34), np.uint8), TensorType.Q8_0, 33), "not a multiple of the block of 32"),
+        ((np.zeros((2, 34), np.uint8), TensorType.Q8_0, 0), "not a multiple"),
+        ((np.zeros((2, 8), np.uint8), TensorType.I64, 1), "I64"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        dequantize(*arguments)
+
+
+def test_an_unknown_type_has_no_kernels():
+    assert not _kernels.has_kernels(9999)

@@ -1,0 +1,50 @@
+"""Small vocabularies as GGUF metadata, for tests that need no file."""
+
+from typing import Any
+
+import numpy as np
+
+from pyinfer.tokenizer.bpe import byte_of_code_point
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+
+
+def gpt2_alphabet() -> list[str]:
+    """The character that stands for each byte."""
+    code_points = byte_of_code_point().tolist()
+    return [chr(code_points.index(byte)) for byte in range(256)]
+
+
+def bpe_metadata(
+    merges: list[str] = (), special: dict[str, int] | None = None, pre: str = "gpt-2", **keys: Any
+) -> dict[str, Any]:
+    """Byte-level BPE with all 256 bytes, the results of merges and special texts with their types."""
+    special = special or {}
+    tokens = list(dict.fromkeys([*gpt2_alphabet(), *(m.replace(" ", "", 1) for m in merges)]))
+    types = [NORMAL] * len(tokens) + list(special.values())
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": [*tokens, *special],
+        "tokenizer.ggml.token_type": np.array(types, np.int32),
+        "tokenizer.ggml.merges": list(merges),
+        **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
+    }
+
+
+def spm_metadata(
+    pieces: dict[str, float], special: dict[str, int] | None = None, byte_tokens: bool = True, **keys: Any
+) -> dict[str, Any]:
+    """SentencePiece with <unk>, <s>, </s>, the bytes, pieces with their scores and special texts with their types."""
+    special = special or {}
+    bytes_ = [f"<0x{b:02X}>" for b in range(256)] if byte_tokens else []
+    tokens = ["<unk>", "<s>", "</s>", *bytes_, *pieces, *special]
+    types = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * len(bytes_), *[NORMAL] * len(pieces), *special.values()]
+    scores = [0.0] * (3 + len(bytes_)) + list(pieces.values()) + [0.0] * len(special)
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": np.array(scores, np.float32),
+        "tokenizer.ggml.token_type": np.array(types, np.int32),
+        **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
+    }
