@@ -6,7 +6,7 @@ Text is held back while it may be the beginning of a stop string, and while a ch
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -121,7 +121,7 @@ class Stream(Iterator[Piece]):
 
     def _generate(
         self, engine: Engine, tokenizer: Tokenizer, prompt: Sequence[int], params: SamplingParams
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         room = engine.n_ctx - len(prompt)
         limit = room if params.max_tokens is None else min(params.max_tokens, room)
         decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
