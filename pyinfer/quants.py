@@ -18,6 +18,6 @@ def dequantize(rows: NDArray[np.uint8], type: TensorType, k: int) -> NDArray[np.
         dequantize(info.rows(), info.type, info.file_shape[0])
     """
     if not _kernels.has_kernels(type):
-        raise ParameterError(f"type is {TensorType(type).name}, for which there are no kernels")
+        raise ParameterError(f"type is {type.name}, for which there are no kernels")
     values: NDArray[np.float32] = _kernels.dequantize(np.ascontiguousarray(rows), type, k)
     return values

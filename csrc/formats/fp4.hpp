@@ -1,5 +1,5 @@
-// Formats whose 4-bit quants index sixteen values: IQ4_NL and IQ4_XS (a non-linear scale), MXFP4 and NVFP4 (E2M1 floats,
-// doubled to be whole).
+// Formats whose 4-bit quants index sixteen values: IQ4_NL and IQ4_XS (a non-linear scale), MXFP4 and NVFP4 (E2M1
+// floats, doubled to be whole).
 //
 // MXFP4: OCP Microscaling Formats 1.0. NVFP4: four sub-blocks of 16 with an unsigned E4M3 scale each.
 #pragma once

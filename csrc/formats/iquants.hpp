@@ -1,7 +1,7 @@
 // IQ1, IQ2, IQ3: indices into code books of 8 (IQ3: 4) values, with signs and small scales beside them.
 //
-// A group is 8 values, quads 2g and 2g + 1 of a 32-value sub-block (or of a pair of 16-value ones). Magnitudes get their
-// signs, and 128 is added, in the four bytes of a word at once.
+// A group is 8 values, quads 2g and 2g + 1 of a 32-value sub-block (or of a pair of 16-value ones). Magnitudes get
+// their signs, and 128 is added, in the four bytes of a word at once.
 #pragma once
 #include "formats/block.hpp"
 #include "formats/tables.hpp"
@@ -139,8 +139,8 @@ struct IQ1_M {
     // The half float of the block is spread over the high nibbles of the four scale words.
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
-        const typename V::U bits = b.u16(48) >> 12 | (b.u16(50) >> 8 & 0x00f0) | (b.u16(52) >> 4 & 0x0f00) |
-                                   (b.u16(54) & 0xf000);
+        const typename V::U bits =
+            b.u16(48) >> 12 | (b.u16(50) >> 8 & 0x00f0) | (b.u16(52) >> 4 & 0x0f00) | (b.u16(54) & 0xf000);
         uint16_t halves[V::L];
         for (int i = 0; i < V::L; ++i) halves[i] = uint16_t(bits[i]);
         const typename V::U small = b.u16(48 + s / 4 * 2) >> (s % 4 * 3) & 7;

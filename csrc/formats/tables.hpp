@@ -301,7 +301,8 @@ constexpr Words<N * PerEntry / 4> expand(const uint16_t (&grid)[N], const uint8_
     Words<N * PerEntry / 4> out{};
     for (int i = 0; i < N; ++i)
         for (int j = 0; j < PerEntry; ++j)
-            out.word[i * (PerEntry / 4) + j / 4] |= uint32_t(bytes[grid[i] >> Bits * j & ((1 << Bits) - 1)]) << j % 4 * 8;
+            out.word[i * (PerEntry / 4) + j / 4] |= uint32_t(bytes[grid[i] >> Bits * j & ((1 << Bits) - 1)])
+                                                    << j % 4 * 8;
     return out;
 }
 

@@ -1,7 +1,7 @@
 // TQ1_0 and TQ2_0: values -1, 0, 1 under one scale for 256 of them.
 //
-// TQ1_0 holds five base-3 digits in a byte, as a fraction of 256: digit n is the whole part of 3 * (byte * 3^n mod 256) /
-// 256. Bytes 0..31 hold values m, m + 32, ..., m + 128; bytes 32..47 the next 80, 16 apart; bytes 48..51 the last 16.
+// TQ1_0 holds five base-3 digits in a byte, as a fraction of 256: digit n is the whole part of 3 * (byte * 3^n mod 256)
+// / 256. Bytes 0..31 hold values m, m + 32, ..., m + 128; bytes 32..47 the next 80, 16 apart; bytes 48..51 the last 16.
 #pragma once
 #include "formats/block.hpp"
 

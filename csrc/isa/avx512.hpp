@@ -49,9 +49,7 @@ struct Vec {
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), (__m512i)index);
     }
-    static U gather(const uint32_t* table, U index) {
-        return (U)_mm512_i32gather_epi32((__m512i)index, table, 4);
-    }
+    static U gather(const uint32_t* table, U index) { return (U)_mm512_i32gather_epi32((__m512i)index, table, 4); }
 };
 
 }  // namespace PYINFER_ISA

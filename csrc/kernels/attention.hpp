@@ -120,8 +120,8 @@ void attend_page(const Attention& p, const Batch& batch, const QueryTile& tile, 
     for (int t = 0; t < T; ++t)
         correction[t] = softmax_row(scores + t * kPage, low[t], high[t], p.softcap, state.max[t], state.sum[t],
                                     probabilities + t, T);
-    page_values<Format, T>(values_of(p.cache, page, kv_head), padded(p.cache.head_dim) / kGroup, n_keys,
-                           probabilities, correction, state.o);
+    page_values<Format, T>(values_of(p.cache, page, kv_head), padded(p.cache.head_dim) / kGroup, n_keys, probabilities,
+                           correction, state.o);
 }
 
 using AttendPage = void (*)(const Attention&, const Batch&, const QueryTile&, int, int64_t, int, int, const Rows&,
@@ -136,8 +136,9 @@ AttendPage attend_page_of(int width) {
 }
 
 inline AttendPage attend_page_of(int32_t format, int width) {
-    return format == 0 ? attend_page_of<F32>(width) : format == 1 ? attend_page_of<F16>(width)
-                                                                  : attend_page_of<BF16>(width);
+    return format == 0   ? attend_page_of<F32>(width)
+           : format == 1 ? attend_page_of<F16>(width)
+                         : attend_page_of<BF16>(width);
 }
 
 // Merges a further split into what came before; o values are `step` groups of 16 apart.
@@ -215,16 +216,15 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
                     for (int g = 0; g < groups; ++g)
                         memcpy(to + 2 + g * kGroup, o + (g * width + t) * kGroup, kGroup * sizeof(float));
                 } else {
-                    merge_split(max[1][t], sum[1][t], merged + t * kGroup, max[0][t], sum[0][t], o + t * kGroup,
-                                groups, width);
+                    merge_split(max[1][t], sum[1][t], merged + t * kGroup, max[0][t], sum[0][t], o + t * kGroup, groups,
+                                width);
                 }
             }
         }
         if (batch.split) continue;
         for (int t = 0; t < rows.count; ++t) {
             float* out = p.out + query_of(t) * dim;
-            for (int d = 0; d < dim; ++d)
-                out[d] = merged[(d / kGroup * width + t) * kGroup + d % kGroup] / sum[1][t];
+            for (int d = 0; d < dim; ++d) out[d] = merged[(d / kGroup * width + t) * kGroup + d % kGroup] / sum[1][t];
         }
     }
 }

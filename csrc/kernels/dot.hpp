@@ -36,10 +36,10 @@ template <class V, int T, class Source>
     const int8_t* quants = a.quants + j * 32 * T;
     const int32_t* nsums = a.nsums + j * 2 * T;
     typename V::F total[T];
-PYINFER_UNROLL(2)
+    PYINFER_UNROLL(2)
     for (int h = 0; h < kSubs; ++h) {
         typename V::I sum[T];
-PYINFER_UNROLL(8)
+        PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) {
             sum[t] = typename V::I{};
             if (Source::kBiased && !(Source::kSigned && V::kSignedDot)) {
@@ -48,34 +48,33 @@ PYINFER_UNROLL(8)
                 sum[t] = bias << source.offset_log2();
             }
         }
-PYINFER_UNROLL(8)
+        PYINFER_UNROLL(8)
         for (int v = 0; v < kQuads; ++v) {
             const typename V::U w = source.quants(j, h * kQuads + v);
-PYINFER_UNROLL(8)
+            PYINFER_UNROLL(8)
             for (int t = 0; t < T; ++t) {
                 const typename V::I x = V::splat_word(quants + ((h * kQuads + v) * T + t) * 4);
                 sum[t] = Source::kSigned ? V::dot_signed(sum[t], w, x) : V::dot(sum[t], w, x);
             }
         }
         const typename V::F scale = source.scale(j, h);
-PYINFER_UNROLL(8)
+        PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t)
             total[t] = h == 0 ? V::to_float(sum[t]) * scale : V::fma(V::to_float(sum[t]), scale, total[t]);
     }
     if (kSubs == 2 && Source::kMin) {
-PYINFER_UNROLL(2)
+        PYINFER_UNROLL(2)
         for (int h = 0; h < kSubs; ++h) {
             const typename V::F min = source.min(j, h);
-PYINFER_UNROLL(8)
-            for (int t = 0; t < T; ++t)
-                total[t] = V::fma(min, V::to_float(V::splat_word(nsums + h * T + t)), total[t]);
+            PYINFER_UNROLL(8)
+            for (int t = 0; t < T; ++t) total[t] = V::fma(min, V::to_float(V::splat_word(nsums + h * T + t)), total[t]);
         }
     }
-PYINFER_UNROLL(8)
+    PYINFER_UNROLL(8)
     for (int t = 0; t < T; ++t) f[t] = V::fma(total[t], V::splat(a.scales[j * T + t]), f[t]);
     if (kSubs == 1 && Source::kMin) {
         const typename V::F min = source.min(j, 0);
-PYINFER_UNROLL(8)
+        PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) f[t] = V::fma(min, V::splat(a.fsums[j * T + t]), f[t]);
     }
 }
@@ -96,8 +95,10 @@ struct BlockSource {
         return Format::template scale<V>(block, j * 32 / kSub + h);
     }
     [[gnu::always_inline]] typename V::F min(int j, int h) const {
-        if constexpr (kMin) return Format::template min<V>(block, j * 32 / kSub + h);
-        else return typename V::F{};
+        if constexpr (kMin)
+            return Format::template min<V>(block, j * 32 / kSub + h);
+        else
+            return typename V::F{};
     }
 };
 
@@ -122,7 +123,7 @@ void dot_blocks(const uint8_t* group, int64_t k, TileView a, float* out) {
         for (int64_t i = 0; i < k / Format::kBlock; ++i) {
             const BlockSource<V, Format> source{{group + i * Format::kBytes * kGroup, row}};
             if (row == 0) walk<V, Format::kBytes * kGroup>(source.block.data);
-PYINFER_UNROLL(8)
+            PYINFER_UNROLL(8)
             for (int j = 0; j < Format::kBlock / 32; ++j) accumulate32<V, T>(f, source, j, here);
             here.quants += Format::kBlock * T;
             here.scales += Format::kBlock / 32 * T;
@@ -166,15 +167,15 @@ void unpack_panel(const uint8_t* blocks, int64_t n_blocks, const Panel& panel) {
     for (int64_t i = 0; i < n_blocks; ++i)
         for (int row = 0; row < kGroup; row += V::L) {
             const Source source{{blocks + i * Format::kBytes * kGroup, row}};
-PYINFER_UNROLL(8)
+            PYINFER_UNROLL(8)
             for (int j = 0; j < Format::kBlock / 32; ++j) {
                 const int64_t at = i * (Format::kBlock / 32) + j;
-PYINFER_UNROLL(8)
+                PYINFER_UNROLL(8)
                 for (int v = 0; v < 8; ++v) {
                     const typename V::U w = source.quants(j, v);
                     memcpy(panel.quants + ((at * 8 + v) * kGroup + row) * 4, &w, sizeof w);
                 }
-PYINFER_UNROLL(2)
+                PYINFER_UNROLL(2)
                 for (int h = 0; h < kSubs; ++h) {
                     V::store(panel.scales + (at * kSubs + h) * kGroup + row, source.scale(j, h));
                     if (Format::kMin) V::store(panel.mins + (at * kSubs + h) * kGroup + row, source.min(j, h));
@@ -189,10 +190,10 @@ void dot_panel(const Panel& panel, int64_t k, TileView a, float* sums) {
     for (int row = 0; row < kGroup; row += V::L) {
         const PanelSource<V, Sub, Min, Biased, Signed> source{panel, row};
         typename V::F f[T];
-PYINFER_UNROLL(8)
+        PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) f[t] = V::load(sums + t * kGroup + row);
         for (int j = 0; j < k / 32; ++j) accumulate32<V, T>(f, source, j, a);
-PYINFER_UNROLL(8)
+        PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) V::store(sums + t * kGroup + row, f[t]);
     }
 }
@@ -202,11 +203,11 @@ template <class V, class Format, int T, int N>
 [[gnu::always_inline]] inline void dot_floats(typename V::F (&f)[N][T], const uint8_t* group, int64_t stride, int row,
                                               int64_t k, const float* a) {
     for (int64_t i = 0; i < k; ++i) {
-PYINFER_UNROLL(4)
+        PYINFER_UNROLL(4)
         for (int n = 0; n < N; ++n) {
             const Block<V, kGroup> block{group + n * stride + i * Format::kBytes * kGroup, row};
             const typename V::F w = Format::template value<V>(block);
-PYINFER_UNROLL(8)
+            PYINFER_UNROLL(8)
             for (int t = 0; t < T; ++t) f[n][t] = V::fma(w, V::splat(a[i * T + t]), f[n][t]);
         }
     }

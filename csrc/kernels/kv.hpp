@@ -16,7 +16,8 @@ inline int64_t page_of(const Batch& batch, int32_t sequence, int32_t position) {
 inline int element_bytes(int32_t format) { return format == 0 ? 4 : 2; }
 
 inline void store_element(uint8_t* to, float x, int32_t format) {
-    if (format == 0) memcpy(to, &x, 4);
+    if (format == 0)
+        memcpy(to, &x, 4);
     else {
         const uint16_t half = format == 1 ? float_to_half(x) : float_to_bf16(x);
         memcpy(to, &half, 2);

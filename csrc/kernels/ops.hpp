@@ -31,7 +31,7 @@ struct Weight {
     int32_t format;  // ggml type id
 };
 
-struct KVCache {  // of one layer
+struct KVCache {             // of one layer
     uint8_t *keys, *values;  // of page 0, head 0: see kernels/kv.hpp
     int64_t page_stride;     // bytes from page to page, of all layers
     int64_t k_head, v_head;  // bytes from KV head to KV head
@@ -48,7 +48,7 @@ struct Embed {  // out = scale * the token's row of `weight`
     Activations out;
 };
 
-struct Norm {  // x += post ? norm(y) * post : y;  out = norm(x) * weight
+struct Norm {             // x += post ? norm(y) * post : y;  out = norm(x) * weight
     float* x;             // [n, k]; with gather: rows are picked by the batch's outputs
     const float* y;       // or null
     const float* post;    // or null
@@ -60,7 +60,7 @@ struct Norm {  // x += post ? norm(y) * post : y;  out = norm(x) * weight
 
 struct Segment {
     Weight weight;
-    float* out;         // [n, ld]
+    float* out;  // [n, ld]
     int64_t ld;
     const float* bias;  // [n_rows] or null
     float scale;
@@ -72,7 +72,7 @@ struct Matmul {  // for each segment: out = scale * (src @ weight.T) + bias
     Segment segments[kMaxSegments];
 };
 
-struct Angles {  // out[t] = cos and sin of position * inv_freq, times mscale
+struct Angles {              // out[t] = cos and sin of position * inv_freq, times mscale
     const double* inv_freq;  // [n_pairs]
     int32_t n_pairs;
     float mscale;
@@ -104,7 +104,7 @@ struct Merge {  // merges attention's splits, where it made any, and packs its r
     Activations out;
 };
 
-struct Glu {  // out = act(gate) * up; up null: act(gate)
+struct Glu {                 // out = act(gate) * up; up null: act(gate)
     const float *gate, *up;  // [n, k]
     Activation act;
     Activations out;
@@ -186,7 +186,7 @@ struct Kernels {
     const char* name;
     int32_t tile;  // tokens of a full activation tile
     OpKernel ops[kOpKinds];
-    const FormatInfo* (*format)(int32_t format);        // null: unknown
+    const FormatInfo* (*format)(int32_t format);  // null: unknown
     int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_head_dim);
 };
 

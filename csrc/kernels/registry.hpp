@@ -41,9 +41,12 @@ void interleave(const uint8_t* rows, int64_t row_bytes, int64_t n_rows, int64_t 
                         continue;
                     }
                     const uint8_t* from = block + r * row_bytes + at;
-                    if (field.unit == 4) memcpy(unit, from, 4);
-                    else if (field.unit == 2) memcpy(unit, from, 2);
-                    else *unit = *from;
+                    if (field.unit == 4)
+                        memcpy(unit, from, 4);
+                    else if (field.unit == 2)
+                        memcpy(unit, from, 2);
+                    else
+                        *unit = *from;
                 }
     }
 }
@@ -99,7 +102,12 @@ void dot_float_groups(const uint8_t* group, int64_t stride, int n_groups, int64_
 
 template <class Format>
 constexpr FormatInfo format_info(int id) {
-    return {id, Format::kBlock, Format::kBytes, Format::kBlock > 1, interleave<Format>, dequantize_row<Format>,
+    return {id,
+            Format::kBlock,
+            Format::kBytes,
+            Format::kBlock > 1,
+            interleave<Format>,
+            dequantize_row<Format>,
             dequantize<Format, kGroup>};
 }
 
@@ -136,11 +144,12 @@ constexpr FormatKernels floats(int id) {
 
 // Declarations by ggml type id.
 constexpr FormatKernels kFormats[] = {
-    floats<F32>(0), floats<F16>(1), floats<BF16>(30), quantized<Q4_0>(2), quantized<Q4_1>(3), quantized<Q5_0>(6),
-    quantized<Q5_1>(7), quantized<Q8_0>(8), quantized<Q2_K>(10), quantized<Q3_K>(11), quantized<Q4_K>(12),
-    quantized<Q5_K>(13), quantized<Q6_K>(14), quantized<IQ2_XXS>(16), quantized<IQ2_XS>(17), quantized<IQ3_XXS>(18),
-    quantized<IQ1_S>(19), quantized<IQ4_NL>(20), quantized<IQ3_S>(21), quantized<IQ2_S>(22), quantized<IQ4_XS>(23),
-    quantized<IQ1_M>(29), quantized<TQ1_0>(34), quantized<TQ2_0>(35), quantized<MXFP4>(39), quantized<NVFP4>(40),
+    floats<F32>(0),         floats<F16>(1),       floats<BF16>(30),      quantized<Q4_0>(2),     quantized<Q4_1>(3),
+    quantized<Q5_0>(6),     quantized<Q5_1>(7),   quantized<Q8_0>(8),    quantized<Q2_K>(10),    quantized<Q3_K>(11),
+    quantized<Q4_K>(12),    quantized<Q5_K>(13),  quantized<Q6_K>(14),   quantized<IQ2_XXS>(16), quantized<IQ2_XS>(17),
+    quantized<IQ3_XXS>(18), quantized<IQ1_S>(19), quantized<IQ4_NL>(20), quantized<IQ3_S>(21),   quantized<IQ2_S>(22),
+    quantized<IQ4_XS>(23),  quantized<IQ1_M>(29), quantized<TQ1_0>(34),  quantized<TQ2_0>(35),   quantized<MXFP4>(39),
+    quantized<NVFP4>(40),
 };
 
 inline const FormatKernels* find_format(int32_t id) {

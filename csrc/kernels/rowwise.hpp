@@ -105,9 +105,8 @@ inline void run_softcap(const Op& op, const Batch&, const Worker&, int32_t unit)
     const int64_t column = int64_t(unit % per_row) * kColumns;
     const int64_t n = p.k - column < kColumns ? p.k - column : kColumns;
     float* x = p.x + t * p.k + column;
-    for_each_lane(n, [&](int64_t i, int count) {
-        store_some(x + i, tanh<Vec>(load_some(x + i, count) / p.cap) * p.cap, count);
-    });
+    for_each_lane(
+        n, [&](int64_t i, int count) { store_some(x + i, tanh<Vec>(load_some(x + i, count) / p.cap) * p.cap, count); });
 }
 
 inline void run_pack(const Op& op, const Batch& batch, const Worker&, int32_t unit) {

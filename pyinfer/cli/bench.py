@@ -1,4 +1,4 @@
-"""`pyinfer bench`: prompt and generation speed as llama-bench measures them, and how near that is to the machine's limit.
+"""`pyinfer bench`: prompt and generation speed as llama-bench measures them, and how near that is to the limit.
 
 Prompt: -p random tokens from an empty cache, logits of the last. Generation: -n passes of one token behind a context of
 -d tokens. Medians of -r repetitions after one that is not counted. The memory's read bandwidth is measured in the same

@@ -86,7 +86,10 @@ def print_report(report: dict[str, Any]) -> None:
         write(f", {report['bits_per_weight']:.2f} bits a weight")
     write("\n")
     for name, kind in report["types"].items():
-        write(f"  {name:8}{kind['tensors']:6} tensors {kind['parameters']:16,} parameters {kind['bytes'] / 1e6:12,.1f} MB\n")
+        write(
+            f"  {name:8}{kind['tensors']:6} tensors {kind['parameters']:16,} parameters "
+            f"{kind['bytes'] / 1e6:12,.1f} MB\n"
+        )
     if "tensors" in report:
         write("\n")
     for tensor in report.get("tensors", []):

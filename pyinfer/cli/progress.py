@@ -9,7 +9,7 @@ WIDTH = 30
 
 
 def progress_bar(label: str) -> Callable[[int, int], None] | None:
-    """A function of (bytes done, bytes in all) that draws a bar and takes it away at the end; None if nobody watches."""
+    """A function of (bytes done, bytes in all) that draws a bar and removes it at the end; None if nobody watches."""
     if not sys.stderr.isatty():
         return None
     shown = -1

@@ -5,7 +5,6 @@ All arithmetic on lengths is in Python's integers, which do not overflow.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, overload
@@ -88,8 +87,7 @@ class Cursor:
         return raw.view(dtype)[0].item()
 
     def count(self, what: str) -> int:
-        (value,) = struct.unpack("<Q", self.take(8, what))
-        return int(value)
+        return int.from_bytes(self.take(8, what).tobytes(), "little")
 
     def string(self, what: str, maximum: int | None = None) -> str:
         length = self.count(f"the length of {what}")

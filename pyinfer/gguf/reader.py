@@ -14,9 +14,10 @@ import mmap
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,6 @@ MAX_PARTS = 100_000
 SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 SMALLEST_ENTRY = 8 + 4  # bytes of a key or a tensor's name and of the type behind it
 
-T = TypeVar("T", bool, int, float, str)
 MISSING: Any = object()
 
 
@@ -109,7 +109,9 @@ class GGUFFile:
             self._check_split(metadata, part_path, index, len(paths))
         n_tensors = self.metadata.get("split.tensors.count", len(self.tensors))
         if n_tensors != len(self.tensors):
-            raise GGUFError(f"{self.path}: split.tensors.count is {n_tensors}, the parts have {len(self.tensors)} tensors")
+            raise GGUFError(
+                f"{self.path}: split.tensors.count is {n_tensors}, the parts have {len(self.tensors)} tensors"
+            )
 
     def __enter__(self) -> GGUFFile:
         return self
@@ -125,7 +127,8 @@ class GGUFFile:
 
     def get_int(self, key: str, default: int = MISSING) -> int:
         """A whole number; GGUFError if it is missing (and there is no default) or of another type."""
-        return self._get(key, int, default)
+        value: int = self._get(key, int, default)
+        return value
 
     def get_float(self, key: str, default: float = MISSING) -> float:
         """A number; as get_int."""
@@ -134,11 +137,13 @@ class GGUFFile:
 
     def get_str(self, key: str, default: str = MISSING) -> str:
         """A string; as get_int."""
-        return self._get(key, str, default)
+        value: str = self._get(key, str, default)
+        return value
 
     def get_bool(self, key: str, default: bool = MISSING) -> bool:
         """A truth value; as get_int."""
-        return self._get(key, bool, default)
+        value: bool = self._get(key, bool, default)
+        return value
 
     def drop_pages(self, info: TensorInfo, start: int = 0, length: int | None = None) -> None:
         """Tell the system that bytes [start, start + length) of a tensor need not stay in memory."""
@@ -265,11 +270,13 @@ def read_tensor(cursor: Cursor, index: int) -> tuple[str, TensorType, tuple[int,
     if number not in TensorType._value2member_map_:
         known = ", ".join(f"{t.value} {t.name}" for t in TensorType)
         cursor.fail(f"{where} has the unknown type {number}; there are: {known}")
-    kind = TensorType(number)
+    kind = TensorType.of(number)
     if 0 in shape:
         cursor.fail(f"{where} has the shape {shape}, expected no zero")
     if shape[0] % kind.block_size:
-        cursor.fail(f"{where} has rows of {shape[0]} values, not a multiple of {kind.name}'s block of {kind.block_size}")
+        cursor.fail(
+            f"{where} has rows of {shape[0]} values, not a multiple of {kind.name}'s block of {kind.block_size}"
+        )
     n_bytes = math.prod(shape) // kind.block_size * kind.block_bytes
     if n_bytes > MAX_TENSOR_BYTES:
         cursor.fail(f"{where} has the shape {shape}: {n_bytes} bytes, expected at most {MAX_TENSOR_BYTES}")
@@ -278,6 +285,9 @@ def read_tensor(cursor: Cursor, index: int) -> tuple[str, TensorType, tuple[int,
 
 def check_overlap(cursor: Cursor, entries: list[tuple[str, TensorType, tuple[int, ...], int, int]]) -> None:
     """entries: in order of their offsets"""
-    for one, two in zip(entries, entries[1:], strict=False):
+    for one, two in pairwise(entries):
         if one[4] + one[3] > two[4]:
-            cursor.fail(f"tensors {one[0]!r} and {two[0]!r} overlap: one ends at offset {one[4] + one[3]}, the other begins at {two[4]}")
+            cursor.fail(
+                f"tensors {one[0]!r} and {two[0]!r} overlap: one ends at offset {one[4] + one[3]}, "
+                f"the other begins at {two[4]}"
+            )

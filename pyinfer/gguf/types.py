@@ -52,6 +52,14 @@ class TensorType(IntEnum):
         member.block_bytes = block_bytes
         return member
 
+    @classmethod
+    def of(cls, number: int) -> TensorType:
+        """The type with a ggml number; ValueError if there is none."""
+        member = cls._value2member_map_.get(number)
+        if not isinstance(member, cls):
+            raise ValueError(f"{number} is no tensor type")
+        return member
+
     F32 = 0, 1, 4
     F16 = 1, 1, 2
     Q4_0 = 2, 32, 18

@@ -97,7 +97,9 @@ class GGUFWriter:
             array = np.ascontiguousarray(data)
             entry = Entry(name, type, shape, lambda: [array])
             if array.nbytes != entry.n_bytes:
-                raise ParameterError(f"tensor {name!r} has {array.nbytes} bytes; its shape {shape} takes {entry.n_bytes}")
+                raise ParameterError(
+                    f"tensor {name!r} has {array.nbytes} bytes; its shape {shape} takes {entry.n_bytes}"
+                )
         else:
             entry = Entry(name, type, shape, data)
         self._entries[name] = entry
@@ -159,7 +161,9 @@ class GGUFWriter:
         for entry in entries:
             written = 0
             for chunk in entry.chunks():
-                written += f.write(memoryview(np.ascontiguousarray(chunk)).cast("B") if len(chunk) else b"")
+                written += f.write(
+                    chunk if isinstance(chunk, bytes) else np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data
+                )
             if written != entry.n_bytes:
                 raise ParameterError(f"tensor {entry.name!r} gave {written} bytes; its shape takes {entry.n_bytes}")
             f.write(bytes(-written % self.alignment))

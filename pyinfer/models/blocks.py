@@ -92,7 +92,7 @@ class Blocks:
         return [segment[1] for segment in segments]
 
     def attention(self, layer: int, x: Value) -> Value:
-        """Grouped-query attention (Ainslie et al. 2023) with rotary positions; norms of heads where the file has them."""
+        """Grouped-query attention (Ainslie et al. 2023) with rotary positions; norms of heads if the file has them."""
         c, blk, cache = self.config, f"blk.{layer}", self.caches[layer]
         n_heads, n_kv_heads, sliding = c.n_heads[layer], c.n_kv_heads[layer], c.sliding_layers[layer]
         kv = n_kv_heads * c.head_dim

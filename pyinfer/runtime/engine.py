@@ -75,15 +75,15 @@ class Engine:
         positions before a sequence's first new one must have been passed before.
         Raises ParameterError for values out of range, ContextError beyond n_ctx, KeyboardInterrupt on Ctrl-C.
         """
-        batch = [np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs)]
+        ids, at, of, wanted = (np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs))
         with self._lock:
             plan = self._open_plan()
-            for sequence in np.unique(batch[2]).tolist():
+            for sequence in np.unique(of).tolist():
                 if not 0 <= sequence < self.n_seqs:
                     raise ParameterError(f"sequence {sequence} of {self.n_seqs}")
-                self._cache.reserve(sequence, int(batch[1][batch[2] == sequence].max()) + 1)
-            plan.run(*batch, self._cache.page_table)
-            rows: NDArray[np.float32] = self._logits.rows[: len(batch[3])]
+                self._cache.reserve(sequence, int(at[of == sequence].max()) + 1)
+            plan.run(ids, at, of, wanted, self._cache.page_table)
+            rows: NDArray[np.float32] = self._logits.rows[: len(wanted)]
         return rows
 
     def truncate(self, sequence: int, n_keep: int) -> None:

@@ -94,12 +94,14 @@ class LLM:
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Iterator[Piece]:
         """As generate, piece by piece.
 
-            for piece in llm.stream("Once upon a time"):
-                print(piece.text, end="", flush=True)
+        for piece in llm.stream("Once upon a time"):
+            print(piece.text, end="", flush=True)
         """
         return self._locked(self._start(prompt, params))
 
-    def start(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> tuple[Stream, Iterator[Piece]]:
+    def start(
+        self, prompt: str | Sequence[int], params: SamplingParams | None = None
+    ) -> tuple[Stream, Iterator[Piece]]:
         """As stream, and the stream's own object, whose `completion` has the counts and times at the end."""
         stream = self._start(prompt, params)
         return stream, self._locked(stream)

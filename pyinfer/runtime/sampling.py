@@ -114,7 +114,7 @@ def penalize_repetition(
     if penalty == 1.0 or len(recent) == 0:
         return logits
     ids = np.unique(np.asarray(recent, np.int64))
-    penalized = logits.copy()
+    penalized: NDArray[np.float32] = logits.copy()
     penalized[ids] = np.where(logits[ids] > 0, logits[ids] / penalty, logits[ids] * penalty)
     return penalized
 
