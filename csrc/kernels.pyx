@@ -10,7 +10,6 @@ import time
 import numpy as np
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, int8_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libcpp cimport bool as bool_t
@@ -21,6 +20,9 @@ from cython.parallel cimport prange
 from ops cimport *
 
 from pyinfer.errors import ParameterError
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept  # leaves the error set, for the end of the pass to raise
 
 PAGE = kPage
 SPLIT = kSplit

@@ -1,0 +1,157 @@
+"""The commands, as a person runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_models import TinyModel, write_tiny_model
+
+import pyinfer
+from pyinfer.cli.main import main
+
+PACKAGE = Path(pyinfer.__file__).parent.parent
+
+
+def start(*args: str, **kwargs) -> subprocess.Popen:
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "pyinfer", *args]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    return str(write_tiny_model(tmp_path_factory.mktemp("cli") / "tiny.gguf", TinyModel("qwen2", n_ctx=64)))
+
+
+@pytest.fixture(scope="module")
+def smollm(real_model) -> str:
+    return str(real_model("smollm2-135m-q4_1"))
+
+
+def test_inspect_shows_metadata_sizes_and_tensors(tiny, capsys):
+    assert main(["inspect", tiny, "--tensors"]) == 0
+    out = capsys.readouterr().out
+    assert "general.architecture = 'qwen2'" in out and "blk.1.ffn_down.weight" in out and "bits a weight" in out
+
+
+def test_inspect_as_json_is_complete(tiny, capsys):
+    assert main(["inspect", tiny, "--tensors", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["metadata"]["general.architecture"] == "qwen2"
+    assert report["n_tensors"] == len(report["tensors"])
+    assert sum(kind["bytes"] for kind in report["types"].values()) == report["tensor_bytes"]
+    assert sum(t["bytes"] for t in report["tensors"]) == report["tensor_bytes"]
+
+
+def test_bench_gives_every_figure(tiny, capsys):
+    assert main(["bench", tiny, "-p", "16", "-n", "4", "-d", "8", "-r", "2", "-t", "1", "--json", "--profile"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    for key in ("prefill_tps", "decode_tps", "load_s", "peak_rss_bytes", "read_gbps", "decode_bandwidth_fraction"):
+        assert result[key] > 0, key
+    assert result["threads"] == 1 and result["isa"] and result["cpu"]
+    assert set(result["decode_profile_ms"]) >= {"qkv", "attention", "ffn_down", "output"}
+    assert main(["bench", tiny, "-p", "0", "-n", "2", "-r", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "decode" in out and "prefill" not in out
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda p: None, "No such file"),
+        (lambda p: p.mkdir(), "directory"),
+        (lambda p: p.write_bytes(b""), "empty"),
+        (lambda p: p.write_bytes(b"garbage" * 100), "not a GGUF file"),
+        (lambda p: p.write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 16), "the number of tensors"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "bench", "inspect"])
+def test_bad_files_are_one_line(tmp_path, capsys, command, make, message):
+    path = tmp_path / "model.gguf"
+    make(path)
+    arguments = {"run": ["run", "--model", str(path), "hi"]}.get(command, [command, str(path)])
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("pyinfer: error: ") and err.count("\n") == 1
+    assert message in err and "model.gguf" in err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--temp", "-1"], "temperature is -1.0"),
+        (["--top-p", "2"], "top_p is 2.0"),
+        (["-n", "0"], "max_tokens is 0"),
+        (["--threads", "0"], "n_threads is 0"),
+        (["--ctx", "-5"], "n_ctx is -5"),
+    ],
+)
+def test_bad_arguments_are_one_line(tiny, capsys, options, message):
+    assert main(["run", "--model", tiny, "hi", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_usage_errors_end_with_2(capsys):
+    for arguments in ([], ["nothing"], ["run"], ["bench", "x", "-p", "many"]):
+        with pytest.raises(SystemExit) as error:
+            main(arguments)
+        assert error.value.code == 2
+    capsys.readouterr()
+
+
+def test_run_continues_a_raw_prompt(smollm, capsys):
+    assert main(["run", "--model", smollm, "--raw", "The capital of France is", "-n", "4", "--temp", "0"]) == 0
+    first = capsys.readouterr().out
+    assert "Paris" in first
+    assert (
+        main(["run", "--model", smollm, "--raw", "The capital of France is", "-n", "4", "--temp", "0", "--stats"]) == 0
+    )
+    again = capsys.readouterr()
+    assert again.out == first and "prompt: 5 tokens" in again.err
+
+
+def test_run_takes_the_chat_template(smollm, capsys):
+    assert main(["run", "--model", smollm, "Hello", "-n", "1", "--temp", "0", "--stats"]) == 0
+    assert "prompt: 31 tokens" in capsys.readouterr().err
+
+
+def test_a_seed_repeats_a_run(smollm, capsys):
+    arguments = ["run", "--model", smollm, "--raw", "Once", "-n", "12", "--seed", "5"]
+    assert main(arguments) == 0 == main(arguments)
+    out = capsys.readouterr().out
+    assert out[: len(out) // 2] == out[len(out) // 2 :]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_a_long_prompt_within_a_second(smollm):
+    process = start("bench", smollm, "-p", "30000", "-n", "0", "-t", "1")
+    time.sleep(4)
+    assert process.poll() is None
+    sent = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (130, "", "")
+    assert time.perf_counter() - sent < 3  # a second, and what a busy machine adds
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_a_text(smollm):
+    process = start("run", "--model", smollm, "--raw", "Once upon a time", "--temp", "1.5", "--ctx", "8000")
+    assert process.stdout.read(20)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_nobody_reading_on_is_quiet(smollm):
+    process = start("run", "--model", smollm, "--raw", "Once upon a time", "--temp", "1.5", "--ctx", "8000")
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.wait(timeout=20) == 1
+    assert process.stderr.read() == ""

@@ -1,0 +1,232 @@
+"""Generation: stop strings, ends, counts, the prompt in chunks; on a small random model and on a real one."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import oracle_logits
+from tiny_models import TinyModel, write_tiny_model
+
+import pyinfer
+from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams
+from pyinfer.gguf import GGUFFile, GGUFWriter
+from pyinfer.runtime.generation import StopText, overlap
+
+GREEDY = SamplingParams(temperature=0, max_tokens=12)
+
+
+@given(st.lists(st.text("abc", max_size=4), max_size=12), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))
+def test_text_stops_before_the_first_stop_string_however_it_is_cut(pieces, stops):
+    stop, passed = StopText(stops), ""
+    for piece in pieces:
+        passed += stop.push(piece)
+        assert not any(s in passed for s in stops)
+        if stop.stopped:
+            break
+    whole = "".join(pieces)
+    found = [whole.find(s) for s in stops if s in whole]
+    assert stop.stopped == bool(found)
+    if stop.stopped:
+        # the first to be complete, not the first to begin, ends the text
+        assert any(whole.startswith(passed + s) for s in stops)
+    else:
+        assert passed + stop.finish() == whole
+
+
+@pytest.mark.parametrize(
+    "text, stop, n", [("ab", "bc", 1), ("ab", "abc", 2), ("abc", "abc", 0), ("x", "y", 0), ("aa", "aab", 2)]
+)
+def test_overlap_is_the_longest_beginning_of_a_stop_string_at_the_end(text, stop, n):
+    assert overlap(text, stop) == n
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory):
+    """A random model whose vocabulary is bytes: token i is the character chr(i)."""
+    folder = tmp_path_factory.mktemp("llm")
+    plain = write_tiny_model(folder / "plain.gguf", TinyModel("llama", n_vocab=128, n_ctx=96))
+    target = folder / "model.gguf"
+    with GGUFFile(plain) as file:
+        metadata = {k: v for k, v in file.metadata.items() if not k.startswith("tokenizer.")}
+        tokens = [chr(i) if 33 <= i < 127 else f"<{i}>" for i in range(128)]
+        tokens[32], tokens[10] = "Ġ", "Ċ"
+        metadata |= {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.token_type": np.array([1 if len(t) == 1 else 3 for t in tokens], np.int32),
+            "tokenizer.ggml.merges": ["a b"][:0] or np.array([], np.int32),
+            "tokenizer.ggml.eos_token_id": 1,
+            "tokenizer.ggml.bos_token_id": 2,
+        }
+        metadata["tokenizer.ggml.merges"] = ["a b"]
+        tokens[127] = "ab"
+        metadata["tokenizer.ggml.token_type"][127] = 1
+        writer = GGUFWriter(target, metadata)
+        for info in file.tensors.values():
+            writer.add_tensor(info.name, info.rows().view(np.float32).reshape(info.shape))
+        writer.write()
+    with LLM(target, kv_type="f32", n_batch=16) as model:
+        model.plain_path = plain
+        yield model
+
+
+def test_greedy_text_is_what_the_oracle_would_say(llm):
+    ids = llm.tokenizer.encode("Hello world")
+    done = llm.generate("Hello world", GREEDY)
+    assert done.prompt_tokens == len(ids) == 11
+    for i, token in enumerate(done.tokens[:4]):
+        logits = oracle_logits(llm.plain_path, ids + list(done.tokens[:i]))[-1]
+        assert logits.max() - logits[token] < 1e-4
+    assert done.text == llm.tokenizer.decode(done.tokens, skip_special=True)
+
+
+def test_a_stream_is_the_completion_in_pieces(llm):
+    stream, pieces = llm.start("abc", GREEDY)
+    parts = list(pieces)
+    assert "".join(p.text for p in parts) == stream.completion.text == llm.generate("abc", GREEDY).text
+    assert stream.completion.completion_tokens == len(stream.completion.tokens) <= 12
+    assert stream.completion.prompt_seconds > 0 and stream.completion.generation_seconds > 0
+
+
+def test_a_prompt_longer_than_a_batch_gives_the_same_text(llm):
+    prompt = np.random.default_rng(0).integers(33, 127, 50).tolist()
+    with LLM(llm.path, kv_type="f32", n_batch=64) as other:
+        assert other.generate(prompt, GREEDY).tokens == llm.generate(prompt, GREEDY).tokens
+
+
+def test_stop_strings_end_the_text(llm):
+    whole = llm.generate("Hello", SamplingParams(temperature=0, max_tokens=40))
+    stop = whole.text[5:7]
+    done = llm.generate("Hello", SamplingParams(temperature=0, max_tokens=40, stop=stop))
+    assert done.finish_reason == "stop" and done.text == whole.text[: whole.text.find(stop)]
+
+
+def test_the_end_token_ends_the_text_and_is_not_in_it(llm):
+    tokenizer = llm.tokenizer
+    whole = llm.generate("Hello", GREEDY)
+    before = tokenizer.eog_ids
+    try:
+        tokenizer.eog_ids = frozenset({whole.tokens[6]})
+        done = llm.generate("Hello", GREEDY)
+    finally:
+        tokenizer.eog_ids = before
+    first = whole.tokens.index(whole.tokens[6])
+    assert done.finish_reason == "stop" and done.tokens == whole.tokens[:first]
+
+
+def test_the_context_bounds_the_text(llm):
+    done = llm.generate([65] * 90, SamplingParams(temperature=0))
+    assert done.finish_reason in ("length", "stop") and done.completion_tokens <= 6
+    assert llm.generate([65] * 95, SamplingParams(temperature=0)).completion_tokens <= 1
+    with pytest.raises(ContextError, match="96 tokens; the context of 96"):
+        llm.generate([65] * 96)
+    with pytest.raises(ContextError, match="97 tokens do not fit into the context of 96"):
+        llm.logits([65] * 97)
+
+
+def test_a_seed_gives_the_same_text_again(llm):
+    params = SamplingParams(seed=3, max_tokens=20, temperature=1.5)
+    assert llm.generate("x", params).tokens == llm.generate("x", params).tokens
+    others = {llm.generate("x", SamplingParams(seed=s, max_tokens=20, temperature=1.5)).tokens for s in range(5)}
+    assert len(others) == 5
+
+
+def test_logits_are_those_of_the_oracle_and_stay(llm):
+    ids = np.random.default_rng(1).integers(0, 128, 70)
+    logits = llm.logits(ids)
+    kept = logits.copy()
+    assert logits.shape == (70, 128) and logits.dtype == np.float32
+    expected = oracle_logits(llm.plain_path, ids.tolist())
+    assert ((logits - expected) ** 2).mean() < 1e-8 * (expected**2).mean()
+    llm.generate("other", GREEDY)
+    np.testing.assert_array_equal(logits, kept)
+
+
+@pytest.mark.parametrize(
+    "prompt, error, message",
+    [
+        ("", ParameterError, "empty"),
+        ([], ParameterError, "no tokens"),
+        ([128], ParameterError, "token 0 is id 128; the vocabulary has 0 to 127"),
+        ([65, -1], ParameterError, "token 1 is id -1"),
+        ([65, "x"], ParameterError, "token 1 is a str"),
+        ([65, 1.5], ParameterError, "token 1 is a float"),
+        ("\ud800", PyinferError, "surrogate"),
+    ],
+)
+def test_bad_prompts_are_refused_and_the_model_goes_on(llm, prompt, error, message):
+    with pytest.raises(error, match=message):
+        llm.generate(prompt)
+    assert llm.generate("ok", GREEDY).tokens
+
+
+def test_params_of_another_type_are_refused(llm):
+    with pytest.raises(ParameterError, match="params is a dict"):
+        llm.generate("x", {"temperature": 0})
+
+
+def test_a_stream_left_early_frees_the_model(llm):
+    pieces = llm.stream("Hello", SamplingParams(temperature=0))
+    next(pieces)
+    with pytest.raises(ParameterError, match="another stream"):
+        llm.generate("x", GREEDY)
+    pieces.close()
+    assert llm.generate("x", GREEDY).tokens
+
+
+def test_threads_take_turns(llm):
+    expected = {text: llm.generate(text, GREEDY).tokens for text in ("one", "two", "three")}
+    found = {}
+
+    def work(text):
+        found[text] = llm.generate(text, GREEDY).tokens
+
+    threads = [threading.Thread(target=work, args=(text,)) for text in expected]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert found == expected
+
+
+def test_a_closed_model_says_so(llm):
+    with LLM(llm.path) as other:
+        pass
+    for call in (lambda: other.generate("x"), lambda: other.logits([1]), lambda: list(other.stream("x"))):
+        with pytest.raises(PyinferError, match="closed"):
+            call()
+    other.close()
+
+
+def test_a_file_may_be_removed_once_its_model_is_loaded(llm, tmp_path):
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(llm.path.read_bytes())
+    with LLM(copy, kv_type="f32") as other:
+        copy.write_bytes(b"")
+        assert other.generate("Hello", GREEDY).tokens == llm.generate("Hello", GREEDY).tokens
+
+
+def test_importing_the_package_imports_next_to_nothing():
+    import subprocess
+    import sys
+
+    code = "import sys, pyinfer; print(sorted({'numpy', 'jinja2', 'regex'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in pyinfer.__all__:
+        assert getattr(pyinfer, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = pyinfer.nothing
+
+
+def test_a_real_model_answers(real_model):
+    with LLM(real_model("qwen2.5-coder-0.5b-q4_k_m"), n_ctx=256) as model:
+        started = time.perf_counter()
+        done = model.generate("The capital of France is", SamplingParams(temperature=0, max_tokens=8))
+        assert "Paris" in done.text
+        assert done.prompt_seconds + done.generation_seconds <= time.perf_counter() - started
