@@ -189,7 +189,11 @@ def test_a_logit_that_is_not_a_number_is_an_error(bad):
 def test_impossible_tokens_are_never_drawn():
     logits = np.full(1000, -np.inf, np.float32)
     logits[[3, 4]] = 0.0
-    for params in (SamplingParams(seed=1), SamplingParams(top_k=0, top_p=0.99, seed=1), SamplingParams(top_k=0, top_p=1)):
+    for params in (
+        SamplingParams(seed=1),
+        SamplingParams(top_k=0, top_p=0.99, seed=1),
+        SamplingParams(top_k=0, top_p=1),
+    ):
         sampler = Sampler(params)
         assert {sampler.sample(logits) for _ in range(100)} == {3, 4}
 

@@ -155,7 +155,7 @@ class LLM:
     def _exclusive(self) -> Iterator[None]:
         """Hold the cache: calls of other threads wait; one of the same thread, which would wait for ever, is refused."""
         if self._owner == threading.get_ident():
-            raise PyinferError("a stream of this model is under way in this thread; finish or close it first")
+            raise ParameterError("another stream of this model is under way in this thread; finish or close it first")
         with self._lock:
             self._owner = threading.get_ident()
             try:
