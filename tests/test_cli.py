@@ -96,6 +96,22 @@ def test_bad_arguments_are_one_line(tiny, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_bug_is_one_line_without_a_traceback(monkeypatch, tiny, capsys):
+    monkeypatch.delenv("PYINFER_TRACEBACK", raising=False)
+    monkeypatch.setattr("pyinfer.cli.inspect.describe", lambda file, tensors: {}["metadata"])
+    assert main(["inspect", tiny]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("pyinfer: error: KeyError: 'metadata'") and err.count("\n") == 1
+
+
+def test_a_terminal_without_a_character_shows_another(tmp_path):
+    model = TinyModel("qwen2", metadata={"name": "größe"})
+    path = write_tiny_model(tmp_path / "tiny.gguf", model)
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "pyinfer", "inspect", path], capture_output=True, env=env)
+    assert done.returncode == 0 and b"gr??e" in done.stdout
+
+
 def test_usage_errors_end_with_2(capsys):
     for arguments in ([], ["nothing"], ["run"], ["bench", "x", "-p", "many"]):
         with pytest.raises(SystemExit) as error:

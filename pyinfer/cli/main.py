@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="replace")  # a terminal that lacks a character shows another
     try:
         args = build_parser().parse_args(argv)
         status: int = args.run(args)
@@ -43,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except MemoryError:
         message = "there is not enough memory"
+    except Exception as error:
+        if os.environ.get("PYINFER_TRACEBACK"):
+            raise
+        message = f"{type(error).__name__}: {error} (a bug of pyinfer; PYINFER_TRACEBACK=1 shows where)"
     print("pyinfer: error: " + " ".join(message.split()), file=sys.stderr)
     return 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -111,7 +112,7 @@ class LLM:
         if len(ids) > engine.n_ctx:
             raise ContextError(f"{len(ids)} tokens do not fit into the context of {engine.n_ctx} (n_ctx)")
         out = np.empty((len(ids), engine.n_vocab), np.float32)
-        with self._lock:
+        with self._exclusive():
             engine.truncate(0, 0)
             step = min(LOGITS_CHUNK, engine.n_batch)
             for start in range(0, len(ids), step):
@@ -143,13 +144,21 @@ class LLM:
         return ids
 
     def _locked(self, stream: Stream) -> Iterator[Piece]:
-        """The pieces of a stream, while no other one uses the cache."""
+        """The pieces of a stream, while nothing else uses the cache."""
+        with self._exclusive():
+            try:
+                yield from stream
+            finally:
+                stream.close()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the cache: calls of other threads wait; one of the same thread, which would wait for ever, is refused."""
         if self._owner == threading.get_ident():
             raise ParameterError("another stream of this model is under way in this thread; finish or close it first")
         with self._lock:
             self._owner = threading.get_ident()
             try:
-                yield from stream
+                yield
             finally:
                 self._owner = None
-                stream.close()
