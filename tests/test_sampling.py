@@ -1,4 +1,4 @@
-"""Every step of sampling against its definition, written out with a full sort in float64; the draw by its statistics."""
+"""Every step of sampling against its definition, written with a full sort in float64; the draw by its statistics."""
 
 import math
 

@@ -153,7 +153,7 @@ class LLM:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Hold the cache: calls of other threads wait; one of the same thread, which would wait for ever, is refused."""
+        """Hold the cache: calls of other threads wait; one of the same thread, which would wait forever, is refused."""
         if self._owner == threading.get_ident():
             raise ParameterError("another stream of this model is under way in this thread; finish or close it first")
         with self._lock:
