@@ -13,7 +13,6 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t, int8_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libcpp cimport bool as bool_t
-from libcpp.atomic cimport atomic
 from libcpp.vector cimport vector
 from cython.parallel cimport prange
 
@@ -298,7 +297,7 @@ cdef class Plan:
     cdef int max_row, heads_per_kv
     cdef int64_t partial_tokens, n_heads_dim
     cdef bint ready, profiling
-    cdef atomic[int32_t]* next_unit
+    cdef Progress* progress
     cdef uint8_t[::1] scratch
     cdef int64_t scratch_bytes
     cdef float[::1] partial
@@ -318,7 +317,7 @@ cdef class Plan:
         self.n_pages = 1 << 31
 
     def __dealloc__(self):
-        free(self.next_unit)
+        free(self.progress)
 
     cdef Op* add(self, OpKind kind, str name, Value out, bint outputs, tuple keep) except NULL:
         if self.ready:
@@ -503,8 +502,8 @@ cdef class Plan:
                 op.pack.out = out.c
         self.scratch_bytes = (self.kernels.scratch_bytes(self.capacity, self.max_row) + 4095) // 4096 * 4096
         self.scratch = aligned(self.n_threads * self.scratch_bytes, np.uint8)
-        self.next_unit = <atomic[int32_t]*>calloc(self.ops.size(), sizeof(atomic[int32_t]))
-        if self.next_unit == NULL:
+        self.progress = <Progress*>calloc(self.ops.size(), sizeof(Progress))
+        if self.progress == NULL:
             raise MemoryError
         self.ready = True
 
@@ -576,7 +575,7 @@ cdef class Plan:
         batch.tiles, batch.n_tiles = tiles.data(), <int32_t>tiles.size()
         batch.tile_of_token = tile_of_token.data()
         run.kernels, run.ops, run.n_ops = &self.kernels, self.ops.data(), <int32_t>self.ops.size()
-        run.next_unit, run.scratch, run.scratch_bytes = self.next_unit, &self.scratch[0], self.scratch_bytes
+        run.progress, run.scratch, run.scratch_bytes = self.progress, &self.scratch[0], self.scratch_bytes
         run.nanoseconds = &self.nanoseconds[0] if self.profiling else NULL
         run.interrupted = interrupted
         with nogil:

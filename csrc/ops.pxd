@@ -2,7 +2,6 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, int8_t, uint64_t
 from libcpp cimport bool as bool_t
-from libcpp.atomic cimport atomic
 
 
 cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
@@ -157,11 +156,13 @@ cdef extern from "isa/select.hpp" namespace "pyinfer" nogil:
 
 
 cdef extern from "plan.hpp" namespace "pyinfer" nogil:
+    cppclass Progress:
+        pass
     ctypedef struct PlanRun:
         const Kernels* kernels
         const Op* ops
         int32_t n_ops
-        atomic[int32_t]* next_unit
+        Progress* progress
         uint8_t* scratch
         int64_t scratch_bytes
         int64_t* nanoseconds

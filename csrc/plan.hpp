@@ -1,8 +1,8 @@
-// Executes a recorded plan: one OpenMP parallel region a pass, a barrier between operations.
+// Executes a recorded plan: one OpenMP parallel region a pass, in which operations follow one another.
 //
 // Threads take units of an operation from a shared counter, so that a thread that lost its core leaves its share to
-// the others. Barriers spin briefly, then sleep. Between operations the calling thread asks now and then whether to
-// stop (Ctrl-C); the operation that was asked in is then the last one for all threads.
+// the others. Who finds no unit left waits until the last one is done, spinning briefly, then asleep. Between operations
+// the calling thread asks now and then whether to stop (Ctrl-C): then no thread begins an operation after that one.
 #pragma once
 #ifdef _OPENMP
 #include <omp.h>
@@ -17,36 +17,39 @@
 
 namespace pyinfer {
 
-class Barrier {
+// How far an operation is. It is done when all its units are, whichever threads were there: one that lost its core
+// between two units is not waited for.
+class Progress {
   public:
-    void wait(uint32_t n_threads) {
-        if (n_threads == 1) return;
-        const uint32_t now = phase_.load(std::memory_order_acquire);
-        if (arrived_.fetch_add(1) + 1 == n_threads) {
-            arrived_.store(0);
-            phase_.store(now + 1);
-            if (sleepers_.load() != 0) wake_all(phase_);
-            return;
-        }
+    void start() {
+        next_.store(0, std::memory_order_relaxed);
+        done_.store(0, std::memory_order_relaxed);
+    }
+    // The next unit that nobody has taken; `units` or more: there is none.
+    uint32_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
+    void finish(uint32_t units, std::atomic<uint32_t>& sleepers) {
+        if (done_.fetch_add(1) + 1 == units && sleepers.load() != 0) wake_all(done_);
+    }
+    void wait(uint32_t units, std::atomic<uint32_t>& sleepers) {
         for (int i = 0; i < kSpins; ++i) {
-            if (phase_.load(std::memory_order_acquire) != now) return;
+            if (done_.load(std::memory_order_acquire) == units) return;
             spin_pause();
         }
-        sleepers_.fetch_add(1);
-        while (phase_.load() == now) sleep_while(phase_, now);
-        sleepers_.fetch_sub(1);
+        sleepers.fetch_add(1);
+        for (uint32_t now; (now = done_.load()) != units;) sleep_while(done_, now);
+        sleepers.fetch_sub(1);
     }
 
   private:
     static constexpr int kSpins = 4000;  // some tens of microseconds: longer than most operations' tails
-    std::atomic<uint32_t> phase_{0}, arrived_{0}, sleepers_{0};
+    std::atomic<uint32_t> next_, done_;
 };
 
 struct PlanRun {
     const Kernels* kernels;
     const Op* ops;
     int32_t n_ops;
-    std::atomic<int32_t>* next_unit;  // [n_ops]
+    Progress* progress;  // [n_ops]
     uint8_t* scratch;                 // [n_threads][scratch_bytes]
     int64_t scratch_bytes;
     int64_t* nanoseconds;  // [n_ops], added to; or null
@@ -56,31 +59,29 @@ struct PlanRun {
 // Returns false when it was interrupted.
 inline bool run_plan(const PlanRun& run, const Batch& batch) {
     using Clock = std::chrono::steady_clock;
-    for (int32_t i = 0; i < run.n_ops; ++i) run.next_unit[i].store(0, std::memory_order_relaxed);
-    Barrier barrier;
+    for (int32_t i = 0; i < run.n_ops; ++i) run.progress[i].start();
+    std::atomic<uint32_t> sleepers{0};
     std::atomic<int32_t> last{INT32_MAX};
-    int32_t n_threads = batch.n_threads;
 #ifdef _OPENMP
 #pragma omp parallel num_threads(batch.n_threads)
-#else
-    n_threads = 1;
 #endif
     {
         int32_t me = 0;
 #ifdef _OPENMP
         me = omp_get_thread_num();
-#pragma omp single
-        n_threads = omp_get_num_threads();
 #endif
         const Worker worker{run.scratch + me * run.scratch_bytes};
         Clock::time_point asked = Clock::now(), began = asked;
         for (int32_t i = 0; i < run.n_ops && i <= last.load(std::memory_order_relaxed); ++i) {
             const Op& op = run.ops[i];
             const OpKernel& kernel = run.kernels->ops[op.kind];
-            const int32_t units = kernel.units(op, batch);
+            const uint32_t units = uint32_t(kernel.units(op, batch));
             if (units == 0) continue;
-            for (int32_t unit; (unit = run.next_unit[i].fetch_add(1, std::memory_order_relaxed)) < units;)
-                kernel.run(op, batch, worker, unit);
+            Progress& progress = run.progress[i];
+            for (uint32_t unit; (unit = progress.take()) < units;) {
+                kernel.run(op, batch, worker, int32_t(unit));
+                progress.finish(units, sleepers);
+            }
             if (me == 0) {
                 const Clock::time_point now = Clock::now();
                 if (now - asked > std::chrono::milliseconds(50)) {
@@ -88,7 +89,7 @@ inline bool run_plan(const PlanRun& run, const Batch& batch) {
                     if (run.interrupted()) last.store(i, std::memory_order_relaxed);
                 }
             }
-            barrier.wait(uint32_t(n_threads));
+            progress.wait(units, sleepers);
             if (me == 0 && run.nanoseconds) {
                 const Clock::time_point now = Clock::now();
                 run.nanoseconds[i] += std::chrono::duration_cast<std::chrono::nanoseconds>(now - began).count();
