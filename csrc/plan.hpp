@@ -1,8 +1,9 @@
 // Executes a recorded plan: one OpenMP parallel region a pass, in which operations follow one another.
 //
 // Threads take units of an operation from a shared counter, so that a thread that lost its core leaves its share to
-// the others. Who finds no unit left waits until the last one is done, spinning briefly, then asleep. Between operations
-// the calling thread asks now and then whether to stop (Ctrl-C): then no thread begins an operation after that one.
+// the others. Who finds no unit left waits until the last one is done, spinning briefly, then asleep. Between
+// operations the calling thread asks now and then whether to stop (Ctrl-C): then no thread begins an operation after
+// that one.
 #pragma once
 #ifdef _OPENMP
 #include <omp.h>
@@ -50,7 +51,7 @@ struct PlanRun {
     const Op* ops;
     int32_t n_ops;
     Progress* progress;  // [n_ops]
-    uint8_t* scratch;                 // [n_threads][scratch_bytes]
+    uint8_t* scratch;    // [n_threads][scratch_bytes]
     int64_t scratch_bytes;
     int64_t* nanoseconds;  // [n_ops], added to; or null
     bool (*interrupted)();
