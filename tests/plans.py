@@ -14,8 +14,8 @@ FORMATS = [t.name for t in TensorType if _kernels.has_kernels(t)]
 QUANTIZED = [name for name in FORMATS if name not in FLOATS]
 # where a block holds half floats; formats that are not here have scales of another kind
 HALVES = {
-    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,),
-    "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ2_XXS": (0,), "IQ2_XS": (0,), "IQ2_S": (0,), "IQ3_XXS": (0,),
+    "Q1_0": (0,), "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82),
+    "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ2_XXS": (0,), "IQ2_XS": (0,), "IQ2_S": (0,), "IQ3_XXS": (0,),
     "IQ3_S": (0,), "IQ1_S": (0,), "IQ4_NL": (0,), "IQ4_XS": (0,), "TQ1_0": (52,), "TQ2_0": (64,),
 }  # fmt: skip
 
@@ -42,9 +42,14 @@ def random_rows(rng: np.random.Generator, name: str, n_rows: int, k: int, scale:
 
 
 def dequantized(name: str, rows: np.ndarray, k: int) -> np.ndarray:
-    """By the gguf package: float32 [n_rows, k]."""
+    """By the gguf package, float32 [n_rows, k]; of Q1_0 it knows the size only: a half float, then 128 signs."""
     if name == "F32":
         return rows.view(np.float32)
+    if name == "Q1_0":
+        blocks = np.ascontiguousarray(rows).reshape(-1, 18)
+        positive = np.unpackbits(blocks[:, 2:], axis=1, bitorder="little").astype(bool)
+        d = blocks[:, :2].copy().view("<f2").astype(np.float32)
+        return np.where(positive, d, -d).reshape(len(rows), k)
     with np.errstate(all="ignore"):
         return gguf.quants.dequantize(rows, Quant[name]).reshape(len(rows), k)
 

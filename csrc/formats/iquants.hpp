@@ -1,7 +1,7 @@
 // IQ1, IQ2, IQ3: indices into code books of 8 (IQ3: 4) values, with signs and small scales beside them.
 //
 // A group is 8 values, quads 2g and 2g + 1 of a 32-value sub-block (or of a pair of 16-value ones). Magnitudes get
-// their signs, and 128 is added, in the four bytes of a word at once.
+// their signs in the four bytes of a word at once.
 #pragma once
 #include "formats/block.hpp"
 #include "formats/tables.hpp"
@@ -9,21 +9,19 @@
 namespace pyinfer {
 namespace PYINFER_ISA {
 
-// 128 + magnitude, or 128 - magnitude where a bit of `signs` (bits 0..3) is set; magnitudes are below 128.
+// Bytes 64 + magnitude, turned to 64 - magnitude where a bit of `signs` (bits 0..3) is set.
 template <class V>
-typename V::U with_signs(typename V::U magnitudes, typename V::U signs) {
-    const typename V::U one = spread4<V>(signs), mask = (one << 7) - one;
-    return (magnitudes ^ mask) + 0x80808080u - mask;
+typename V::U with_signs(typename V::U bytes, typename V::U signs) {
+    const typename V::U one = spread4<V>(signs);
+    return (bytes ^ ((one << 7) - one)) + one;
 }
 
-// The half h of eight sign bits, of which 7 are given: their number is even.
+// The half h of eight sign bits, of which 7 are given: their number is even. Bit n of 0x6996 is the parity of n.
 template <class V>
 typename V::U even_signs(typename V::U seven, int h) {
     if (h == 0) return seven;
-    typename V::U parity = seven ^ seven >> 4;
-    parity ^= parity >> 2;
-    parity ^= parity >> 1;
-    return seven >> 4 | (parity & 1) << 3;
+    const typename V::U high = seven >> 4;
+    return high | ((typename V::U{} + 0x6996) >> ((seven ^ high) & 15) & 1) << 3;
 }
 
 template <class V, class B>
@@ -32,7 +30,7 @@ typename V::U byte_of(const B& b, int offset, int i) {
 }
 
 struct IQ2_XXS {
-    static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 7;
+    static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}};
     template <class V, class B>
@@ -42,13 +40,13 @@ struct IQ2_XXS {
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
         const typename V::U seven = b.word(6 + 8 * s) >> (v / 2 * 7) & 127;
-        const typename V::U index = byte_of<V>(b, 2 + 8 * s, v / 2) * 2 + v % 2;
-        return with_signs<V>(V::gather(kWords2xxs.word, index), even_signs<V>(seven, v % 2));
+        const typename V::U index = byte_of<V>(b, 2 + 8 * s, v / 2);
+        return with_signs<V>(V::gather(kWords2xxs.half[v % 2], index), even_signs<V>(seven, v % 2));
     }
 };
 
 struct IQ2_XS {
-    static constexpr int kBlock = 256, kBytes = 74, kSub = 16, kOffsetLog2 = 7;
+    static constexpr int kBlock = 256, kBytes = 74, kSub = 16, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}};
     template <class V, class B>
@@ -58,12 +56,12 @@ struct IQ2_XS {
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
         const typename V::U entry = b.word(2 + 4 * s) >> (v / 2 * 16) & 0xffff;
-        return with_signs<V>(V::gather(kWords2xs.word, (entry & 511) * 2 + v % 2), even_signs<V>(entry >> 9, v % 2));
+        return with_signs<V>(V::gather(kWords2xs.half[v % 2], entry & 511), even_signs<V>(entry >> 9, v % 2));
     }
 };
 
 struct IQ2_S {
-    static constexpr int kBlock = 256, kBytes = 82, kSub = 16, kOffsetLog2 = 7;
+    static constexpr int kBlock = 256, kBytes = 82, kSub = 16, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 16, 1}};
     template <class V, class B>
@@ -75,12 +73,12 @@ struct IQ2_S {
         const int group = 2 * s + v / 2;
         const typename V::U high = b.u8(66 + group / 4) >> (group % 4 * 2) & 3;
         const typename V::U index = byte_of<V>(b, 2, group) | high << 8;
-        return with_signs<V>(V::gather(kWords2s.word, index * 2 + v % 2), byte_of<V>(b, 34, group) >> (v % 2 * 4));
+        return with_signs<V>(V::gather(kWords2s.half[v % 2], index), byte_of<V>(b, 34, group) >> (v % 2 * 4));
     }
 };
 
 struct IQ3_XXS {
-    static constexpr int kBlock = 256, kBytes = 98, kSub = 32, kOffsetLog2 = 7;
+    static constexpr int kBlock = 256, kBytes = 98, kSub = 32, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 96, 4}};
     template <class V, class B>
@@ -90,12 +88,12 @@ struct IQ3_XXS {
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
         const typename V::U seven = b.word(66 + 4 * s) >> (v / 2 * 7) & 127;
-        return with_signs<V>(V::gather(kWords3xxs.word, byte_of<V>(b, 2, 8 * s + v)), even_signs<V>(seven, v % 2));
+        return with_signs<V>(V::gather(kWords3xxs.half[0], byte_of<V>(b, 2, 8 * s + v)), even_signs<V>(seven, v % 2));
     }
 };
 
 struct IQ3_S {
-    static constexpr int kBlock = 256, kBytes = 110, kSub = 32, kOffsetLog2 = 7;
+    static constexpr int kBlock = 256, kBytes = 110, kSub = 32, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}, {74, 32, 4}, {106, 4, 1}};
     template <class V, class B>
@@ -106,14 +104,14 @@ struct IQ3_S {
     static typename V::U quants(const B& b, int s, int v) {
         const typename V::U index = byte_of<V>(b, 2, 8 * s + v) | (b.u8(66 + s) >> v & 1) << 8;
         const typename V::U signs = byte_of<V>(b, 74, 4 * s + v / 2) >> (v % 2 * 4);
-        return with_signs<V>(V::gather(kWords3s.word, index), signs);
+        return with_signs<V>(V::gather(kWords3s.half[0], index), signs);
     }
 };
 
-// In IQ1 every value is moved by +-1/8, so quants are eighths: 8 * value +- 1, plus 16.
+// In IQ1 every value is moved by 1/8 up or, where `down` is 1, down: quants are eighths, 8 * value + 17 and 2 less.
 template <class V>
-typename V::U with_delta(typename V::U eighths, typename V::U negative) {
-    return eighths + 0x01010101u - (negative & 1) * 0x02020202u;
+typename V::U with_delta(typename V::U eighths, typename V::U down) {
+    return eighths - (-down & 0x02020202u);
 }
 
 struct IQ1_S {
@@ -128,7 +126,7 @@ struct IQ1_S {
     static typename V::U quants(const B& b, int s, int v) {
         const typename V::U high = b.u16(34 + 2 * s);
         const typename V::U index = byte_of<V>(b, 2, 4 * s + v / 2) | (high >> (v / 2 * 3) & 7) << 8;
-        return with_delta<V>(V::gather(kWords1.word, index * 2 + v % 2), high >> 15);
+        return with_delta<V>(V::gather(kWords1.half[v % 2], index), high >> 15);
     }
 };
 
@@ -141,17 +139,15 @@ struct IQ1_M {
     static typename V::F scale(const B& b, int s) {
         const typename V::U bits =
             b.u16(48) >> 12 | (b.u16(50) >> 8 & 0x00f0) | (b.u16(52) >> 4 & 0x0f00) | (b.u16(54) & 0xf000);
-        uint16_t halves[V::L];
-        for (int i = 0; i < V::L; ++i) halves[i] = uint16_t(bits[i]);
         const typename V::U small = b.u16(48 + s / 4 * 2) >> (s % 4 * 3) & 7;
-        return V::load_half(halves) * V::to_float((typename V::I)small * 2 + 1) * 0.125f;
+        return V::from_half(bits) * V::to_float((typename V::I)small * 2 + 1) * 0.125f;
     }
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
         const int group = 2 * s + v / 2;
         const typename V::U high = b.word(32 + group / 8 * 4) >> (group % 8 * 4);
         const typename V::U index = byte_of<V>(b, 0, group) | (high & 7) << 8;
-        return with_delta<V>(V::gather(kWords1.word, index * 2 + v % 2), high >> 3);
+        return with_delta<V>(V::gather(kWords1.half[v % 2], index), high >> 3 & 1);
     }
 };
 

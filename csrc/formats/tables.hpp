@@ -290,33 +290,33 @@ constexpr uint16_t kGrid3s[512] = {
 };
 // clang-format on
 
-// A grid with its codes replaced by bytes, four values to a word: word 2 i + h holds the half h of an entry of eight.
-template <int N>
+// A grid with its codes replaced by bytes: the first four values of entry i in half[0][i], the last four of eight in
+// half[1][i].
+template <int N, int Halves>
 struct Words {
-    uint32_t word[N];
+    uint32_t half[Halves][N];
 };
 
-template <int Bits, int PerEntry, int N, int M>
-constexpr Words<N * PerEntry / 4> expand(const uint16_t (&grid)[N], const uint8_t (&bytes)[M]) {
-    Words<N * PerEntry / 4> out{};
+template <int Bits, int Halves, int N, int M>
+constexpr Words<N, Halves> expand(const uint16_t (&grid)[N], const uint8_t (&bytes)[M]) {
+    Words<N, Halves> out{};
     for (int i = 0; i < N; ++i)
-        for (int j = 0; j < PerEntry; ++j)
-            out.word[i * (PerEntry / 4) + j / 4] |= uint32_t(bytes[grid[i] >> Bits * j & ((1 << Bits) - 1)])
-                                                    << j % 4 * 8;
+        for (int j = 0; j < 4 * Halves; ++j)
+            out.half[j / 4][i] |= uint32_t(bytes[grid[i] >> Bits * j & ((1 << Bits) - 1)]) << j % 4 * 8;
     return out;
 }
 
-constexpr uint8_t kBytes1[] = {8, 16, 24, 0};  // 8 * value + 16, the delta of +-1 still to be added
-constexpr uint8_t kBytes2[] = {8, 25, 43, 0};
-constexpr uint8_t kBytes3xxs[] = {4, 12, 20, 28, 36, 44, 52, 62};
-constexpr uint8_t kBytes3s[] = {1, 3, 5, 7, 9, 11, 13, 15};
+constexpr uint8_t kBytes1[] = {9, 17, 25, 0};                 // 8 * value + 17
+constexpr uint8_t kBytes2[] = {64 + 8, 64 + 25, 64 + 43, 0};  // 64 + magnitude, here and below
+constexpr uint8_t kBytes3xxs[] = {64 + 4, 64 + 12, 64 + 20, 64 + 28, 64 + 36, 64 + 44, 64 + 52, 64 + 62};
+constexpr uint8_t kBytes3s[] = {64 + 1, 64 + 3, 64 + 5, 64 + 7, 64 + 9, 64 + 11, 64 + 13, 64 + 15};
 
-constexpr auto kWords1 = expand<2, 8>(kGrid1, kBytes1);
-constexpr auto kWords2xxs = expand<2, 8>(kGrid2xxs, kBytes2);
-constexpr auto kWords2xs = expand<2, 8>(kGrid2xs, kBytes2);
-constexpr auto kWords2s = expand<2, 8>(kGrid2s, kBytes2);
-constexpr auto kWords3xxs = expand<3, 4>(kGrid3xxs, kBytes3xxs);
-constexpr auto kWords3s = expand<3, 4>(kGrid3s, kBytes3s);
+constexpr auto kWords1 = expand<2, 2>(kGrid1, kBytes1);
+constexpr auto kWords2xxs = expand<2, 2>(kGrid2xxs, kBytes2);
+constexpr auto kWords2xs = expand<2, 2>(kGrid2xs, kBytes2);
+constexpr auto kWords2s = expand<2, 2>(kGrid2s, kBytes2);
+constexpr auto kWords3xxs = expand<3, 1>(kGrid3xxs, kBytes3xxs);
+constexpr auto kWords3s = expand<3, 1>(kGrid3s, kBytes3s);
 
 }  // namespace PYINFER_ISA
 }  // namespace pyinfer

@@ -1,4 +1,4 @@
-// TQ1_0 and TQ2_0: values -1, 0, 1 under one scale for 256 of them.
+// TQ1_0 and TQ2_0: values -1, 0, 1 under one scale for 256 of them. Q1_0: -1 or 1, one scale for 128.
 //
 // TQ1_0 holds five base-3 digits in a byte, as a fraction of 256: digit n is the whole part of 3 * (byte * 3^n mod 256)
 // / 256. Bytes 0..31 hold values m, m + 32, ..., m + 128; bytes 32..47 the next 80, 16 apart; bytes 48..51 the last 16.
@@ -23,13 +23,8 @@ struct TQ1_0 {
         const int offset = k < 160 ? k % 32 : k < 240 ? 32 + k % 16 : 48;
         const uint32_t power = kPowers[k < 160 ? k / 32 : k < 240 ? (k - 160) / 16 : (k - 240) / 4];
         const typename V::U bytes = b.word(offset);
-        return digit(bytes & 0x00ff00ff, power) | digit(bytes >> 8 & 0x00ff00ff, power) << 8;
-    }
-
-  private:
-    template <class U>
-    static U digit(U bytes, uint32_t power) {
-        return ((bytes * power & 0x00ff00ff) * 3 >> 8) & 0x00ff00ff;
+        const typename V::U even = bytes & 0x00ff00ff, odd = bytes >> 8 & 0x00ff00ff;
+        return ((even * power & 0x00ff00ff) * 3 >> 8 & 0x00030003) | ((odd * power & 0x00ff00ff) * 3 & 0x03000300);
     }
 };
 
@@ -44,6 +39,20 @@ struct TQ2_0 {
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
         return (b.word(s / 4 * 32 + 4 * v) >> (s % 4 * 2)) & 0x03030303;
+    }
+};
+
+struct Q1_0 {
+    static constexpr int kBlock = 128, kBytes = 18, kSub = 32, kOffsetLog2 = 0;
+    static constexpr bool kMin = false;
+    static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
+    template <class V, class B>
+    static typename V::F scale(const B& b, int) {
+        return b.half(0);
+    }
+    template <class V, class B>
+    static typename V::U quants(const B& b, int s, int v) {
+        return spread4<V>(b.word(2 + 4 * s) >> 4 * v) << 1;
     }
 };
 

@@ -36,6 +36,10 @@ struct Vec {
     static U load_u8(const void* p) { return (U)_mm256_cvtepu8_epi32(load64(p)); }
     static I load_i8(const void* p) { return (I)_mm256_cvtepi8_epi32(load64(p)); }
     static F load_half(const void* p) { return (F)_mm256_cvtph_ps(load128(p)); }
+    static F from_half(U x) {
+        const __m256i packed = _mm256_packus_epi32((__m256i)x, (__m256i)x);
+        return (F)_mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 8)));
+    }
     static void store_half(void* p, F x) {
         _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
     }

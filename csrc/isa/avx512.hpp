@@ -32,6 +32,7 @@ struct Vec {
     static U load_u8(const void* p) { return (U)_mm512_cvtepu8_epi32(load128(p)); }
     static I load_i8(const void* p) { return (I)_mm512_cvtepi8_epi32(load128(p)); }
     static F load_half(const void* p) { return (F)_mm512_cvtph_ps(load256(p)); }
+    static F from_half(U x) { return (F)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)x)); }
     static void store_half(void* p, F x) {
         _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
     }

@@ -111,6 +111,12 @@ struct Portable {
         for (int i = 0; i < N; ++i) x[i] = half_to_float(load_as<uint16_t>(static_cast<const char*>(p) + 2 * i));
         return x;
     }
+    // the half floats in the low 16 bits of each lane
+    static F from_half(U x) {
+        F y;
+        for (int i = 0; i < N; ++i) y[i] = half_to_float(uint16_t(x[i]));
+        return y;
+    }
     static F to_float(I x) { return __builtin_convertvector(x, F); }
     static F as_float(U x) { return load_as<F>(&x); }
     static I as_int(F x) { return load_as<I>(&x); }

@@ -149,7 +149,7 @@ constexpr FormatKernels kFormats[] = {
     quantized<Q4_K>(12),    quantized<Q5_K>(13),  quantized<Q6_K>(14),   quantized<IQ2_XXS>(16), quantized<IQ2_XS>(17),
     quantized<IQ3_XXS>(18), quantized<IQ1_S>(19), quantized<IQ4_NL>(20), quantized<IQ3_S>(21),   quantized<IQ2_S>(22),
     quantized<IQ4_XS>(23),  quantized<IQ1_M>(29), quantized<TQ1_0>(34),  quantized<TQ2_0>(35),   quantized<MXFP4>(39),
-    quantized<NVFP4>(40),
+    quantized<NVFP4>(40),   quantized<Q1_0>(41),
 };
 
 inline const FormatKernels* find_format(int32_t id) {
