@@ -51,6 +51,20 @@ struct Block {
     typename V::F half(int offset) const { return V::load_half(at(offset, 2)); }
 };
 
+// Formats whose block has one scale, a half float in front, and one minimum after it.
+struct HalfScale {
+    template <class V, class B>
+    static typename V::F scale(const B& b, int) {
+        return b.half(0);
+    }
+};
+struct HalfScaleAndMin : HalfScale {
+    template <class V, class B>
+    static typename V::F min(const B& b, int) {
+        return -b.half(2);
+    }
+};
+
 template <class V>
 typename V::F to_float(typename V::U x) {
     return V::to_float((typename V::I)x);

@@ -13,14 +13,10 @@ constexpr uint8_t kNonLinear[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 1
 // 0, 1, 2, 3, 4, 6, 8, 12 and their negatives, plus 16
 constexpr uint8_t kE2M1[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
-struct IQ4_NL {
+struct IQ4_NL : HalfScale {
     static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kOffsetLog2 = 7;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
-    template <class V, class B>
-    static typename V::F scale(const B& b, int) {
-        return b.half(0);
-    }
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
         return V::lookup16(kNonLinear, nibbles<V>(b, 2, v));

@@ -11,78 +11,50 @@ typename V::U nibbles(const B& b, int offset, int v) {
     return (b.word(offset + v % 4 * 4) >> (v / 4 * 4)) & 0x0f0f0f0f;
 }
 
-struct Q4_0 {
+struct Q4_0 : HalfScale {
     static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kOffsetLog2 = 3;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
-    template <class V, class B>
-    static typename V::F scale(const B& b, int) {
-        return b.half(0);
-    }
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
         return nibbles<V>(b, 2, v);
     }
 };
 
-struct Q4_1 {
+struct Q4_1 : HalfScaleAndMin {
     static constexpr int kBlock = 32, kBytes = 20, kSub = 32, kOffsetLog2 = kNoOffset;
     static constexpr bool kMin = true;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 16, 4}};
-    template <class V, class B>
-    static typename V::F scale(const B& b, int) {
-        return b.half(0);
-    }
-    template <class V, class B>
-    static typename V::F min(const B& b, int) {
-        return -b.half(2);
-    }
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
         return nibbles<V>(b, 4, v);
     }
 };
 
-struct Q5_0 {
+struct Q5_0 : HalfScale {
     static constexpr int kBlock = 32, kBytes = 22, kSub = 32, kOffsetLog2 = 4;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 20, 4}};
-    template <class V, class B>
-    static typename V::F scale(const B& b, int) {
-        return b.half(0);
-    }
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
         return nibbles<V>(b, 6, v) | spread4<V>(b.word(2) >> 4 * v) << 4;
     }
 };
 
-struct Q5_1 {
+struct Q5_1 : HalfScaleAndMin {
     static constexpr int kBlock = 32, kBytes = 24, kSub = 32, kOffsetLog2 = kNoOffset;
     static constexpr bool kMin = true;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 20, 4}};
-    template <class V, class B>
-    static typename V::F scale(const B& b, int) {
-        return b.half(0);
-    }
-    template <class V, class B>
-    static typename V::F min(const B& b, int) {
-        return -b.half(2);
-    }
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
         return nibbles<V>(b, 8, v) | spread4<V>(b.word(4) >> 4 * v) << 4;
     }
 };
 
-struct Q8_0 {
+struct Q8_0 : HalfScale {
     static constexpr int kBlock = 32, kBytes = 34, kSub = 32, kOffsetLog2 = 7;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 32, 4}};
-    template <class V, class B>
-    static typename V::F scale(const B& b, int) {
-        return b.half(0);
-    }
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
         return b.word(2 + 4 * v) ^ 0x80808080u;

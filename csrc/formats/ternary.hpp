@@ -42,14 +42,10 @@ struct TQ2_0 {
     }
 };
 
-struct Q1_0 {
+struct Q1_0 : HalfScale {
     static constexpr int kBlock = 128, kBytes = 18, kSub = 32, kOffsetLog2 = 0;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
-    template <class V, class B>
-    static typename V::F scale(const B& b, int) {
-        return b.half(0);
-    }
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
         return spread4<V>(b.word(2 + 4 * s) >> 4 * v) << 1;
