@@ -43,6 +43,28 @@ struct Vec {
     static void store_half(void* p, F x) {
         _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
     }
+    static void load_rows(const uint8_t* p, int64_t stride, U (&x)[4]) {
+        __m256i r[4];  // rows i, i + 4, so that lanes come out in order
+        for (int i = 0; i < 4; ++i) {
+            const uint8_t* q = p + i * stride;
+            r[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load128(q)), load128(q + 4 * stride), 1);
+        }
+        const __m256i a = _mm256_unpacklo_epi32(r[0], r[1]), b = _mm256_unpacklo_epi32(r[2], r[3]);
+        const __m256i c = _mm256_unpackhi_epi32(r[0], r[1]), d = _mm256_unpackhi_epi32(r[2], r[3]);
+        x[0] = (U)_mm256_unpacklo_epi64(a, b), x[1] = (U)_mm256_unpackhi_epi64(a, b);
+        x[2] = (U)_mm256_unpacklo_epi64(c, d), x[3] = (U)_mm256_unpackhi_epi64(c, d);
+    }
+    static void store_u32(void* p, U x) { _mm256_storeu_si256(static_cast<__m256i*>(p), (__m256i)x); }
+    static void store_u16(void* p, U x) {
+        const __m256i low = (__m256i)(x & 0xffff), packed = _mm256_packus_epi32(low, low);
+        _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 8)));
+    }
+    static void store_u8(void* p, U x) {
+        const __m256i low = (__m256i)(x & 0xff), pairs = _mm256_packus_epi32(low, low);
+        const __m256i bytes = _mm256_packus_epi16(pairs, pairs);
+        _mm_storel_epi64(static_cast<__m128i*>(p),
+                         _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+    }
     static F to_float(I x) { return (F)_mm256_cvtepi32_ps((__m256i)x); }
     static F as_float(U x) { return (F)x; }
     static I as_int(F x) { return (I)x; }

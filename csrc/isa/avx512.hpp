@@ -36,6 +36,25 @@ struct Vec {
     static void store_half(void* p, F x) {
         _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
     }
+    static void load_rows(const uint8_t* p, int64_t stride, U (&x)[4]) {
+        __m512i r[4];  // rows i, i + 4, i + 8, i + 12, so that lanes come out in order
+        for (int i = 0; i < 4; ++i) {
+            const uint8_t* q = p + i * stride;
+            const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(load128(q)), load128(q + 4 * stride), 1);
+            const __m256i high =
+                _mm256_inserti128_si256(_mm256_castsi128_si256(load128(q + 8 * stride)), load128(q + 12 * stride), 1);
+            r[i] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+        }
+        const __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpacklo_epi32(r[2], r[3]);
+        const __m512i c = _mm512_unpackhi_epi32(r[0], r[1]), d = _mm512_unpackhi_epi32(r[2], r[3]);
+        x[0] = (U)_mm512_unpacklo_epi64(a, b), x[1] = (U)_mm512_unpackhi_epi64(a, b);
+        x[2] = (U)_mm512_unpacklo_epi64(c, d), x[3] = (U)_mm512_unpackhi_epi64(c, d);
+    }
+    static void store_u32(void* p, U x) { _mm512_storeu_si512(p, (__m512i)x); }
+    static void store_u16(void* p, U x) {
+        _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)x));
+    }
+    static void store_u8(void* p, U x) { _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8((__m512i)x)); }
     static F to_float(I x) { return (F)_mm512_cvtepi32_ps((__m512i)x); }
     static F as_float(U x) { return (F)x; }
     static I as_int(F x) { return (I)x; }

@@ -163,6 +163,22 @@ struct Portable {
         for (int i = 0; i < N; ++i) x[i] = table[index[i]];
         return x;
     }
+    // words of N rows that begin `stride` bytes apart: x[j] has the j-th word of each
+    static void load_rows(const uint8_t* p, int64_t stride, U (&x)[4]) {
+        for (int i = 0; i < N; ++i)
+            for (int j = 0; j < 4; ++j) x[j][i] = load_as<uint32_t>(p + i * stride + 4 * j);
+    }
+    static void store_u32(void* p, U x) { memcpy(p, &x, sizeof x); }
+    // the low 16 or 8 bits of each lane
+    static void store_u16(void* p, U x) {
+        for (int i = 0; i < N; ++i) {
+            const uint16_t h = uint16_t(x[i]);
+            memcpy(static_cast<char*>(p) + 2 * i, &h, 2);
+        }
+    }
+    static void store_u8(void* p, U x) {
+        for (int i = 0; i < N; ++i) static_cast<uint8_t*>(p)[i] = uint8_t(x[i]);
+    }
     static void store_half(void* p, F x) {
         for (int i = 0; i < N; ++i) {
             const uint16_t h = float_to_half(x[i]);

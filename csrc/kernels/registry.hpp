@@ -1,5 +1,8 @@
 // Which formats there are, and the functions made from each declaration. A new format is a line in `kFormats`.
 #pragma once
+#include <iterator>
+#include <utility>
+
 #include "formats/floats.hpp"
 #include "formats/fp4.hpp"
 #include "formats/iquants.hpp"
@@ -27,27 +30,69 @@ struct FormatKernels {
 
 constexpr int float_groups(int width) { return width == 1 ? 4 : width == 2 ? 4 : width == 4 ? 2 : 1; }
 
+// Units of sixteen rows, side by side: N bytes, `Skip` bytes behind `from`, where 16 bytes can be read.
+template <int Unit, int Skip, int N>
+[[gnu::always_inline]] inline void interleave_units(const uint8_t* from, int64_t row_bytes, uint8_t* to) {
+    for (int row = 0; row < kGroup; row += Vec::L) {
+        Vec::U words[4];
+        Vec::load_rows(from + row * row_bytes, row_bytes, words);
+        PYINFER_UNROLL(16)
+        for (int i = 0; i < N; i += Unit) {
+            const int word = (Skip + i) / 4, shift = (Skip + i) % 4 * 8;
+            Vec::U unit = words[word] >> shift;
+            if (shift + 8 * Unit > 32) unit |= words[word + 1] << (32 - shift);
+            uint8_t* at = to + i * kGroup + row * Unit;
+            if (Unit == 4)
+                Vec::store_u32(at, unit);
+            else if (Unit == 2)
+                Vec::store_u16(at, unit);
+            else
+                Vec::store_u8(at, unit);
+        }
+    }
+}
+
+// A field of a block of `Bytes` bytes.
+template <int Bytes, int Offset, int Length, int Unit>
+[[gnu::always_inline]] inline void interleave_field(const uint8_t* block, int64_t row_bytes, uint8_t* to) {
+    constexpr int rest = Length % 16, end = Offset + Length - rest;
+    for (int at = Offset; at < end; at += 16) interleave_units<Unit, 0, 16>(block + at, row_bytes, to + at * kGroup);
+    if constexpr (rest > 0) {
+        constexpr int from = end + 16 <= Bytes ? end : Bytes - 16;  // 16 bytes that lie in the block
+        interleave_units<Unit, end - from, rest>(block + from, row_bytes, to + end * kGroup);
+    }
+}
+
+// As many blocks as it takes to read 16 bytes: one, but of floats.
+template <class Format>
+constexpr int kRun = Format::kBytes < 16 ? 16 / Format::kBytes : 1;
+
+template <class Format, size_t... I>
+[[gnu::always_inline]] inline void interleave_run(const uint8_t* blocks, int64_t row_bytes, uint8_t* to,
+                                                  std::index_sequence<I...>) {
+    constexpr int run = kRun<Format>, bytes = run * Format::kBytes;
+    static_assert(run == 1 || (sizeof...(I) == 1 && bytes == 16), "small blocks have one field");
+    (interleave_field<bytes, Format::kFields[I].offset, run * Format::kFields[I].bytes, Format::kFields[I].unit>(
+         blocks, row_bytes, to),
+     ...);
+}
+
 template <class Format>
 void interleave(const uint8_t* rows, int64_t row_bytes, int64_t n_rows, int64_t n_blocks, uint8_t* group) {
-    for (int64_t i = 0; i < n_blocks; ++i) {
-        const uint8_t* block = rows + i * Format::kBytes;
+    constexpr auto fields = std::make_index_sequence<std::size(Format::kFields)>();
+    constexpr int run = kRun<Format>, bytes = run * Format::kBytes;
+    for (int64_t i = 0; i < n_blocks; i += run) {
+        const uint8_t* blocks = rows + i * Format::kBytes;
         uint8_t* to = group + i * Format::kBytes * kGroup;
-        for (const Field& field : Format::kFields)
-            for (int at = field.offset; at < field.offset + field.bytes; at += field.unit)
-                for (int r = 0; r < kGroup; ++r) {
-                    uint8_t* unit = to + at * kGroup + r * field.unit;
-                    if (r >= n_rows) {
-                        memset(unit, 0, field.unit);
-                        continue;
-                    }
-                    const uint8_t* from = block + r * row_bytes + at;
-                    if (field.unit == 4)
-                        memcpy(unit, from, 4);
-                    else if (field.unit == 2)
-                        memcpy(unit, from, 2);
-                    else
-                        *unit = *from;
-                }
+        const int64_t length = n_blocks - i < run ? (n_blocks - i) * Format::kBytes : bytes;
+        if (n_rows == kGroup && length == bytes) {
+            interleave_run<Format>(blocks, row_bytes, to, fields);
+        } else {  // what is missing is zero
+            uint8_t padded[kGroup * bytes] = {}, out[kGroup * bytes];
+            for (int64_t r = 0; r < n_rows; ++r) memcpy(padded + r * bytes, blocks + r * row_bytes, length);
+            interleave_run<Format>(padded, bytes, out, fields);
+            memcpy(to, out, length * kGroup);
+        }
     }
 }
 
