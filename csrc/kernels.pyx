@@ -94,7 +94,7 @@ def dequantize(const uint8_t[:, ::1] rows, int format, int64_t k):
 
 
 cdef class Matrix:
-    """A weight [n_rows, k] in row groups, in memory that the caller gives.
+    """A weight [n_rows, k]: in row groups, in memory that the caller gives, or by `Matrix.of_rows` in the file's rows.
 
     memory: writable uint8 of at least `Matrix.size(...)` bytes. `load` fills it, all rows or a run of whole groups.
     """
@@ -111,21 +111,37 @@ cdef class Matrix:
         return int((n_rows + 15) // 16 * 16) * int(k // info.block) * info.block_bytes
 
     def __init__(self, int format, int64_t n_rows, int64_t k, uint8_t[::1] memory not None):
+        self.describe(format, n_rows, k)
+        if memory.shape[0] < Matrix.size(format, n_rows, k):
+            raise ParameterError(f"a matrix of {Matrix.size(format, n_rows, k)} bytes does not fit into {memory.shape[0]}")
+        self.memory = memory
+        self.c.data = &memory[0]
+
+    @staticmethod
+    def of_rows(int format, const uint8_t[:, ::1] rows not None, int64_t k) -> Matrix:
+        """The matrix whose rows uint8 [n_rows, row_bytes] stay where and as they are; products interleave them."""
+        cdef Matrix m = Matrix.__new__(Matrix)
+        m.describe(format, rows.shape[0], k)
+        check_rows(rows, m.info, k)
+        m.memory = rows
+        m.c.data = &rows[0, 0]
+        m.c.row_major = True
+        return m
+
+    cdef describe(self, int format, int64_t n_rows, int64_t k):
         self.info = find_format(format)
         if n_rows <= 0 or k <= 0 or k % self.info.block:
             raise ParameterError(f"no matrix has {n_rows} rows and {k} columns of blocks of {self.info.block} values")
-        if memory.shape[0] < Matrix.size(format, n_rows, k):
-            raise ParameterError(f"a matrix of {Matrix.size(format, n_rows, k)} bytes does not fit into {memory.shape[0]}")
         if self.info.quantized and k % 32:
             raise ParameterError(f"{k} columns are not a multiple of 32")
-        self.memory = memory
         self.format, self.n_rows, self.k = format, n_rows, k
-        self.c.data = &memory[0]
         self.c.n_rows, self.c.k, self.c.format = n_rows, k, format
         self.c.group_bytes = k // self.info.block * self.info.block_bytes * 16
 
     def load(self, const uint8_t[:, ::1] rows not None, int64_t first=0, int n_threads=1):
         """Interleave file rows uint8 [n, row_bytes] into the groups from row `first` (a multiple of 16) on."""
+        if self.c.row_major:
+            raise ParameterError("a matrix of the file's rows is not loaded")
         check_rows(rows, self.info, self.k)
         if first < 0 or first % 16 or first + rows.shape[0] > self.n_rows:
             raise ParameterError(f"rows {first}..{first + rows.shape[0]} do not fit into {self.n_rows} rows of groups of 16")

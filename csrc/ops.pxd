@@ -20,6 +20,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         const uint8_t* data
         int64_t n_rows, k, group_bytes
         int32_t format
+        bool_t row_major
 
     ctypedef struct KVCache:
         uint8_t* keys

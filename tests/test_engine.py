@@ -100,6 +100,16 @@ def test_chunks_and_threads_do_not_change_a_bit(tmp_path, architecture):
             np.testing.assert_array_equal(logits_of(other, TOKENS, chunk), whole)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weights_in_the_mapped_file_give_the_same_bits(tmp_path, architecture):
+    model = TinyModel(architecture, types={"ffn": "Q4_K"}, tied=True)
+    copied, path = tiny_engine(tmp_path, model)
+    with GGUFFile(path) as file:
+        mapped = Engine(file, kv_type="f32", weights="mmap")
+    for chunk in (None, 1):
+        np.testing.assert_array_equal(logits_of(mapped, TOKENS, chunk), logits_of(copied, TOKENS, chunk))
+
+
 def test_interleaved_sequences_give_what_each_gives_alone(tmp_path):
     model = TinyModel("llama", types={"": "Q4_0"}, n_ctx=256)
     engine, _ = tiny_engine(tmp_path, model, n_seqs=3, n_ctx=200)
@@ -201,7 +211,9 @@ def test_a_closed_engine_says_so(tmp_path):
         engine.forward([1], [0], [0], [0])
 
 
-@pytest.mark.parametrize("option", [{"n_ctx": 0}, {"n_threads": 0}, {"n_batch": -1}, {"kv_type": "q3"}, {"n_ctx": 1.5}])
+@pytest.mark.parametrize(
+    "option", [{"n_ctx": 0}, {"n_threads": 0}, {"n_batch": -1}, {"kv_type": "q3"}, {"n_ctx": 1.5}, {"weights": "disk"}]
+)
 def test_bad_options_are_refused_by_name(tmp_path, option):
     with pytest.raises(ParameterError, match=next(iter(option))):
         tiny_engine(tmp_path, TinyModel("llama", n_layers=1), **option)

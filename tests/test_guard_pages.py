@@ -52,12 +52,13 @@ PROGRAM = """
                 assert np.array_equal(dequantize(rows, TensorType[name], k), dequantized(name, rows, k))
                 memory = guarded(_kernels.Matrix.size(TensorType[name], n_rows, k), at_end)
                 m = matrix(name, rows, k, memory)
-                for n in (1, 2, 8, 9, 40):
-                    multiply([m], rng.standard_normal((n, k)).astype(np.float32), 2)
-                out = _kernels.Value("out", k, 3).want("rows")
-                plan = _kernels.Plan(3, 64, 1, 1)
-                plan.embed("embed", m, out)
-                run(plan, 3, tokens=[0, n_rows - 1, 15])
+                for m in (m, _kernels.Matrix.of_rows(TensorType[name], rows, k)):
+                    for n in (1, 2, 8, 9, 40):
+                        multiply([m], rng.standard_normal((n, k)).astype(np.float32), 2)
+                    out = _kernels.Value("out", k, 3).want("rows")
+                    plan = _kernels.Plan(3, 64, 1, 1)
+                    plan.embed("embed", m, out)
+                    run(plan, 3, tokens=[0, n_rows - 1, 15])
     print("done")
 """
 

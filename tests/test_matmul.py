@@ -101,6 +101,25 @@ def test_embedding_rows_come_out_of_row_groups(name):
     np.testing.assert_array_equal(out.rows[:5], 2 * dequantized(name, rows, k)[tokens])
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_rows_as_the_file_has_them_give_the_same_bits(name):
+    rng = np.random.default_rng(8)
+    k = 4608  # more than are interleaved at a time
+    rows = random_rows(rng, name, 37, k)
+    unaligned = np.zeros(rows.nbytes + 1, np.uint8)[1:].reshape(rows.shape)
+    unaligned[:] = rows
+    in_place, copied = _kernels.Matrix.of_rows(TensorType[name], unaligned, k), matrix(name, rows, k)
+    x = rng.standard_normal((21, k)).astype(np.float32)
+    for n in (1, 3, 8, 21):
+        (found,), _ = multiply([in_place], x[:n], 2)
+        (expected,), _ = multiply([copied], x[:n])
+        np.testing.assert_array_equal(found, expected)
+    plan, out = _kernels.Plan(3, 64, 1, 1), _kernels.Value("out", k, 3).want("rows")
+    plan.embed("embed", in_place, out)
+    run(plan, 3, tokens=[0, 36, 15])
+    np.testing.assert_array_equal(out.rows[:3], dequantized(name, rows, k)[[0, 36, 15]])
+
+
 def test_zero_activations_give_zero():
     rng = np.random.default_rng(7)
     (found,), _ = multiply([matrix("Q4_K", random_rows(rng, "Q4_K", 16, 256), 256)], np.zeros((3, 256), np.float32))
@@ -124,6 +143,10 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(ParameterError):
             m.load(rows, first)
+    with pytest.raises(ParameterError, match="143"):
+        _kernels.Matrix.of_rows(TensorType.Q4_K, np.zeros((16, 143), np.uint8), 256)
+    with pytest.raises(ParameterError, match="not loaded"):
+        _kernels.Matrix.of_rows(TensorType.Q4_K, np.zeros((16, 144), np.uint8), 256).load(np.zeros((16, 144), np.uint8))
     plan, x, out = _kernels.Plan(1, 1, 1, 1), _kernels.Value("x", 512, 1), _kernels.Value("out", 16, 1)
     with pytest.raises(ParameterError, match="x has 512 columns where 256"):
         plan.matmul("m", x, [(m, out, None, 1.0)])

@@ -113,12 +113,12 @@ template <class V, int N>
     }
 }
 
-// A whole row group, blocks unpacked in registers. out: [T][16]
+// k columns of a row group, blocks unpacked in registers. sums: [T][16], read and written.
 template <class V, class Format, int T>
-void dot_blocks(const uint8_t* group, int64_t k, TileView a, float* out) {
+void dot_blocks(const uint8_t* group, int64_t k, TileView a, float* sums) {
     for (int row = 0; row < kGroup; row += V::L) {
         typename V::F f[T];
-        for (int t = 0; t < T; ++t) f[t] = typename V::F{};
+        for (int t = 0; t < T; ++t) f[t] = V::load(sums + t * kGroup + row);
         TileView here = a;
         for (int64_t i = 0; i < k / Format::kBlock; ++i) {
             const BlockSource<V, Format> source{{group + i * Format::kBytes * kGroup, row}};
@@ -130,7 +130,7 @@ void dot_blocks(const uint8_t* group, int64_t k, TileView a, float* out) {
             here.nsums += Format::kBlock / 16 * T;
             here.fsums += Format::kBlock / 32 * T;
         }
-        for (int t = 0; t < T; ++t) V::store(out + t * kGroup + row, f[t]);
+        for (int t = 0; t < T; ++t) V::store(sums + t * kGroup + row, f[t]);
     }
 }
 

@@ -12,7 +12,13 @@ namespace PYINFER_ISA {
 
 constexpr int kPanelGroups = 4;
 constexpr int64_t kPanelColumns = 2048;  // 4 groups: 128 KiB of quants, and a token tile of 16 KiB in the first level
-constexpr int kUnitsPerThread = 8;       // enough for a late thread to leave its share to the others
+constexpr int64_t kBlocksBytes = 128 << 10;  // of blocks interleaved at a time
+constexpr int kUnitsPerThread = 8;           // enough for a late thread to leave its share to the others
+
+// Reads memory in order, which hardware prefetchers follow.
+inline void touch(const uint8_t* data, int64_t n) {
+    for (int64_t i = 0; i < n; i += 64) asm volatile("" : : "r"(data[i]));
+}
 
 inline int64_t n_groups(const Weight& w) { return (w.n_rows + kGroup - 1) / kGroup; }
 
@@ -52,63 +58,101 @@ inline void store_sums(const Segment& s, int64_t group, int first, int n_tokens,
 
 inline int tokens_in(Tile tile, int n) { return n - tile.first < tile.width ? n - tile.first : tile.width; }
 
+// A thread's memory: panels, the sums of a unit, and row groups that were interleaved just now.
+struct Scratch {
+    static constexpr int64_t kQuants = kPanelColumns * kGroup, kScales = kPanelColumns / 16 * kGroup * 4;
+    static constexpr int64_t kPanel = kQuants + 2 * kScales;
+    uint8_t* panels;  // [kPanelGroups][kPanel]
+    uint8_t* blocks;  // [kBlocksBytes]
+    float* sums;      // [tile][group][width][16]
+
+    explicit Scratch(uint8_t* memory)
+        : panels(memory),
+          blocks(memory + kPanelGroups * kPanel),
+          sums(reinterpret_cast<float*>(blocks + kBlocksBytes)) {}
+    static int64_t bytes(int32_t max_tokens) {
+        return kPanelGroups * kPanel + kBlocksBytes + int64_t(max_tokens + Vec::kTile) * kPanelGroups * kGroup * 4;
+    }
+};
+
+// The columns that a product takes at a time when it does not unpack them: all, or, where rows have to be interleaved
+// before, as many as n_groups row groups may have in the scratch.
+inline int64_t columns_at_once(const Weight& w, const FormatInfo& f, int n_groups) {
+    const int64_t columns = kBlocksBytes / (int64_t(n_groups) * kGroup * f.block_bytes) * f.block;
+    return !w.row_major || w.k < columns ? w.k : columns;
+}
+
+// Blocks of a row group: where they lie, or interleaved into `room`.
+inline const uint8_t* group_blocks(const Weight& w, const FormatInfo& f, int64_t group, int64_t column, int64_t columns,
+                                   uint8_t* room) {
+    const uint8_t* data = w.data + group * w.group_bytes;
+    const int64_t offset = column / f.block * f.block_bytes;
+    if (!w.row_major) return data + offset * kGroup;
+    const int64_t left = w.n_rows - group * kGroup, rows = left < kGroup ? left : kGroup;
+    const int64_t row_bytes = w.group_bytes / kGroup;
+    if (column == 0) touch(data, rows * row_bytes);  // sixteen streams at once are more than prefetchers follow
+    f.interleave(data + offset, row_bytes, rows, columns / f.block, room);
+    return room;
+}
+
+// Sums of up to float_groups(width of the first tile) row groups.
 inline void multiply_floats(const Segment& s, const Activations& src, const FormatKernels& f, int n, int64_t group,
-                            int64_t count) {
-    alignas(64) float sums[4 * Vec::kTile * kGroup];
-    for (int64_t g = group; g < group + count;) {
-        int64_t step = 1;
+                            int64_t count, const Scratch& scratch) {
+    const Weight& w = s.weight;
+    const int64_t step = columns_at_once(w, f.info, int(count));
+    const Tile last = tile_of(n - 1, n);
+    memset(scratch.sums, 0, size_t(last.first + last.width) * count * kGroup * sizeof(float));
+    for (int64_t column = 0; column < src.k; column += step) {
+        const int64_t columns = src.k - column < step ? src.k - column : step;
+        const int64_t stride = w.row_major ? columns * f.info.block_bytes * kGroup : w.group_bytes;
+        const uint8_t* blocks = nullptr;
+        for (int64_t i = count - 1; i >= 0; --i)
+            blocks = group_blocks(w, f.info, group + i, column, columns, scratch.blocks + i * stride);
         for (int t = 0; t < n;) {
             const Tile tile = tile_of(t, n);
-            const int wide = float_groups(tile_of(0, n).width);  // by the first tile: all tiles take the same steps
-            step = group + count - g < wide ? group + count - g : wide;
-            f.dot_floats[width_index(tile.width)](s.weight.data + g * s.weight.group_bytes, s.weight.group_bytes,
-                                                  int(step), src.k, src.tiles + tile.first * src.k, sums);
-            for (int i = 0; i < step; ++i)
-                store_sums(s, g + i, tile.first, tokens_in(tile, n), sums + i * tile.width * kGroup);
+            float* sums = scratch.sums + tile.first * count * kGroup;
+            f.dot_floats[width_index(tile.width)](blocks, stride, int(count), columns,
+                                                  src.tiles + tile.first * src.k + column * tile.width, sums);
+            if (column + columns == src.k)
+                for (int i = 0; i < count; ++i)
+                    store_sums(s, group + i, tile.first, tokens_in(tile, n), sums + i * tile.width * kGroup);
             t = tile.first + tile.width;
         }
-        g += step;
     }
 }
 
 inline void multiply_blocks(const Segment& s, const Activations& src, const FormatKernels& f, int n, int64_t group,
-                            int64_t count) {
-    alignas(64) float sums[Vec::kTile * kGroup];
+                            const Scratch& scratch) {
+    alignas(64) float sums[Vec::kTile * kGroup] = {};
     const Tile tile = tile_of(0, n);
-    const TileView view = TileView::of(src, 0, tile.width, 0);
-    for (int64_t g = group; g < group + count; ++g) {
-        f.dot_blocks[width_index(tile.width)](s.weight.data + g * s.weight.group_bytes, src.k, view, sums);
-        store_sums(s, g, 0, n, sums);
+    const int64_t step = columns_at_once(s.weight, f.info, 1);
+    for (int64_t column = 0; column < src.k; column += step) {
+        const int64_t columns = src.k - column < step ? src.k - column : step;
+        f.dot_blocks[width_index(tile.width)](group_blocks(s.weight, f.info, group, column, columns, scratch.blocks),
+                                              columns, TileView::of(src, 0, tile.width, column), sums);
     }
+    store_sums(s, group, 0, n, sums);
 }
 
-struct PanelSpace {
-    static constexpr int64_t kQuants = kPanelColumns * kGroup, kScales = kPanelColumns / 16 * kGroup * 4;
-    static constexpr int64_t kBytes = kQuants + 2 * kScales;
-    static constexpr int64_t kTotal = kPanelGroups * kBytes;
-};
-
 inline void multiply_panels(const Segment& s, const Activations& src, const FormatKernels& f, int n, int64_t group,
-                            int64_t count, uint8_t* scratch) {
-    float* sums = reinterpret_cast<float*>(scratch + PanelSpace::kTotal);  // [tile][group][width][16]
+                            int64_t count, const Scratch& scratch) {
     Panel panels[kPanelGroups];
     for (int i = 0; i < count; ++i) {
-        uint8_t* at = scratch + i * PanelSpace::kBytes;
-        float* scales = reinterpret_cast<float*>(at + PanelSpace::kQuants);
-        panels[i] = {at, scales, scales + PanelSpace::kScales / 4, f.shift};
+        uint8_t* at = scratch.panels + i * Scratch::kPanel;
+        float* scales = reinterpret_cast<float*>(at + Scratch::kQuants);
+        panels[i] = {at, scales, scales + Scratch::kScales / 4, f.shift};
     }
-    memset(sums, 0, size_t(n + Vec::kTile) * count * kGroup * sizeof(float));
+    memset(scratch.sums, 0, size_t(n + Vec::kTile) * count * kGroup * sizeof(float));
     for (int64_t column = 0; column < src.k; column += kPanelColumns) {
         const int64_t columns = src.k - column < kPanelColumns ? src.k - column : kPanelColumns;
         for (int i = 0; i < count; ++i)
-            f.unpack_panel(s.weight.data + (group + i) * s.weight.group_bytes +
-                               column / f.info.block * f.info.block_bytes * kGroup,
+            f.unpack_panel(group_blocks(s.weight, f.info, group + i, column, columns, scratch.blocks),
                            columns / f.info.block, panels[i]);
         for (int t = 0; t < n;) {
             const Tile tile = tile_of(t, n);
             const TileView view = TileView::of(src, tile.first, tile.width, column);
             for (int i = 0; i < count; ++i) {
-                float* at = sums + (tile.first * count + i * tile.width) * kGroup;
+                float* at = scratch.sums + (tile.first * count + i * tile.width) * kGroup;
                 f.dot_panel[width_index(tile.width)](panels[i], columns, view, at);
                 if (column + columns == src.k) store_sums(s, group + i, tile.first, tokens_in(tile, n), at);
             }
@@ -121,6 +165,7 @@ inline void run_matmul(const Op& op, const Batch& batch, const Worker& worker, i
     const Matmul& m = op.matmul;
     const int n = batch.rows(op.count);
     const int64_t per_unit = groups_per_unit(m, batch, n);
+    const Scratch scratch(worker.scratch);
     int64_t begin = unit * per_unit, end = begin + per_unit;
     for (int i = 0; i < m.n_segments; ++i) {
         const Segment& s = m.segments[i];
@@ -128,24 +173,24 @@ inline void run_matmul(const Op& op, const Batch& batch, const Worker& worker, i
         const int64_t from = begin > 0 ? begin : 0, to = end < groups ? end : groups;
         const FormatKernels& f = *find_format(s.weight.format);
         for (int64_t g = from; g < to;) {
-            int64_t count = to - g;
-            if (!f.info.quantized) {
-                multiply_floats(s, m.src, f, n, g, count);
-            } else if (n <= Vec::kTile) {
-                multiply_blocks(s, m.src, f, n, g, count);
-            } else {
-                if (count > kPanelGroups) count = kPanelGroups;
-                multiply_panels(s, m.src, f, n, g, count, worker.scratch);
-            }
+            // of floats, by the first tile: all tiles take the same steps
+            const int64_t most = !f.info.quantized ? float_groups(tile_of(0, n).width)
+                                 : n <= Vec::kTile ? 1
+                                                   : kPanelGroups;
+            const int64_t count = to - g < most ? to - g : most;
+            if (!f.info.quantized)
+                multiply_floats(s, m.src, f, n, g, count, scratch);
+            else if (n <= Vec::kTile)
+                multiply_blocks(s, m.src, f, n, g, scratch);
+            else
+                multiply_panels(s, m.src, f, n, g, count, scratch);
             g += count;
         }
         begin -= groups, end -= groups;
     }
 }
 
-inline int64_t matmul_scratch(int32_t max_tokens) {
-    return PanelSpace::kTotal + int64_t(max_tokens + Vec::kTile) * kPanelGroups * kGroup * 4;
-}
+inline int64_t matmul_scratch(int32_t max_tokens) { return Scratch::bytes(max_tokens); }
 
 }  // namespace PYINFER_ISA
 }  // namespace pyinfer

@@ -24,11 +24,12 @@ struct Activations {
     float* fsums;    // tiles [k/32][w]: scale * minus the sum of 32 quants
 };
 
-// A matrix [n_rows, k] in row groups (see formats/block.hpp).
+// A matrix [n_rows, k] in row groups (see formats/block.hpp), or in rows as the file has them.
 struct Weight {
     const uint8_t* data;
-    int64_t n_rows, k, group_bytes;
-    int32_t format;  // ggml type id
+    int64_t n_rows, k, group_bytes;  // group_bytes: of 16 rows, either way
+    int32_t format;                  // ggml type id
+    bool row_major;                  // as in the file; of any alignment
 };
 
 struct KVCache {             // of one layer

@@ -19,13 +19,13 @@ constexpr int kWidths = 4;  // tile widths 1, 2, 4, 8
 struct FormatKernels {
     FormatInfo info;
     // quantized formats; indexed by log2 of the tile's width
-    void (*dot_blocks[kWidths])(const uint8_t* group, int64_t k, TileView a, float* out);
+    void (*dot_blocks[kWidths])(const uint8_t* group, int64_t k, TileView a, float* sums);
     void (*dot_panel[kWidths])(const Panel& panel, int64_t k, TileView a, float* sums);
     void (*unpack_panel)(const uint8_t* blocks, int64_t n_blocks, const Panel& panel);
     int shift;
-    // float formats: up to `float_groups` row groups at once. out: [n_groups][T][16]
+    // float formats: up to `float_groups` row groups at once. sums: [n_groups][T][16]
     void (*dot_floats[kWidths])(const uint8_t* group, int64_t stride, int n_groups, int64_t k, const float* a,
-                                float* out);
+                                float* sums);
 };
 
 constexpr int float_groups(int width) { return width == 1 ? 4 : width == 2 ? 4 : width == 4 ? 2 : 1; }
@@ -126,22 +126,25 @@ void dequantize_row(const uint8_t* row, int64_t n_blocks, float* out) {
     dequantize<Format, 1>(row, 0, n_blocks, out);
 }
 
+template <class Format, int T, int N>
+void add_dot_floats(const uint8_t* group, int64_t stride, int row, int64_t k, const float* a, float* sums) {
+    Vec::F f[N][T];
+    for (int i = 0; i < N; ++i)
+        for (int t = 0; t < T; ++t) f[i][t] = Vec::load(sums + (i * T + t) * kGroup + row);
+    dot_floats<Vec, Format, T, N>(f, group, stride, row, k, a);
+    for (int i = 0; i < N; ++i)
+        for (int t = 0; t < T; ++t) Vec::store(sums + (i * T + t) * kGroup + row, f[i][t]);
+}
+
 template <class Format, int T>
-void dot_float_groups(const uint8_t* group, int64_t stride, int n_groups, int64_t k, const float* a, float* out) {
+void dot_float_groups(const uint8_t* group, int64_t stride, int n_groups, int64_t k, const float* a, float* sums) {
     constexpr int N = float_groups(T);
     for (int row = 0; row < kGroup; row += Vec::L) {
         int n = 0;
-        for (; n + N <= n_groups; n += N) {
-            Vec::F f[N][T] = {};
-            dot_floats<Vec, Format, T, N>(f, group + n * stride, stride, row, k, a);
-            for (int i = 0; i < N; ++i)
-                for (int t = 0; t < T; ++t) Vec::store(out + ((n + i) * T + t) * kGroup + row, f[i][t]);
-        }
-        for (; n < n_groups; ++n) {
-            Vec::F f[1][T] = {};
-            dot_floats<Vec, Format, T, 1>(f, group + n * stride, stride, row, k, a);
-            for (int t = 0; t < T; ++t) Vec::store(out + (n * T + t) * kGroup + row, f[0][t]);
-        }
+        for (; n + N <= n_groups; n += N)
+            add_dot_floats<Format, T, N>(group + n * stride, stride, row, k, a, sums + n * T * kGroup);
+        for (; n < n_groups; ++n)
+            add_dot_floats<Format, T, 1>(group + n * stride, stride, row, k, a, sums + n * T * kGroup);
     }
 }
 

@@ -18,8 +18,11 @@ inline void run_embed(const Op& op, const Batch& batch, const Worker& worker, in
     const FormatKernels& f = *find_format(e.weight.format);
     const int32_t row = batch.tokens[unit];
     float* x = reinterpret_cast<float*>(worker.scratch);
-    f.info.dequantize_grouped(e.weight.data + row / kGroup * e.weight.group_bytes, row % kGroup,
-                              e.weight.k / f.info.block, x);
+    const int64_t n_blocks = e.weight.k / f.info.block;
+    if (e.weight.row_major)
+        f.info.dequantize(e.weight.data + row * (e.weight.group_bytes / kGroup), n_blocks, x);
+    else
+        f.info.dequantize_grouped(e.weight.data + row / kGroup * e.weight.group_bytes, row % kGroup, n_blocks, x);
     if (e.scale != 1)
         for (int64_t i = 0; i < e.weight.k; ++i) x[i] *= e.scale;
     emit(e.out, unit, batch.rows(op.count), 0, e.weight.k, x);

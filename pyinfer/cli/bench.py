@@ -33,6 +33,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
     p.add_argument("-r", "--repetitions", type=int, default=3, help="counted runs of each (default: 3)")
     p.add_argument("--kv-type", default="f16", help="of cached keys and values (default: f16)")
+    p.add_argument(
+        "--weights", choices=("copy", "mmap"), default="copy", help="copied to memory, or in the mapped file"
+    )
     p.add_argument("--json", action="store_true", help="all figures as JSON")
     p.add_argument("--profile", action="store_true", help="time by kind of operation, too")
     p.set_defaults(run=run)
@@ -67,7 +70,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     with GGUFFile(path) as file:
         engine = Engine(
-            file, n_ctx=n_ctx, n_threads=args.threads, kv_type=args.kv_type, progress=progress_bar("loading")
+            file,
+            n_ctx=n_ctx,
+            n_threads=args.threads,
+            kv_type=args.kv_type,
+            weights=args.weights,
+            progress=progress_bar("loading"),
         )
     load_s = time.perf_counter() - started
     tokens = np.random.default_rng(SEED).integers(0, engine.n_vocab, n_ctx).tolist()
@@ -81,6 +89,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "isa": engine.isa,
         "threads": engine.n_threads,
         "kv_type": args.kv_type,
+        "weights": args.weights,
         "load_s": load_s,
         "load_to_first_token_s": first_token_s,
         "prompt_tokens": args.prompt,

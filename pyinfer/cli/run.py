@@ -28,6 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("--stop", action="append", default=[], help="end before this text; may be given several times")
     p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
     p.add_argument("-c", "--ctx", type=int, help="context in tokens (default: the model's, at most 4096)")
+    p.add_argument(
+        "--weights", choices=("copy", "mmap"), default="copy", help="copied to memory, or in the mapped file"
+    )
     p.add_argument("--stats", action="store_true", help="tokens and speed on standard error at the end")
     p.set_defaults(run=run)
 
@@ -49,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         max_tokens=args.max_tokens,
     )
     path = args.model or default_model_path(progress_bar("fetching the default model"))
-    with LLM(path, n_ctx=args.ctx, n_threads=args.threads, progress=progress_bar("loading")) as llm:
+    progress = progress_bar("loading")
+    with LLM(path, n_ctx=args.ctx, n_threads=args.threads, weights=args.weights, progress=progress) as llm:
         prompt = args.prompt if args.raw else chat_prompt(llm, args.prompt)
         stream, pieces = llm.start(prompt, params)
         for piece in pieces:

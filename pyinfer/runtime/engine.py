@@ -33,7 +33,9 @@ class Engine:
 
     n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default the cores that the
     process may really use; kv_type: "f16", "bf16" or "f32"; n_batch: the most tokens of a pass; n_seqs: sequences held
-    at once; progress(bytes done, bytes in all) is called while weights are loaded.
+    at once; progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes them into
+    memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may exceed RAM:
+    the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process (SIGBUS).
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Engine:
         kv_type: str = "f16",
         n_batch: int = 512,
         n_seqs: int = 1,
+        weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.config = read_config(file)
@@ -56,13 +59,13 @@ class Engine:
         self.n_ctx_train = self.config.n_ctx_train
         self.isa: str = _kernels.current_isa()
         self._lock = threading.Lock()
-        weights = Weights(file)
+        tensors = Weights(file, weights)
         self._cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type)
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
-        blocks = Blocks(self._plan, self.config, weights, self._cache.layers)
+        blocks = Blocks(self._plan, self.config, tensors, self._cache.layers)
         self._logits = RECORDERS[self.config.architecture](blocks)
-        weights.load(self.n_threads, progress)
-        self.weight_bytes_per_token = weights.n_bytes
+        tensors.load(self.n_threads, progress)
+        self.weight_bytes_per_token = tensors.n_bytes
         self.kv_bytes_per_position = self._cache.bytes_per_position
 
     def forward(

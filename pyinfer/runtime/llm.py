@@ -31,9 +31,11 @@ class LLM:
     path: a GGUF file, or any part of a split one. n_ctx: tokens of prompt and text together (default: what the model
     was trained for, at most 4096). n_threads: default the cores that the process may use. kv_type: of cached keys and
     values, "f16", "bf16" or "f32". n_batch: prompt tokens passed at once. progress(bytes done, bytes in all): called
-    while weights are loaded.
+    while weights are loaded. weights: "copy" takes them into memory, rearranged for speed, and the file is not used any
+    more; "mmap" leaves them in the mapped file, for models larger than RAM and for processes that share one: the file
+    must stay as it is until `close`, since shortening a mapped file ends the process (SIGBUS).
     Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. Calls from several threads
-    wait for each other. The file is not used any more once the model is loaded.
+    wait for each other.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class LLM:
         n_threads: int | None = None,
         kv_type: str = "f16",
         n_batch: int = 512,
+        weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._lock = threading.Lock()
@@ -50,7 +53,13 @@ class LLM:
         with GGUFFile(path) as file:
             self._tokenizer = load_tokenizer(file)
             self._engine: Engine | None = Engine(
-                file, n_ctx=n_ctx, n_threads=n_threads, kv_type=kv_type, n_batch=n_batch, progress=progress
+                file,
+                n_ctx=n_ctx,
+                n_threads=n_threads,
+                kv_type=kv_type,
+                n_batch=n_batch,
+                weights=weights,
+                progress=progress,
             )
         self.path = Path(path)
 

@@ -1,7 +1,9 @@
-"""A model's weights, taken from the file into memory that the kernels read fastest.
+"""A model's weights, as matrices and vectors for the kernels.
 
-Matrices are interleaved into row groups, one after the other, in one region of huge pages; the file's pages are dropped
-as soon as they were read, so that resident memory stays near the file's size. Vectors (norms, biases) become float32.
+"copy": matrices are interleaved into row groups, one after the other, in one region of huge pages; the file's pages are
+dropped as soon as they were read, so that resident memory stays near the file's size. "mmap": matrices stay in the
+mapped file, whose pages all processes share and the system may drop; products interleave them as they go. Vectors
+(norms, biases) become float32 either way.
 """
 
 from __future__ import annotations
@@ -12,21 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer import _kernels
-from pyinfer.errors import ModelError
+from pyinfer.errors import ModelError, ParameterError
 from pyinfer.gguf import GGUFFile, TensorInfo, TensorType
 from pyinfer.system import allocate
 
 CHUNK_BYTES = 16 << 20  # file bytes interleaved at a time: what is resident twice, and the grain of Ctrl-C
 ALIGNMENT = 64
+MODES = ("copy", "mmap")
 
 
 class Weights:
-    """Hands out a file's tensors as matrices and vectors; `load` fills the matrices that were handed out."""
+    """Hands out a file's tensors as matrices and vectors; `load` fills the matrices that were handed out.
 
-    def __init__(self, file: GGUFFile) -> None:
+    mode: "copy" or "mmap"; matrices keep the file's mapping alive where they lie in it.
+    """
+
+    def __init__(self, file: GGUFFile, mode: str = "copy") -> None:
+        if mode not in MODES:
+            raise ParameterError(f"weights is {mode!r}; expected {' or '.join(map(repr, MODES))}")
         self._file = file
+        self._mode = mode
         self._matrices: dict[str, _kernels.Matrix] = {}
-        self._region = allocate(sum(self._room(info) for info in file.tensors.values()))
+        self._to_load: list[str] = []
+        room = sum(self._room(info) for info in file.tensors.values()) if mode == "copy" else 0
+        self._region = allocate(room)
         self._used = 0
 
     @property
@@ -50,6 +61,9 @@ class Weights:
         if not _kernels.has_kernels(info.type):
             raise ModelError(f"{self._file.path}: {name} is of type {info.type.name}, for which there are no kernels")
         kind = info.type if info.shape == (n_rows, k) else TensorType.F32
+        if self._mode == "mmap" and info.shape == (n_rows, k):
+            self._matrices[name] = _kernels.Matrix.of_rows(kind, info.rows(), k)
+            return self._matrices[name]
         size = _kernels.Matrix.size(kind, n_rows, k)
         if self._used + size > len(self._region):  # a transposed matrix, larger than in the file
             memory = allocate(size)
@@ -57,6 +71,7 @@ class Weights:
             memory = self._region[self._used : self._used + size]
             self._used += -(-size // ALIGNMENT) * ALIGNMENT
         self._matrices[name] = _kernels.Matrix(kind, n_rows, k, memory)
+        self._to_load.append(name)
         return self._matrices[name]
 
     def vector(self, name: str, n: int) -> NDArray[np.float32]:
@@ -74,10 +89,10 @@ class Weights:
         return float(self.vector(name, 1)[0]) if self.has(name) else default
 
     def load(self, n_threads: int, progress: Callable[[int, int], None] | None = None) -> None:
-        """Fill every matrix; progress(bytes done, bytes in all) is called after each part."""
-        done, total = 0, self.n_bytes
-        for name, matrix in self._matrices.items():
-            info = self._file.tensors[name]
+        """Fill the matrices that are copies; progress(bytes done, bytes in all) is called after each part."""
+        done, total = 0, sum(self._matrices[name].n_bytes for name in self._to_load)
+        for name in self._to_load:
+            matrix, info = self._matrices[name], self._file.tensors[name]
             rows = info.rows()
             if info.shape != (matrix.n_rows, matrix.k):
                 values = _kernels.dequantize(rows, info.type, info.shape[1])
