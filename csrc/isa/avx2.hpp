@@ -82,6 +82,7 @@ struct Vec {
         const __m128 t = _mm_max_ps(s, _mm_movehl_ps(s, s));
         return _mm_cvtss_f32(_mm_max_ss(t, _mm_shuffle_ps(t, t, 1)));
     }
+    static I dot(I acc, U w, const void* four) { return dot(acc, w, splat_word(four)); }
     static I dot(I acc, U w, I a) {
 #ifdef __AVXVNNI__
         return (I)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)w, (__m256i)a);
@@ -91,9 +92,9 @@ struct Vec {
         return acc + (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #endif
     }
-    static I dot_signed(I acc, U w, I a) {
+    static I dot_signed(I acc, U w, const void* four) {
         const __m256i s = _mm256_xor_si256((__m256i)w, _mm256_set1_epi8(-128));
-        return dot(acc, (U)_mm256_abs_epi8(s), (I)_mm256_sign_epi8((__m256i)a, s));
+        return dot(acc, (U)_mm256_abs_epi8(s), (I)_mm256_sign_epi8((__m256i)splat_word(four), s));
     }
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), (__m256i)index);

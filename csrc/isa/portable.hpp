@@ -150,7 +150,8 @@ struct Portable {
         return acc;
     }
     // the same for bytes of w that stand for byte - 128
-    static I dot_signed(I acc, U w, I a) { return dot(acc, w, a) - dot(I{}, U{} + 0x80808080u, a); }
+    static I dot(I acc, U w, const void* four) { return dot(acc, w, splat_word(four)); }
+    static I dot_signed(I acc, U w, const void* four) { return dot(acc, w, four) - dot(I{}, U{} + 0x80808080u, four); }
     // every byte of `index` (0..15) replaced by table[byte]
     static U lookup16(const uint8_t* table, U index) {
         U x{};

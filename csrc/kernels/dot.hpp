@@ -53,8 +53,8 @@ template <class V, int T, class Source>
             const typename V::U w = source.quants(j, h * kQuads + v);
             PYINFER_UNROLL(8)
             for (int t = 0; t < T; ++t) {
-                const typename V::I x = V::splat_word(quants + ((h * kQuads + v) * T + t) * 4);
-                sum[t] = Source::kSigned ? V::dot_signed(sum[t], w, x) : V::dot(sum[t], w, x);
+                const int8_t* four = quants + ((h * kQuads + v) * T + t) * 4;
+                sum[t] = Source::kSigned ? V::dot_signed(sum[t], w, four) : V::dot(sum[t], w, four);
             }
         }
         const typename V::F scale = source.scale(j, h);

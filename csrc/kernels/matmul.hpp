@@ -47,12 +47,17 @@ inline int width_index(int width) { return width == 1 ? 0 : width == 2 ? 1 : wid
 inline void store_sums(const Segment& s, int64_t group, int first, int n_tokens, const float* sums) {
     const int64_t row = group * kGroup;
     const int64_t rows = s.weight.n_rows - row < kGroup ? s.weight.n_rows - row : kGroup;
+    alignas(64) float bias[kGroup] = {};
+    if (s.bias) memcpy(bias, s.bias + row, rows * sizeof(float));
     for (int t = 0; t < n_tokens; ++t) {
+        alignas(64) float x[kGroup];
+        for (int r = 0; r < kGroup; r += Vec::L)
+            Vec::store(x + r, Vec::load(sums + t * kGroup + r) * s.scale + Vec::load(bias + r));
         float* out = s.out + (first + t) * s.ld + row;
-        for (int64_t r = 0; r < rows; ++r) {
-            const float x = sums[t * kGroup + r] * s.scale;
-            out[r] = s.bias ? x + s.bias[row + r] : x;
-        }
+        if (rows == kGroup)
+            memcpy(out, x, sizeof x);
+        else
+            memcpy(out, x, rows * sizeof(float));
     }
 }
 

@@ -11,7 +11,21 @@ constexpr int kColumns = 512;  // columns of a unit, where an operation works on
 
 inline int32_t column_units(int64_t k) { return int32_t((k + kColumns - 1) / kColumns); }
 
-inline int32_t row_units(const Op& op, const Batch& batch) { return batch.rows(op.count); }
+// Tokens of one activation tile share cache lines, so they are one unit.
+inline int32_t tile_units(const Op& op, const Batch& batch) {
+    return (batch.rows(op.count) + Vec::kTile - 1) / Vec::kTile;
+}
+
+template <class F>
+void for_each_row(const Op& op, const Batch& batch, int32_t tile, F f) {
+    const int32_t first = tile * Vec::kTile, n = batch.rows(op.count);
+    for (int32_t t = first; t < n && t < first + Vec::kTile; ++t) f(t);
+}
+
+template <void (*Row)(const Op&, const Batch&, const Worker&, int32_t)>
+void run_rows(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
+    for_each_row(op, batch, unit, [&](int32_t t) { Row(op, batch, worker, t); });
+}
 
 inline void run_embed(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
     const Embed& e = op.embed;
@@ -80,22 +94,26 @@ inline void store_some(float* p, Vec::F x, int count) {
     for (int i = 0; i < count; ++i) p[i] = x[i];
 }
 
-inline int32_t glu_units(const Op& op, const Batch& batch) { return batch.rows(op.count) * column_units(op.glu.out.k); }
+inline int32_t glu_units(const Op& op, const Batch& batch) {
+    return tile_units(op, batch) * column_units(op.glu.out.k);
+}
 
 inline void run_glu(const Op& op, const Batch& batch, const Worker&, int32_t unit) {
     const Glu& p = op.glu;
-    const int32_t per_row = column_units(p.out.k), t = unit / per_row;
+    const int32_t per_row = column_units(p.out.k);
     const int64_t column = int64_t(unit % per_row) * kColumns;
     const int64_t n = p.out.k - column < kColumns ? p.out.k - column : kColumns;
-    alignas(64) float x[kColumns];
-    const float* gate = p.gate + t * p.out.k + column;
-    const float* up = p.up ? p.up + t * p.out.k + column : nullptr;
-    for_each_lane(n, [&](int64_t i, int count) {
-        const Vec::F g = load_some(gate + i, count);
-        const Vec::F y = p.act == kSilu ? silu<Vec>(g) : gelu<Vec>(g);
-        store_some(x + i, up ? y * load_some(up + i, count) : y, count);
+    for_each_row(op, batch, unit / per_row, [&](int32_t t) {
+        alignas(64) float x[kColumns];
+        const float* gate = p.gate + t * p.out.k + column;
+        const float* up = p.up ? p.up + t * p.out.k + column : nullptr;
+        for_each_lane(n, [&](int64_t i, int count) {
+            const Vec::F g = load_some(gate + i, count);
+            const Vec::F y = p.act == kSilu ? silu<Vec>(g) : gelu<Vec>(g);
+            store_some(x + i, up ? y * load_some(up + i, count) : y, count);
+        });
+        emit(p.out, t, batch.rows(op.count), column, n, x);
     });
-    emit(p.out, t, batch.rows(op.count), column, n, x);
 }
 
 inline int32_t softcap_units(const Op& op, const Batch& batch) {

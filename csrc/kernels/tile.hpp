@@ -28,19 +28,16 @@ inline void quantize32(const Activations& out, int t, Tile tile, int64_t column,
     const float peak = Vec::max_lane(top);
     const float scale = peak / 127.0f;
     const float inverse = peak > 0 && scale > 0 ? 127.0f / peak : 0.0f;
-    alignas(64) int32_t q[32];
+    alignas(64) uint8_t q[32];
+    int32_t sums[2] = {0, 0};
     for (int i = 0; i < 32; i += L) {
         const Vec::I r = Vec::round(Vec::load(x + i) * inverse);
-        memcpy(q + i, &r, sizeof r);
+        Vec::store_u8(q + i, Vec::U(r));
+        sums[i / 16] -= int32_t(Vec::sum(Vec::to_float(r)));  // exact: whole numbers below 2^24
     }
     const int w = tile.width, lane = t - tile.first;
     int8_t* quants = out.quants + tile.first * out.k + column * w + lane * 4;
-    int32_t sums[2] = {0, 0};
-    for (int i = 0; i < 8; ++i) {
-        const int8_t four[4] = {int8_t(q[4 * i]), int8_t(q[4 * i + 1]), int8_t(q[4 * i + 2]), int8_t(q[4 * i + 3])};
-        memcpy(quants + i * w * 4, four, 4);
-        sums[i / 4] -= four[0] + four[1] + four[2] + four[3];
-    }
+    for (int i = 0; i < 8; ++i) memcpy(quants + i * w * 4, q + 4 * i, 4);
     const int64_t block = tile.first * (out.k / 32) + column / 32 * w + lane;
     out.scales[block] = scale;
     out.fsums[block] = scale * float(sums[0] + sums[1]);
