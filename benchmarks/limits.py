@@ -1,0 +1,60 @@
+"""What the machine can do at most, measured in this process: what the benchmarks' figures are shares of.
+
+On a shared machine these change from second to second, so they are measured just before and after what is compared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer import _kernels
+from pyinfer.system import allocate, default_threads
+
+THREADS = default_threads()
+MEMORY_BYTES = 256 << 20  # far beyond the caches of the cores that are used
+PASSES = 3  # the best counts
+
+
+def around(measure: Callable[[], float], work: Callable[[], object]) -> float:
+    """Does the work; returns the mean of what is measured just before and just after it."""
+    before = measure()
+    work()
+    return (before + measure()) / 2
+
+
+def read_gbps(n_bytes: int = MEMORY_BYTES) -> float:
+    """GB/s at which THREADS threads read so much memory; little of it comes from a cache."""
+    try:
+        return max(_kernels.read_bandwidth(written_memory(n_bytes), THREADS) for _ in range(PASSES))
+    except TypeError:  # kernels whose read_bandwidth makes the memory itself
+        return _kernels.read_bandwidth(n_bytes, THREADS, 0.02)
+
+
+@cache
+def written_memory(n_bytes: int) -> NDArray[np.uint8]:
+    memory = allocate(n_bytes)
+    memory[:] = 1
+    return memory
+
+
+def dot_gmacs() -> float | None:
+    """GMAC/s of THREADS threads with int8 dot products on registers, for the instruction set in use; None: unknown."""
+    limit = getattr(_kernels, "dot_limit", None)  # not in all kernels yet
+    return None if limit is None else limit(THREADS, 0.05)
+
+
+def float_gmacs() -> float:
+    """GMAC/s of NumPy's float32 matrix product on all cores. Its threads spin for a while after it."""
+    n = 1024
+    factor = np.ones((n, n), np.float32)
+    best = float("inf")
+    until = time.perf_counter() + 0.1
+    while (start := time.perf_counter()) < until:
+        factor @ factor
+        best = min(best, time.perf_counter() - start)
+    return n**3 / best / 1e9
