@@ -17,7 +17,7 @@ from pyinfer.system import allocate, default_threads
 
 THREADS = default_threads()
 MEMORY_BYTES = 256 << 20  # far beyond the caches of the cores that are used
-PASSES = 3  # the best counts
+SECONDS = 0.05  # for each measurement; the best of its passes counts
 
 
 def around(measure: Callable[[], float], work: Callable[[], object]) -> float:
@@ -27,12 +27,16 @@ def around(measure: Callable[[], float], work: Callable[[], object]) -> float:
     return (before + measure()) / 2
 
 
-def read_gbps(n_bytes: int = MEMORY_BYTES) -> float:
-    """GB/s at which THREADS threads read so much memory; little of it comes from a cache."""
-    try:
-        return max(_kernels.read_bandwidth(written_memory(n_bytes), THREADS) for _ in range(PASSES))
-    except TypeError:  # kernels whose read_bandwidth makes the memory itself
-        return _kernels.read_bandwidth(n_bytes, THREADS, 0.02)
+def read_gbps(n_bytes: int = MEMORY_BYTES, n_threads: int = THREADS) -> float:
+    """GB/s at which threads read so much memory; by default little of it comes from a cache."""
+    best = 0.0
+    until = time.perf_counter() + SECONDS
+    while best == 0 or time.perf_counter() < until:
+        try:
+            best = max(best, _kernels.read_bandwidth(written_memory(n_bytes), n_threads))
+        except TypeError:  # kernels whose read_bandwidth makes the memory itself
+            return _kernels.read_bandwidth(n_bytes, n_threads, SECONDS)
+    return best
 
 
 @cache
@@ -45,7 +49,7 @@ def written_memory(n_bytes: int) -> NDArray[np.uint8]:
 def dot_gmacs() -> float | None:
     """GMAC/s of THREADS threads with int8 dot products on registers, for the instruction set in use; None: unknown."""
     limit = getattr(_kernels, "dot_limit", None)  # not in all kernels yet
-    return None if limit is None else limit(THREADS, 0.05)
+    return None if limit is None else limit(THREADS, SECONDS)
 
 
 def float_gmacs() -> float:
@@ -53,7 +57,7 @@ def float_gmacs() -> float:
     n = 1024
     factor = np.ones((n, n), np.float32)
     best = float("inf")
-    until = time.perf_counter() + 0.1
+    until = time.perf_counter() + SECONDS
     while (start := time.perf_counter()) < until:
         factor @ factor
         best = min(best, time.perf_counter() - start)
