@@ -1,0 +1,68 @@
+"""What happens between two passes, by size of the vocabulary: the next token is chosen and becomes text.
+
+The limit is NumPy's argmax, which reads every logit once.
+"""
+
+import time
+
+import numpy as np
+import pytest
+from seed_vocabulary import vocabulary
+
+from pyinfer.runtime.sampling import Sampler, SamplingParams
+from pyinfer.tokenizer import tokenizer_from_metadata
+
+SIZES = [49_152, 152_064, 262_144]
+OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 1}
+CHAINS = {
+    "greedy": SamplingParams(temperature=0),
+    "default": SamplingParams(seed=1),
+    "top_k": SamplingParams(**{**OFF, "top_k": 40}),
+    "top_p": SamplingParams(**{**OFF, "top_p": 0.95}),
+}
+
+
+def flat_logits(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Of a model that knows nothing: many thousand tokens share 95 % of the probability."""
+    return rng.standard_normal(n).astype(np.float32)
+
+
+def peaked_logits(rng: np.random.Generator, n: int) -> np.ndarray:
+    """As text has them: probabilities fall with the square of the rank."""
+    return (rng.permutation(-2 * np.log(np.arange(1, n + 1))) + 15).astype(np.float32)
+
+
+def median_seconds(work, n: int) -> float:
+    times = []
+    for _ in range(n):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+@pytest.mark.parametrize("n_vocab", SIZES)
+@pytest.mark.parametrize("make_logits", [flat_logits, peaked_logits], ids=["flat", "peaked"])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_sampling(benchmark, chain, make_logits, n_vocab):
+    logits = make_logits(np.random.default_rng(0), n_vocab)
+    sampler = Sampler(CHAINS[chain])
+    benchmark.pedantic(sampler.sample, (logits,), rounds=30, iterations=3, warmup_rounds=3)
+    seconds = benchmark.stats.stats.median
+    benchmark.extra_info["us a token"] = round(seconds * 1e6, 1)
+    benchmark.extra_info["GB/s"] = round(logits.nbytes / seconds / 1e9, 2)
+    benchmark.extra_info["share of argmax's speed"] = round(median_seconds(logits.argmax, 50) / seconds, 3)
+
+
+@pytest.mark.parametrize("n_vocab", SIZES)
+def test_detokenizing(benchmark, n_vocab):
+    tokenizer = tokenizer_from_metadata(vocabulary(n_vocab, n_vocab - 100))
+    tokens = np.random.default_rng(0).integers(0, n_vocab - 100, 4096).tolist()
+
+    def push_all() -> None:
+        decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
+        for token in tokens:
+            decoder.push(token)
+
+    benchmark.pedantic(push_all, rounds=10, warmup_rounds=1)
+    benchmark.extra_info["us a token"] = round(benchmark.stats.stats.median / len(tokens) * 1e6, 3)
