@@ -4,7 +4,7 @@
 
 Speed and memory follow from shapes and formats, not from what the weights are, so that the file stands for the real one
 in measurements. Weights are scaled so that activations and logits stay of ordinary size. The file takes 10.5 GB, and
-appears under its name when it is whole; it is written in pieces of 16 MB.
+appears under its name when it is whole; it is written in pieces of 4 MB.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pyinfer.gguf import GGUFWriter, TensorType
 
 Progress = Callable[[int, int], None]
 
-PIECE_BYTES = 16 << 20
+PIECE_BYTES = 4 << 20
 HEADER_BYTES = 16 << 20  # more than metadata and index take
 FILE_TYPE = 17  # llama.cpp's number of Q5_K_M
 # Where a block holds its half floats, their sizes in terms of the first one such that values centre on zero, and the
