@@ -254,10 +254,11 @@ cdef class Cache:
     @staticmethod
     def head_bytes(int format, int head_dim) -> tuple:
         """Bytes that a page's keys and its values take for one KV head."""
-        if format not in (0, 1, 30):
+        element_bytes = {0: 4, 1: 2, 30: 2, 8: 1}.get(format)
+        if element_bytes is None:
             raise ParameterError(f"a KV cache of tensor type {format} is not implemented")
-        cdef int64_t element = 4 if format == 0 else 2
-        return kPage * head_dim * element, kPage * ((head_dim + 15) // 16 * 16) * element
+        scales = 2 * ((head_dim + 31) // 32) if format == 8 else 0
+        return kPage * (head_dim * element_bytes + scales), kPage * ((head_dim + 15) // 16 * 16 * element_bytes + scales)
 
     @staticmethod
     def page_bytes(int format, int n_kv_heads, int head_dim) -> int:

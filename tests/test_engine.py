@@ -83,7 +83,7 @@ def test_quantized_models_differ_from_the_oracle_by_8_bit_activations_only(tmp_p
         _kernels.select_isa()
 
 
-@pytest.mark.parametrize("kv_type, bound", [("f32", 1e-9), ("f16", 1e-5), ("bf16", 1e-3)])
+@pytest.mark.parametrize("kv_type, bound", [("f32", 1e-9), ("f16", 1e-5), ("bf16", 1e-3), ("q8_0", 1e-3)])
 def test_the_cache_loses_no_more_than_its_type(tmp_path, kv_type, bound):
     engine, path = tiny_engine(tmp_path, TinyModel("llama"), kv_type=kv_type)
     assert nmse(logits_of(engine, TOKENS), oracle_logits(path, TOKENS)) < bound

@@ -8,7 +8,12 @@ from pyinfer import _kernels
 from pyinfer.errors import ParameterError
 from pyinfer.gguf import TensorType
 
-KV = {"f32": (TensorType.F32, 1e-6), "f16": (TensorType.F16, 2e-3), "bf16": (TensorType.BF16, 2e-2)}
+KV = {
+    "f32": (TensorType.F32, 1e-6),
+    "f16": (TensorType.F16, 2e-3),
+    "bf16": (TensorType.BF16, 2e-2),
+    "q8_0": (TensorType.Q8_0, 2e-2),
+}
 
 
 @pytest.fixture(params=_kernels.available_isas(), autouse=True)
@@ -201,13 +206,23 @@ def test_windows_and_soft_capping(rng, window, softcap):
     np.testing.assert_allclose(found, heads.expected(window=window, softcap=softcap), rtol=0, atol=1e-5)
 
 
-def test_any_chunks_and_threads_give_the_same_bits(rng):
-    heads = Heads(rng, 1100, 4, 2, 32)  # three splits
+@pytest.mark.parametrize("kv_type", ["f32", "q8_0"])
+def test_any_chunks_and_threads_give_the_same_bits(rng, kv_type):
+    heads = Heads(rng, 1100, 4, 2, 40, kv_type)  # three splits
     heads.q /= 6
     whole = heads.attend([1100])
-    np.testing.assert_allclose(whole, heads.expected(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(whole, heads.expected(), rtol=0, atol=10 * KV[kv_type][1])
     for chunks, n_threads in (([1000, 97, 1, 1, 1], 1), ([500, 500, 98, 1, 1], 3), ([1099, 1], 2)):
         np.testing.assert_array_equal(heads.attend(chunks, n_threads=n_threads), whole)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-7, 1e-5, 1e4])
+def test_8_bit_keys_and_values_of_any_size_stay_within_half_a_step(rng, scale):
+    heads = Heads(rng, 1, 1, 1, 48, "q8_0")  # one position: its values come back as they are stored
+    heads.v *= np.float32(scale)
+    steps = np.abs(np.pad(heads.v[0, 0], (0, 16)).reshape(2, 32)).max(-1).repeat(32)[:48] / 127
+    error = np.abs(heads.attend([1])[0, 0] - heads.v[0, 0])
+    assert (error <= 0.51 * steps + 127 * 2.0**-25).all()  # a half float's smallest step is 2^-24
 
 
 def test_sequences_do_not_see_each_other(rng):
@@ -241,8 +256,8 @@ def test_what_does_not_fit_is_refused():
         plan.glu("g", x, None, _kernels.Value("out", 64, 4), "relu")
     with pytest.raises(ParameterError, match="33 columns cannot be quantized"):
         _kernels.Value("y", 33, 4).want("quants")
-    with pytest.raises(ParameterError, match="tensor type 8"):
-        _kernels.Cache.head_bytes(8, 64)
+    with pytest.raises(ParameterError, match="tensor type 2"):
+        _kernels.Cache.head_bytes(2, 64)
 
 
 def test_isas_are_chosen_by_name():

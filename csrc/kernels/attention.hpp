@@ -24,50 +24,73 @@ struct Softmax {
 
 inline float exp1(float x) { return exp<Vec>(Vec::splat(x))[0]; }
 
-inline int padded(int head_dim) { return (head_dim + kGroup - 1) / kGroup * kGroup; }
-
-// scores: [T][kPage] of the first n_keys positions of a page
-template <class Format, int T>
+// scores: [T][kPage] of the first n_keys positions of a page; q: [head_dim][T]
+template <class E, int T>
 void page_scores(const uint8_t* keys, int head_dim, int n_keys, const float* q, float* scores) {
     constexpr int N = float_groups(T);
-    const int64_t stride = int64_t(head_dim) * kGroup * Format::kBytes;
+    const int64_t stride = int64_t(head_dim) * kGroup * E::kBytes;
     for (int row = 0; row < kGroup; row += Vec::L)
         for (int g = 0; g * kGroup < n_keys; g += N) {
             Vec::F f[N][T] = {};
-            dot_floats<Vec, Format, T, N>(f, keys + g * stride, stride, row, head_dim, q);
+            if constexpr (E::kScaled) {
+                const uint8_t* scales = scales_of<E>(keys, head_dim) + (g * kGroup + row) * 2;
+                for (int d = 0; d < head_dim; d += kScaleDims, scales += kPage * 2) {
+                    Vec::F part[N][T] = {};
+                    dot_floats<Vec, E, T, N>(part, keys + g * stride + d * kGroup * E::kBytes, stride, row,
+                                             head_dim - d < kScaleDims ? head_dim - d : kScaleDims, q + d * T);
+                    for (int i = 0; i < N; ++i)
+                        for (int t = 0; t < T; ++t)
+                            f[i][t] = Vec::fma(part[i][t], Vec::load_half(scales + i * kGroup * 2), f[i][t]);
+                }
+            } else {
+                dot_floats<Vec, E, T, N>(f, keys + g * stride, stride, row, head_dim, q);
+            }
             for (int i = 0; i < N; ++i)
                 for (int t = 0; t < T; ++t) Vec::store(scores + t * kPage + (g + i) * kGroup + row, f[i][t]);
         }
 }
 
-// o = o * correction + values x p, p: [n_keys][T]
-template <class Format, int T>
-void page_values(const uint8_t* values, int n_groups, int n_keys, const float* p, const float* correction, float* o) {
-    constexpr int N = float_groups(T);
-    const int64_t stride = int64_t(kPage) * kGroup * Format::kBytes;
-    const auto step = [&](auto count, int g, int row) {
-        constexpr int M = decltype(count)::value;
+// o = o * correction + values x p, p: [T][kPage], for M groups of 16 dimensions from `group` on
+template <class E, int T, int M>
+void group_values(const uint8_t* values, int group, int n_keys, const float* p, const float* correction, float* o) {
+    constexpr int64_t stride = int64_t(kPage) * kGroup * E::kBytes;
+    for (int row = 0; row < kGroup; row += Vec::L) {
         Vec::F f[M][T];
         for (int i = 0; i < M; ++i)
             for (int t = 0; t < T; ++t)
-                f[i][t] = Vec::load(o + ((g + i) * T + t) * kGroup + row) * Vec::splat(correction[t]);
-        dot_floats<Vec, Format, T, M>(f, values + g * stride, stride, row, n_keys, p);
+                f[i][t] = Vec::load(o + ((group + i) * T + t) * kGroup + row) * Vec::splat(correction[t]);
+        dot_floats<Vec, E, T, M, 1, kPage>(f, values + group * stride, stride, row, n_keys, p);
         for (int i = 0; i < M; ++i)
-            for (int t = 0; t < T; ++t) Vec::store(o + ((g + i) * T + t) * kGroup + row, f[i][t]);
-    };
-    for (int row = 0; row < kGroup; row += Vec::L) {
-        int g = 0;
-        for (; g + N <= n_groups; g += N) step(std::integral_constant<int, N>{}, g, row);
-        for (; g < n_groups; ++g) step(std::integral_constant<int, 1>{}, g, row);
+            for (int t = 0; t < T; ++t) Vec::store(o + ((group + i) * T + t) * kGroup + row, f[i][t]);
     }
 }
 
-// One row's scores of a page, of which positions [low, high) count, to probabilities p[j * stride].
+template <class E, int T>
+void page_values(const uint8_t* values, int n_groups, int n_keys, const float* p, const float* correction, float* o) {
+    constexpr int N = float_groups(T), kScaleGroups = kScaleDims / kGroup;
+    const int per_scale = E::kScaled ? kScaleGroups : n_groups;
+    for (int first = 0; first < n_groups; first += per_scale) {
+        const int end = first + per_scale < n_groups ? first + per_scale : n_groups;
+        const float* weights = p;
+        alignas(64) float scaled[E::kScaled ? T * kPage : 1];
+        if constexpr (E::kScaled) {
+            const uint8_t* scales = scales_of<E>(values, n_groups * kGroup) + first / kScaleGroups * kPage * 2;
+            for (int j = 0; j < kPage; j += Vec::L)
+                for (int t = 0; t < T; ++t)
+                    Vec::store(scaled + t * kPage + j, Vec::load(p + t * kPage + j) * Vec::load_half(scales + j * 2));
+            weights = scaled;
+        }
+        int g = first;
+        for (; g + N <= end; g += N) group_values<E, T, N>(values, g, n_keys, weights, correction, o);
+        for (; g < end; ++g) group_values<E, T, 1>(values, g, n_keys, weights, correction, o);
+    }
+}
+
+// One row's scores of a page, of which positions [low, high) count, become probabilities.
 // Returns the factor by which what came before shrinks.
-inline float softmax_row(float* scores, int low, int high, float softcap, float& max, float& sum, float* p,
-                         int stride) {
+inline float softmax_row(float* scores, int low, int high, float softcap, float& max, float& sum) {
     if (low >= high) {
-        for (int j = 0; j < kPage; ++j) p[j * stride] = 0;
+        memset(scores, 0, kPage * sizeof(float));
         return 1;
     }
     for (int j = 0; j < low; ++j) scores[j] = -INFINITY;
@@ -92,7 +115,6 @@ inline float softmax_row(float* scores, int low, int high, float softcap, float&
     for (int j = 0; j < low; ++j) scores[j] = 0;
     for (int j = high; j < kPage; ++j) scores[j] = 0;
     for (int j = 0; j < kPage; j += Vec::L) total += Vec::load(scores + j);
-    for (int j = 0; j < kPage; ++j) p[j * stride] = scores[j];
     const float correction = before == -INFINITY ? 0 : exp1(before - max);
     sum = sum * correction + Vec::sum(total);
     return correction;
@@ -102,9 +124,9 @@ struct Rows {  // a micro-tile: row r is token first + r / heads of the tile, he
     int first, count, width;
 };
 
-template <class Format, int T>
+template <class E, int T>
 void attend_page(const Attention& p, const Batch& batch, const QueryTile& tile, int heads, int64_t page, int kv_head,
-                 int base, const Rows& rows, const float* q, Softmax state, float* scores, float* probabilities) {
+                 int base, const Rows& rows, const float* q, Softmax state, float* scores) {
     int low[T], high[T], n_keys = 0;
     for (int t = 0; t < T; ++t) {
         low[t] = high[t] = 0;
@@ -115,30 +137,23 @@ void attend_page(const Attention& p, const Batch& batch, const QueryTile& tile, 
         if (low[t] < high[t] && high[t] > n_keys) n_keys = high[t];
     }
     if (n_keys == 0) return;
-    page_scores<Format, T>(keys_of(p.cache, page, kv_head), p.cache.head_dim, n_keys, q, scores);
+    page_scores<E, T>(keys_of(p.cache, page, kv_head), p.cache.head_dim, n_keys, q, scores);
     float correction[T];
     for (int t = 0; t < T; ++t)
-        correction[t] = softmax_row(scores + t * kPage, low[t], high[t], p.softcap, state.max[t], state.sum[t],
-                                    probabilities + t, T);
-    page_values<Format, T>(values_of(p.cache, page, kv_head), padded(p.cache.head_dim) / kGroup, n_keys, probabilities,
-                           correction, state.o);
+        correction[t] = softmax_row(scores + t * kPage, low[t], high[t], p.softcap, state.max[t], state.sum[t]);
+    page_values<E, T>(values_of(p.cache, page, kv_head), padded(p.cache.head_dim) / kGroup, n_keys, scores, correction,
+                      state.o);
 }
 
 using AttendPage = void (*)(const Attention&, const Batch&, const QueryTile&, int, int64_t, int, int, const Rows&,
-                            const float*, Softmax, float*, float*);
+                            const float*, Softmax, float*);
 
-template <class Format>
+template <class E>
 AttendPage attend_page_of(int width) {
-    if (width == 1) return attend_page<Format, 1>;
-    if (width == 2) return attend_page<Format, 2>;
-    if (width == 4 || Vec::kTile == 4) return attend_page<Format, 4>;
-    return attend_page<Format, Vec::kTile>;
-}
-
-inline AttendPage attend_page_of(int32_t format, int width) {
-    return format == 0   ? attend_page_of<F32>(width)
-           : format == 1 ? attend_page_of<F16>(width)
-                         : attend_page_of<BF16>(width);
+    if (width == 1) return attend_page<E, 1>;
+    if (width == 2) return attend_page<E, 2>;
+    if (width == 4 || Vec::kTile == 4) return attend_page<E, 4>;
+    return attend_page<E, Vec::kTile>;
 }
 
 // Merges a further split into what came before; o values are `step` groups of 16 apart.
@@ -177,9 +192,8 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
     const int last_position = batch.positions[tile.first + tile.n_tokens - 1];
 
     float* scores = reinterpret_cast<float*>(worker.scratch);
-    float* probabilities = scores + Vec::kTile * kPage;
-    float* q = probabilities + Vec::kTile * kPage;  // [dim][width]
-    float* o = q + Vec::kTile * dim;                // of the split in hand
+    float* q = scores + Vec::kTile * kPage;  // [dim][width]
+    float* o = q + Vec::kTile * dim;         // of the split in hand
     float* merged = o + Vec::kTile * groups * kGroup;
     const int n_rows = tile.n_tokens * heads;
     for (int row = 0; row < n_rows;) {
@@ -193,7 +207,8 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
         };
         for (int t = 0; t < width; ++t)
             for (int d = 0; d < dim; ++d) q[d * width + t] = t < rows.count ? p.q[query_of(t) * dim + d] : 0;
-        const AttendPage attend = attend_page_of(p.cache.format, width);
+        const AttendPage attend =
+            with_kv_type(p.cache.format, [&](auto type) { return attend_page_of<decltype(type)>(width); });
         float max[2][Vec::kTile], sum[2][Vec::kTile];
         for (int t = 0; t < width; ++t) max[1][t] = -INFINITY, sum[1][t] = 0;
         memset(merged, 0, sizeof(float) * width * groups * kGroup);
@@ -205,7 +220,7 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
             for (int base = split * kSplit; base < (split + 1) * kSplit && base <= last_position; base += kPage) {
                 if (base + kPage <= begin) continue;
                 attend(p, batch, tile, heads, page_of(batch, sequence, base), kv_head, base, rows, q,
-                       {max[0], sum[0], o}, scores, probabilities);
+                       {max[0], sum[0], o}, scores);
             }
             for (int t = 0; t < rows.count; ++t) {
                 if (batch.split) {
@@ -251,7 +266,7 @@ inline void run_merge(const Op& op, const Batch& batch, const Worker& worker, in
 }
 
 inline int64_t attention_scratch(int32_t head_dim) {
-    return int64_t(Vec::kTile) * (2 * kPage + head_dim + 2 * padded(head_dim)) * 4;
+    return int64_t(Vec::kTile) * (kPage + head_dim + 2 * padded(head_dim)) * 4;
 }
 
 }  // namespace PYINFER_ISA

@@ -198,8 +198,9 @@ void dot_panel(const Panel& panel, int64_t k, TileView a, float* sums) {
     }
 }
 
-// Float weights: N row groups, `stride` bytes apart, against a tile of float activations [k][T]; f is added to.
-template <class V, class Format, int T, int N>
+// Float weights: N row groups, `stride` bytes apart, against a tile of float activations, of which the i-th of token t
+// is a[i * Step + t * Apart]; f is added to.
+template <class V, class Format, int T, int N, int Step = T, int Apart = 1>
 [[gnu::always_inline]] inline void dot_floats(typename V::F (&f)[N][T], const uint8_t* group, int64_t stride, int row,
                                               int64_t k, const float* a) {
     for (int64_t i = 0; i < k; ++i) {
@@ -208,7 +209,7 @@ template <class V, class Format, int T, int N>
             const Block<V, kGroup> block{group + n * stride + i * Format::kBytes * kGroup, row};
             const typename V::F w = Format::template value<V>(block);
             PYINFER_UNROLL(8)
-            for (int t = 0; t < T; ++t) f[n][t] = V::fma(w, V::splat(a[i * T + t]), f[n][t]);
+            for (int t = 0; t < T; ++t) f[n][t] = V::fma(w, V::splat(a[i * Step + t * Apart]), f[n][t]);
         }
     }
 }

@@ -32,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("-d", "--depth", type=int, default=0, help="tokens of context before (default: 0)")
     p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
     p.add_argument("-r", "--repetitions", type=int, default=3, help="counted runs of each (default: 3)")
-    p.add_argument("--kv-type", default="f16", help="of cached keys and values (default: f16)")
+    p.add_argument("--kv-type", default="f16", help="of cached keys and values: f32, f16, bf16, q8_0 (default: f16)")
     p.add_argument(
         "--weights", choices=("copy", "mmap"), default="copy", help="copied to memory, or in the mapped file"
     )

@@ -15,7 +15,7 @@ from pyinfer.gguf import TensorType
 from pyinfer.models.config import ModelConfig
 from pyinfer.system import allocate
 
-KV_TYPES = {"f32": TensorType.F32, "f16": TensorType.F16, "bf16": TensorType.BF16}
+KV_TYPES = {"f32": TensorType.F32, "f16": TensorType.F16, "bf16": TensorType.BF16, "q8_0": TensorType.Q8_0}
 PAGE: int = _kernels.PAGE
 
 
