@@ -33,9 +33,10 @@ class Engine:
 
     n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default the cores that the
     process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: the most tokens of a pass; n_seqs:
-    sequences held at once; progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes them into
-    memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may exceed RAM:
-    the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process (SIGBUS).
+    sequences held at once; progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes
+    them into memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may
+    exceed RAM: the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process
+    (SIGBUS).
     """
 
     def __init__(
