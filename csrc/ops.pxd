@@ -145,6 +145,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         int32_t tile
         const FormatInfo* (*format)(int32_t format) noexcept nogil
         int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_row) noexcept nogil
+        int64_t (*dot_limit)(int64_t n, int32_t* sink) noexcept nogil
 
 
 cdef extern from "isa/select.hpp" namespace "pyinfer" nogil:

@@ -62,8 +62,6 @@ class Engine:
         blocks = Blocks(self._plan, self.config, weights, self._cache.layers)
         self._logits = RECORDERS[self.config.architecture](blocks)
         weights.load(self.n_threads, progress)
-        self.weight_bytes_per_token = weights.n_bytes
-        self.kv_bytes_per_position = self._cache.bytes_per_position
 
     def forward(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
@@ -96,6 +94,11 @@ class Engine:
         """Nanoseconds by operation since the first call, which starts the count."""
         plan = self._open_plan()
         return dict(zip(plan.names, plan.profile().tolist(), strict=True))
+
+    def costs(self) -> dict[str, _kernels.OpCost]:
+        """What each operation reads and multiplies."""
+        plan = self._open_plan()
+        return dict(zip(plan.names, plan.costs(), strict=True))
 
     def close(self) -> None:
         """Give back weights and cache, once no pass is under way."""
