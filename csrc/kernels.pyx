@@ -29,7 +29,7 @@ SPLIT = kSplit
 cdef int ROWS_PER_TILE = 64  # of an attention tile: query tokens times the heads of a KV head
 
 cdef Kernels kernels
-cdef uint64_t bytes_seen  # what read_bandwidth summed, so that the reading is not optimised away
+cdef uint64_t words_seen  # what read_bandwidth summed, so that the reading is not optimised away
 
 
 def available_isas() -> list:
@@ -634,29 +634,34 @@ def read_bandwidth(const uint8_t[::1] memory not None, int n_threads) -> float:
     for i in prange(n_parts, nogil=True, num_threads=n_threads, schedule="dynamic"):
         total += read_words(words + i * part, part)
     seconds = time.perf_counter() - start
-    global bytes_seen
-    bytes_seen = total
+    global words_seen
+    words_seen = total
     return part * n_parts * 8 / seconds / 1e9
 
 
+def read_limit(const uint8_t[::1] memory not None, int n_threads) -> float:
+    """GB/s that n_threads together read memory with while none loses its core; needs more than 1 MiB for each."""
+    cdef int64_t part, i
+    cdef const uint64_t* words
+    cdef uint64_t[::1] sums
+    cdef double rate = 0
+    if n_threads <= 0 or memory.shape[0] < n_threads * (1 << 20):
+        raise ParameterError(f"no bandwidth of {n_threads} threads reading {memory.shape[0]} bytes")
+    part, words, sums = memory.shape[0] // 8 // n_threads, <const uint64_t*>&memory[0], np.zeros(n_threads, np.uint64)
+    for i in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        rate += read_rate(words + i * part, part, sums[i])
+    return rate / 1e9
+
+
 def dot_limit(int n_threads, double seconds=0.2) -> float:
-    """GMAC/s of int8 dot products on registers alone, n_threads with the instruction set in use: the best of rounds."""
-    cdef int64_t n = 1 << 16, macs = 0, i
-    cdef double best = 0
-    cdef int32_t[::1] sink
+    """GMAC/s that n_threads together reach with int8 dot products on registers, with the instruction set in use."""
+    cdef double macs = 0
+    cdef int i
     if n_threads <= 0:
         raise ParameterError(f"n_threads is {n_threads}; expected at least 1")
-    sink = np.zeros(n_threads * 64, np.int32)  # a cache line and more for each thread
-    until = time.perf_counter() + seconds
-    while best == 0 or time.perf_counter() < until:
-        macs = 0
-        start = time.perf_counter()
-        for i in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
-            macs += kernels.dot_limit(n, &sink[i * 64])
-        took = time.perf_counter() - start
-        best = max(best, macs / took / 1e9)
-        n = max(n, <int64_t>(n * 0.01 * best * 1e9 / macs))  # 10 ms at that rate: long beside the start of threads
-    return best
+    for i in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        macs += dot_rate(kernels, seconds)
+    return macs / 1e9
 
 
 def end_threads() -> None:

@@ -7,6 +7,7 @@ from tiny_models import TinyModel, write_tiny_model
 from pyinfer import _kernels
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
 from pyinfer.cli.profile import format_profile, kind_of, profile
+from pyinfer.cli.roofline import points, roof
 from pyinfer.errors import ParameterError
 from pyinfer.gguf import GGUFFile
 from pyinfer.runtime.engine import Engine
@@ -70,6 +71,20 @@ def test_a_profile_has_rates_where_there_is_work(engine):
     assert [line.split()[0] for line in format_profile(figures).splitlines()[1:]] == list(figures)
 
 
+def test_the_roof_is_memory_up_to_the_ridge_and_arithmetic_after_it():
+    result = {
+        "read_limit_gbps": 10,
+        "dot_limit_gmacs": 200,
+        "decode_profile": {
+            "qkv": {"share": 0.5, "macs_per_byte": 2.0, "gmacs": 15.0},
+            "attention": {"share": 0.001, "macs_per_byte": 2.0, "gmacs": 15.0},
+            "rope": {"share": 0.4, "macs_per_byte": None, "gmacs": None},
+        },
+    }
+    assert [roof(result, x) for x in (2, 20, 500)] == [20, 200, 200]
+    assert points(result, "decode") == {"qkv": (2, 15)} and points(result, "prefill") == {}
+
+
 def test_kinds_are_names_without_layers():
     assert [kind_of(name) for name in ("blk.12.attention.merge", "output")] == ["attention.merge", "output"]
 
@@ -84,9 +99,12 @@ def test_every_instruction_set_has_a_dot_limit(isa):
 
 
 def test_bandwidth_needs_memory_and_threads():
-    assert _kernels.read_bandwidth(np.ones(1 << 20, np.uint8), 1) > 0
+    memory = np.ones(1 << 22, np.uint8)
+    assert _kernels.read_bandwidth(memory, 2) > 0 and _kernels.read_limit(memory, 2) > 0
     for n_bytes, n_threads in ((1000, 1), (1 << 20, 0)):
         with pytest.raises(ParameterError, match="no bandwidth of"):
             _kernels.read_bandwidth(np.ones(n_bytes, np.uint8), n_threads)
+        with pytest.raises(ParameterError, match="no bandwidth of"):
+            _kernels.read_limit(np.ones(n_bytes, np.uint8), n_threads)
     with pytest.raises(ParameterError, match="n_threads is 0"):
         _kernels.dot_limit(0)

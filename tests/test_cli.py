@@ -61,6 +61,26 @@ def test_bench_gives_every_figure(tiny, capsys):
     assert "decode" in out and "prefill" not in out
 
 
+def test_bench_draws_the_roofline(tiny, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "roof.png"
+    assert main(["bench", tiny, "-p", "8", "-n", "4", "-r", "1", "-t", "1", "--plot", str(path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["dot_limit_gmacs"] > 0 and result["read_limit_gbps"] > 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert main(["bench", tiny, "-p", "0", "-n", "0", "--plot", str(path)]) == 1
+    assert "no operations" in capsys.readouterr().err
+    for bad in (tmp_path / "roof.gguf", tmp_path / "nowhere" / "roof.png"):
+        assert main(["bench", tiny, "--plot", str(bad)]) == 1
+        assert f"--plot is {bad}" in capsys.readouterr().err
+
+
+def test_bench_says_how_to_get_plots(tiny, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", tiny, "--plot", "roof.png"]) == 1
+    assert capsys.readouterr().err == "pyinfer: error: --plot needs matplotlib: pip install pyinfer[plot]\n"
+
+
 def test_bench_decodes_sequences_together(tiny, capsys):
     arguments = ["bench", tiny, "-p", "0", "-n", "3", "-d", "5", "-r", "1", "--parallel", "1,4"]
     assert main([*arguments, "--json"]) == 0

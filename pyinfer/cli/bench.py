@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -27,6 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("--kv-type", default="f16", help="of cached keys and values (default: f16)")
     p.add_argument("--json", action="store_true", help="all figures as JSON")
     p.add_argument("--profile", action="store_true", help="time, GB/s and GMAC/s by kind of operation, too")
+    p.add_argument("--plot", metavar="FILE.png", help="the roofline of the operations as a picture; implies --profile")
     p.set_defaults(run=run)
 
 
@@ -43,12 +45,31 @@ def run(args: argparse.Namespace) -> int:
             raise ParameterError(f"--{name} is {getattr(args, name)}; expected at least {least}")
     if args.parallel and (min(args.parallel) < 1 or not args.generate):
         raise ParameterError(f"--parallel is {args.parallel} and -n {args.generate}; expected at least 1 of each")
+    if args.plot:
+        check_plot(args)
+        args.profile = True
     result = measure(args)
+    if args.plot:
+        from pyinfer.cli.roofline import plot_roofline
+
+        plot_roofline(result, args.plot)
     if args.json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
         print_table(result)
     return 0
+
+
+def check_plot(args: argparse.Namespace) -> None:
+    """ParameterError for what would only fail after the measurements."""
+    from pyinfer.cli.roofline import load_pyplot
+    from pyinfer.errors import ParameterError
+
+    if not (args.prompt or args.generate):
+        raise ParameterError("--plot has no operations to show with -p 0 -n 0")
+    endings = load_pyplot().figure().canvas.get_supported_filetypes()
+    if Path(args.plot).suffix[1:] not in endings or not Path(args.plot).parent.is_dir():
+        raise ParameterError(f"--plot is {args.plot}; expected a file in an existing folder, named *.png")
 
 
 def print_table(result: dict[str, Any]) -> None:
@@ -66,6 +87,8 @@ def print_table(result: dict[str, Any]) -> None:
         ("peak resident memory", result["peak_rss_bytes"], "MB", 1e-6),
         ("read bandwidth", result.get("read_gbps"), "GB/s", 1.0),
         ("of it used by decode", result.get("decode_bandwidth_fraction"), "%", 100.0),
+        ("read limit", result.get("read_limit_gbps"), "GB/s", 1.0),
+        ("int8 dot limit", result.get("dot_limit_gmacs"), "GMAC/s", 1.0),
     ]
     for label, figure, unit, factor in rows:
         if figure is not None:

@@ -19,7 +19,7 @@ from pyinfer.gguf import GGUFFile
 from pyinfer.runtime.engine import Engine
 
 BANDWIDTH_BYTES = 1 << 30  # far beyond any cache
-READS = 3  # of that, before a repetition, and as many after it
+READS = 3  # passes over it, before a repetition and again after it
 BATCH = 512  # tokens of a pass, as in llama-bench
 SEED = 1
 
@@ -59,12 +59,11 @@ class Bench:
         pairs = []
         for _ in range(self.repetitions):
             self.fill(passes[0].start, passes[0].n_sequences)
-            reads = [_kernels.read_bandwidth(memory, self.engine.n_threads) for _ in range(READS)]
+            before = read_gbps(memory, self.engine.n_threads)
             began = time.perf_counter()
             self.run(passes)
             seconds = time.perf_counter() - began
-            reads += [_kernels.read_bandwidth(memory, self.engine.n_threads) for _ in range(READS)]
-            pairs.append((seconds, statistics.median(reads)))
+            pairs.append((seconds, (before + read_gbps(memory, self.engine.n_threads)) / 2))
         return pairs
 
     def profile(self, passes: Sequence[Pass], n_steps: int) -> dict[str, Figures]:
@@ -81,6 +80,11 @@ def bandwidth_memory() -> _kernels.Bytes:
     memory = system.allocate(BANDWIDTH_BYTES)
     memory[:] = 1  # pages that were never written are all one page of zeros
     return memory
+
+
+def read_gbps(memory: _kernels.Bytes, n_threads: int) -> float:
+    """The median of a few passes over memory."""
+    return statistics.median(_kernels.read_bandwidth(memory, n_threads) for _ in range(READS))
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -132,6 +136,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         result["bytes_per_token"] = round(n_bytes / args.generate)
         result["decode_bandwidth_fraction"] = statistics.median(n_bytes / 1e9 / s / gbps for s, gbps in pairs)
     if args.profile:
+        result["dot_limit_gmacs"] = _kernels.dot_limit(engine.n_threads)
+        result["read_limit_gbps"] = _kernels.read_limit(bandwidth_memory(), engine.n_threads)
         if prompt:
             result["prefill_profile"] = bench.profile(prompt, 1)
         if generation:
