@@ -6,7 +6,7 @@ from tiny_models import TinyModel, write_tiny_model
 
 from pyinfer import _kernels
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
-from pyinfer.cli.profile import format_profile, kind_of, profile
+from pyinfer.cli.profile import figures_by_kind, format_profile, kind_of, seconds_by_kind
 from pyinfer.cli.roofline import points, roof
 from pyinfer.errors import ParameterError
 from pyinfer.gguf import GGUFFile
@@ -63,7 +63,8 @@ def test_attention_costs_the_positions_it_sees(engine):
 def test_a_profile_has_rates_where_there_is_work(engine):
     tokens = np.zeros((3, 64), np.int64)
     passes = decode_passes(0, 4)
-    figures = profile(engine, lambda: run_passes(engine, tokens, passes), passes, 4)
+    runs = [seconds_by_kind(engine, lambda: run_passes(engine, tokens, passes)) for _ in range(3)]
+    figures = figures_by_kind(runs, engine.costs(), passes, 4)
     assert sum(f["share"] for f in figures.values()) == pytest.approx(1)
     assert figures["ffn_down"]["gbps"] > 0 and figures["ffn_down"]["macs_per_byte"] == 0.25
     assert figures["attention"]["gmacs"] > 0
@@ -83,6 +84,14 @@ def test_the_roof_is_memory_up_to_the_ridge_and_arithmetic_after_it():
     }
     assert [roof(result, x) for x in (2, 20, 500)] == [20, 200, 200]
     assert points(result, "decode") == {"qkv": (2, 15)} and points(result, "prefill") == {}
+
+
+def test_a_profile_is_of_the_median_times():
+    cost = _kernels.OpCost(False, 1000, 4000, 0, 0, 0)
+    runs = [{"up": seconds, "norm": 3e-6} for seconds in (1e-6, 9e-6, 2e-6)]
+    figures = figures_by_kind(runs, {"blk.0.up": cost}, [Pass(0, 1), Pass(1, 1)], 2)
+    assert list(figures) == ["norm", "up"]
+    assert figures["up"] == pytest.approx({"ms": 1e-3, "share": 0.4, "gbps": 1.0, "gmacs": 4.0, "macs_per_byte": 4.0})
 
 
 def test_kinds_are_names_without_layers():

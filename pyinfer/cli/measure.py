@@ -13,7 +13,7 @@ import numpy as np
 
 from pyinfer import _kernels, system
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
-from pyinfer.cli.profile import Figures, profile
+from pyinfer.cli.profile import Figures, figures_by_kind, seconds_by_kind
 from pyinfer.cli.progress import progress_bar
 from pyinfer.gguf import GGUFFile
 from pyinfer.runtime.engine import Engine
@@ -67,8 +67,12 @@ class Bench:
         return pairs
 
     def profile(self, passes: Sequence[Pass], n_steps: int) -> dict[str, Figures]:
-        self.fill(passes[0].start)
-        return profile(self.engine, lambda: self.run(passes), passes, n_steps)
+        """By kind of operation, of the repetitions' medians."""
+        runs = []
+        for _ in range(self.repetitions):
+            self.fill(passes[0].start)
+            runs.append(seconds_by_kind(self.engine, lambda: self.run(passes)))
+        return figures_by_kind(runs, self.engine.costs(), passes, n_steps)
 
     def n_bytes(self, passes: Sequence[Pass]) -> int:
         """That the passes need of weights, keys and values."""

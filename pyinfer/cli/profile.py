@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
+from pyinfer._kernels import OpCost
 from pyinfer.cli.passes import Pass, bytes_and_macs
 from pyinfer.runtime.engine import Engine
 
@@ -24,20 +26,27 @@ def kind_of(name: str) -> str:
     return name.split(".", 2)[2] if name.startswith("blk.") else name
 
 
-def profile(engine: Engine, run: Callable[[], None], passes: Sequence[Pass], n_steps: int = 1) -> dict[str, Figures]:
-    """Run passes once; figures by kind of operation, the longest first."""
+def seconds_by_kind(engine: Engine, run: Callable[[], None]) -> dict[str, float]:
+    """Of one run."""
     before = engine.profile()
     run()
     seconds: dict[str, float] = {}
-    n_bytes: dict[str, int] = {}
-    macs: dict[str, int] = {}
-    costs = engine.costs()
     for name, nanoseconds in engine.profile().items():
-        kind = kind_of(name)
-        work = [bytes_and_macs(costs[name], p) for p in passes]
-        seconds[kind] = seconds.get(kind, 0.0) + (nanoseconds - before[name]) / 1e9
-        n_bytes[kind] = n_bytes.get(kind, 0) + sum(b for b, _ in work)
-        macs[kind] = macs.get(kind, 0) + sum(m for _, m in work)
+        seconds[kind_of(name)] = seconds.get(kind_of(name), 0.0) + (nanoseconds - before[name]) / 1e9
+    return seconds
+
+
+def figures_by_kind(
+    runs: Sequence[Mapping[str, float]], costs: Mapping[str, OpCost], passes: Sequence[Pass], n_steps: int
+) -> dict[str, Figures]:
+    """Of the median seconds of runs of the passes, the longest first."""
+    seconds = {kind: statistics.median(run[kind] for run in runs) for kind in runs[0]}
+    n_bytes, macs = dict.fromkeys(seconds, 0), dict.fromkeys(seconds, 0)
+    for name, cost in costs.items():
+        for p in passes:
+            more_bytes, more_macs = bytes_and_macs(cost, p)
+            n_bytes[kind_of(name)] += more_bytes
+            macs[kind_of(name)] += more_macs
     total = sum(seconds.values())
     return {
         kind: {
