@@ -24,6 +24,7 @@ from peers import GGML_TYPES, PARALLEL_CONTEXT, Engine, IkLlama, LlamaCpp, Llama
 from ratios import Sample, format_tables, plot, summarize
 
 DEEP_PROMPT = 128  # tokens of a prefill behind a context: enough for a batch, while the context takes the time
+BUSY_LOAD = 0.7  # runnable threads, of the last minute
 INTERRUPTED = 130
 
 
@@ -97,6 +98,13 @@ def check(args: argparse.Namespace, engines: Sequence[Engine]) -> None:
         raise RunError("--plot needs matplotlib: pip install 'pyinfer[plot]'")
 
 
+def warn_if_busy() -> None:
+    """Threads that wait spinning for one that lost its core, as llama.cpp's do, can become a hundred times slower."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > BUSY_LOAD:
+        report(f"compare: warning: the load average is {load:.1f}; with other programs running, ratios mean little\n")
+
+
 def run(engine: Engine, command: Sequence[str], work: Workload) -> float:
     """Tokens a second of one run."""
     shown = f"{engine.name}: `{shlex.join(' '.join(word.split())[:80] for word in command)}`"
@@ -156,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     errors = 0
     try:
         check(args, engines)
+        warn_if_busy()
         works = workloads(args.prompt, args.generate, args.depths, args.parallel)
         for result in measure(engines, args.models, works, args.rounds):
             if isinstance(result, Sample):

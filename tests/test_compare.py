@@ -135,6 +135,11 @@ def model(tmp_path):
     return str(tmp_path / "m.gguf")
 
 
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch):
+    monkeypatch.setattr(compare.os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+
+
 @POSIX
 def test_engines_take_turns_and_figures_are_saved(program, model, tmp_path, capsys):
     own = program("own", """print('{"prefill_tps": 121.2353, "decode_tps": 10, "parallel": {"4": 131.52}}')""")
@@ -169,6 +174,14 @@ def test_a_failing_program_is_one_line_and_not_run_again(program, model, tmp_pat
     assert (tmp_path / "log").read_text().split() == ["own", "bad", "own", "own"]
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("compare: error: "))
     assert message in line and f"llama.cpp: `{bad} -m" in line
+
+
+@POSIX
+def test_a_busy_machine_is_worth_a_warning(program, model, capsys, monkeypatch):
+    monkeypatch.setattr(compare.os, "getloadavg", lambda: (3.25, 2.0, 1.0))
+    own = program("own", """print('{"decode_tps": 10}')""")
+    assert compare.main([model, "--pyinfer", own, "-p", "0", "-r", "1"]) == 0
+    assert "warning: the load average is 3.2" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_said_at_once(model, capsys):
