@@ -32,10 +32,7 @@ def read_gbps(n_bytes: int = MEMORY_BYTES, n_threads: int = THREADS) -> float:
     best = 0.0
     until = time.perf_counter() + SECONDS
     while best == 0 or time.perf_counter() < until:
-        try:
-            best = max(best, _kernels.read_bandwidth(written_memory(n_bytes), n_threads))
-        except TypeError:  # kernels whose read_bandwidth makes the memory itself
-            return _kernels.read_bandwidth(n_bytes, n_threads, SECONDS)
+        best = max(best, _kernels.read_bandwidth(written_memory(n_bytes), n_threads))
     return best
 
 
@@ -46,10 +43,9 @@ def written_memory(n_bytes: int) -> NDArray[np.uint8]:
     return memory
 
 
-def dot_gmacs() -> float | None:
-    """GMAC/s of THREADS threads with int8 dot products on registers, for the instruction set in use; None: unknown."""
-    limit = getattr(_kernels, "dot_limit", None)  # not in all kernels yet
-    return None if limit is None else limit(THREADS, SECONDS)
+def dot_gmacs() -> float:
+    """GMAC/s of THREADS threads with int8 dot products on registers, for the instruction set in use."""
+    return _kernels.dot_limit(THREADS)
 
 
 def float_gmacs() -> float:

@@ -6,6 +6,7 @@ A program uses them through pyinfer.runtime.plan; the tests also call single ope
 
 import os
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,7 @@ SPLIT = kSplit
 cdef int ROWS_PER_TILE = 64  # of an attention tile: query tokens times the heads of a KV head
 
 cdef Kernels kernels
+cdef uint64_t words_seen  # what read_bandwidth summed, so that the reading is not optimised away
 
 
 def available_isas() -> list:
@@ -301,6 +303,20 @@ cdef int raise_pending() except -1:
     return -1
 
 
+class OpCost(NamedTuple):
+    """What an operation reads and multiplies, zero where it does not; rows are a pass's tokens, or its outputs.
+
+    window: attention sees the last so many positions only; 0: all.
+    """
+
+    of_outputs: bool
+    weight_bytes: int  # once a pass
+    macs_per_row: int
+    kv_bytes_per_position: int  # once a pass
+    macs_per_position: int  # that a token attends to
+    window: int
+
+
 cdef class Plan:
     """Recorded operations, and the memory of the passes over them.
 
@@ -524,6 +540,28 @@ cdef class Plan:
             raise MemoryError
         self.ready = True
 
+    def costs(self) -> list:
+        """What each operation reads and multiplies, as an OpCost in the order of `names`."""
+        cdef Op* op
+        cdef int64_t size, macs
+        cdef int i, j
+        costs = []
+        for i in range(<int>self.ops.size()):
+            op = &self.ops[i]
+            cost = OpCost(op.count == kOutputs, 0, 0, 0, 0, 0)
+            if op.kind == kMatmul:
+                size = macs = 0
+                for j in range(op.matmul.n_segments):
+                    size += (op.matmul.segments[j].weight.n_rows + 15) // 16 * op.matmul.segments[j].weight.group_bytes
+                    macs += op.matmul.segments[j].weight.n_rows * op.matmul.segments[j].weight.k
+                cost = cost._replace(weight_bytes=size, macs_per_row=macs)
+            elif op.kind == kAttention:
+                size = (op.attention.cache.k_head + op.attention.cache.v_head) // kPage * op.attention.cache.n_kv_heads
+                macs = 2 * op.attention.n_heads * op.attention.cache.head_dim
+                cost = cost._replace(kv_bytes_per_position=size, macs_per_position=macs, window=op.attention.window)
+            costs.append(cost)
+        return costs
+
     def profile(self):
         """Nanoseconds of each operation since the first call of this; the first call starts the count."""
         if not self.profiling:
@@ -601,22 +639,46 @@ cdef class Plan:
             raise_pending()
 
 
-def read_bandwidth(int64_t n_bytes, int n_threads, double seconds=0.5) -> float:
-    """GB/s at which n_threads read n_bytes of anonymous memory in huge pages: the best of the passes that fit."""
-    from pyinfer.system import allocate
-
-    cdef uint64_t[::1] words = allocate(n_bytes).view(np.uint64)
-    words[:] = 1
-    cdef int64_t n_parts = n_threads * 16, part = words.shape[0] // n_parts, i
+def read_bandwidth(const uint8_t[::1] memory not None, int n_threads) -> float:
+    """GB/s of one pass of n_threads over memory, which should be far larger than any cache and written once before."""
+    cdef int64_t n_parts = n_threads * 16, part, i
+    cdef const uint64_t* words
     cdef uint64_t total = 0
-    cdef double best = 0
-    until = time.perf_counter() + seconds
-    while best == 0 or time.perf_counter() < until:
-        start = time.perf_counter()
-        for i in prange(n_parts, nogil=True, num_threads=n_threads, schedule="dynamic"):
-            total += read_words(&words[i * part], part)
-        best = max(best, part * n_parts * 8 / (time.perf_counter() - start) / 1e9)
-    return best if total else 0.0
+    if n_threads <= 0 or memory.shape[0] < n_parts * 64:
+        raise ParameterError(f"no bandwidth of {n_threads} threads reading {memory.shape[0]} bytes")
+    part, words = memory.shape[0] // 64 // n_parts * 8, <const uint64_t*>&memory[0]
+    start = time.perf_counter()
+    for i in prange(n_parts, nogil=True, num_threads=n_threads, schedule="dynamic"):
+        total += read_words(words + i * part, part)
+    seconds = time.perf_counter() - start
+    global words_seen
+    words_seen = total
+    return part * n_parts * 8 / seconds / 1e9
+
+
+def read_limit(const uint8_t[::1] memory not None, int n_threads) -> float:
+    """GB/s that n_threads together read memory with while none loses its core; needs more than 1 MiB for each."""
+    cdef int64_t part, i
+    cdef const uint64_t* words
+    cdef uint64_t[::1] sums
+    cdef double rate = 0
+    if n_threads <= 0 or memory.shape[0] < n_threads * (1 << 20):
+        raise ParameterError(f"no bandwidth of {n_threads} threads reading {memory.shape[0]} bytes")
+    part, words, sums = memory.shape[0] // 8 // n_threads, <const uint64_t*>&memory[0], np.zeros(n_threads, np.uint64)
+    for i in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        rate += read_rate(words + i * part, part, sums[i])
+    return rate / 1e9
+
+
+def dot_limit(int n_threads, double seconds=0.2) -> float:
+    """GMAC/s that n_threads together reach with int8 dot products on registers, with the instruction set in use."""
+    cdef double macs = 0
+    cdef int i
+    if n_threads <= 0:
+        raise ParameterError(f"n_threads is {n_threads}; expected at least 1")
+    for i in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        macs += dot_rate(kernels, seconds)
+    return macs / 1e9
 
 
 def end_threads() -> None:

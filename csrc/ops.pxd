@@ -146,6 +146,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         int32_t tile
         const FormatInfo* (*format)(int32_t format) noexcept nogil
         int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_row) noexcept nogil
+        int64_t (*dot_limit)(int64_t n, int32_t* sink) noexcept nogil
 
 
 cdef extern from "isa/select.hpp" namespace "pyinfer" nogil:
@@ -171,5 +172,10 @@ cdef extern from "plan.hpp" namespace "pyinfer" nogil:
     bool_t run_plan(const PlanRun& run, const Batch& batch) noexcept nogil
     void interleave_rows(const FormatInfo& format, const uint8_t* rows, const Weight& w, int32_t n_threads) noexcept nogil
     void release_threads() noexcept nogil
-    uint64_t read_words(const uint64_t* words, int64_t n) noexcept nogil
     bool_t cpu_supports(const char* isa) noexcept nogil
+
+
+cdef extern from "limits.hpp" namespace "pyinfer" nogil:
+    uint64_t read_words(const uint64_t* words, int64_t n) noexcept nogil
+    double read_rate(const uint64_t* words, int64_t n, uint64_t& sum) noexcept nogil
+    double dot_rate(const Kernels& kernels, double seconds) noexcept nogil

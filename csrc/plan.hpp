@@ -118,16 +118,6 @@ inline void release_threads() {
 #endif
 }
 
-// Sums 64-bit words, eight streams of them; the reading is what is timed.
-inline uint64_t read_words(const uint64_t* words, int64_t n) {
-    uint64_t sums[8] = {};
-    for (int64_t i = 0; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; ++j) sums[j] += words[i + j];
-    uint64_t sum = 0;
-    for (uint64_t s : sums) sum += s;
-    return sum;
-}
-
 // Row-major rows to row groups, in parallel. Both sides were checked by the caller.
 inline void interleave_rows(const FormatInfo& format, const uint8_t* rows, const Weight& w, int32_t n_threads) {
     const int64_t n_blocks = w.k / format.block, row_bytes = n_blocks * format.block_bytes;

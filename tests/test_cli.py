@@ -54,10 +54,46 @@ def test_bench_gives_every_figure(tiny, capsys):
     for key in ("prefill_tps", "decode_tps", "load_s", "peak_rss_bytes", "read_gbps", "decode_bandwidth_fraction"):
         assert result[key] > 0, key
     assert result["threads"] == 1 and result["isa"] and result["cpu"]
-    assert set(result["decode_profile_ms"]) >= {"qkv", "attention", "ffn_down", "output"}
+    assert set(result["decode_profile"]) >= {"qkv", "attention", "ffn_down", "output"}
+    assert result["decode_profile"]["qkv"]["gbps"] > 0 and result["prefill_profile"]["qkv"]["gmacs"] > 0
     assert main(["bench", tiny, "-p", "0", "-n", "2", "-r", "1"]) == 0
     out = capsys.readouterr().out
     assert "decode" in out and "prefill" not in out
+
+
+def test_bench_draws_the_roofline(tiny, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "roof.png"
+    assert main(["bench", tiny, "-p", "8", "-n", "4", "-r", "1", "-t", "1", "--plot", str(path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["dot_limit_gmacs"] > 0 and result["read_limit_gbps"] > 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert main(["bench", tiny, "-p", "0", "-n", "0", "--plot", str(path)]) == 1
+    assert "no operations" in capsys.readouterr().err
+    for bad in (tmp_path / "roof.gguf", tmp_path / "nowhere" / "roof.png"):
+        assert main(["bench", tiny, "--plot", str(bad)]) == 1
+        assert f"--plot is {bad}" in capsys.readouterr().err
+
+
+def test_bench_says_how_to_get_plots(tiny, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", tiny, "--plot", "roof.png"]) == 1
+    assert capsys.readouterr().err == "pyinfer: error: --plot needs matplotlib: pip install pyinfer[plot]\n"
+
+
+def test_bench_decodes_sequences_together(tiny, capsys):
+    arguments = ["bench", tiny, "-p", "0", "-n", "3", "-d", "5", "-r", "1", "--parallel", "1,4"]
+    assert main([*arguments, "--json"]) == 0
+    parallel = json.loads(capsys.readouterr().out)["parallel"]
+    assert list(parallel) == ["1", "4"] and min(parallel.values()) > 0
+    assert main(arguments) == 0
+    assert "decode, 4 at once" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [["--parallel", "0"], ["--parallel", "2", "-n", "0"]])
+def test_bench_needs_sequences_and_tokens_to_decode_together(tiny, capsys, options):
+    assert main(["bench", tiny, *options]) == 1
+    assert "--parallel is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -113,7 +149,7 @@ def test_a_terminal_without_a_character_shows_another(tmp_path):
 
 
 def test_usage_errors_end_with_2(capsys):
-    for arguments in ([], ["nothing"], ["run"], ["bench", "x", "-p", "many"]):
+    for arguments in ([], ["nothing"], ["run"], ["bench", "x", "-p", "many"], ["bench", "x", "--parallel", "1,b"]):
         with pytest.raises(SystemExit) as error:
             main(arguments)
         assert error.value.code == 2

@@ -65,6 +65,7 @@ struct Vec {
     static F abs(F x) { return (F)_mm512_abs_ps((__m512)x); }
     static float sum(F x) { return _mm512_reduce_add_ps((__m512)x); }
     static float max_lane(F x) { return _mm512_reduce_max_ps((__m512)x); }
+    static I dot(I acc, U w, I a) { return (I)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)a); }
     // In assembly because compilers broadcast to a register first, which costs every second instruction of a product.
     static I dot(I acc, U w, const void* four) {
         asm("vpdpbusd %1%{1to16%}, %2, %0" : "+v"(acc) : "m"(*static_cast<const Word*>(four)), "v"(w));

@@ -189,6 +189,7 @@ struct Kernels {
     OpKernel ops[kOpKinds];
     const FormatInfo* (*format)(int32_t format);  // null: unknown
     int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_head_dim);
+    int64_t (*dot_limit)(int64_t n, int32_t* sink);  // see kernels/dot_limit.hpp
 };
 
 }  // namespace pyinfer

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "kernels/attention.hpp"
+#include "kernels/dot_limit.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/rowwise.hpp"
@@ -33,6 +34,7 @@ inline Kernels make_kernels(const char* name) {
     k.ops[kPack] = {tile_units, run_rows<run_pack>};
     k.format = format_info_of;
     k.scratch_bytes = scratch_bytes;
+    k.dot_limit = run_dot_limit;
     return k;
 }
 

@@ -66,8 +66,6 @@ class Engine:
         blocks = Blocks(self._plan, self.config, tensors, self._cache.layers)
         self._logits = RECORDERS[self.config.architecture](blocks)
         tensors.load(self.n_threads, progress)
-        self.weight_bytes_per_token = tensors.n_bytes
-        self.kv_bytes_per_position = self._cache.bytes_per_position
 
     def forward(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
@@ -100,6 +98,11 @@ class Engine:
         """Nanoseconds by operation since the first call, which starts the count."""
         plan = self._open_plan()
         return dict(zip(plan.names, plan.profile().tolist(), strict=True))
+
+    def costs(self) -> dict[str, _kernels.OpCost]:
+        """What each operation reads and multiplies."""
+        plan = self._open_plan()
+        return dict(zip(plan.names, plan.costs(), strict=True))
 
     def close(self) -> None:
         """Give back weights and cache, once no pass is under way."""

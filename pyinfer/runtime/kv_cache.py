@@ -42,10 +42,6 @@ class KVCache:
         self._n_pages = [0] * n_seqs
         self._free = list(range(n_seqs * pages_each - 1, -1, -1))
 
-    @property
-    def bytes_per_position(self) -> int:
-        return self.page_bytes // PAGE
-
     def reserve(self, sequence: int, n_positions: int) -> None:
         """See that the first n_positions of a sequence have pages; ContextError beyond n_ctx."""
         if n_positions > self.n_ctx:
