@@ -93,8 +93,12 @@ struct Vec {
 #endif
     }
     static I dot_signed(I acc, U w, const void* four) {
+#ifdef __AVXVNNI__
+        return dot(acc, w, four);
+#else
         const __m256i s = _mm256_xor_si256((__m256i)w, _mm256_set1_epi8(-128));
         return dot(acc, (U)_mm256_abs_epi8(s), (I)_mm256_sign_epi8((__m256i)splat_word(four), s));
+#endif
     }
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), (__m256i)index);
