@@ -396,22 +396,48 @@ cdef class Plan:
         cdef Matrix weight
         cdef Value out
         keep = []
+        for weight, out, bias, scale in segments:
+            self.check_width(name, out, weight.n_rows)
+            out.want("rows")
+        cdef Matmul product = self.product(name, src, [(weight, bias, scale) for weight, _, bias, scale in segments], keep)
+        for i in range(product.n_segments):
+            product.segments[i].ld = segments[i][1].k
+        cdef Op* op = self.add(kMatmul, name, None, outputs, (src, segments, keep))
+        op.matmul = product
+
+    def glu(self, str name, Value src, list segments, Value out, str act):
+        """out = act(src @ gate.T) * (src @ up.T), or act(src @ gate.T) alone; act: "silu" or "gelu" (its tanh form).
+
+        segments: gate's, then up's (Matrix, bias or None, scale), as of matmul.
+        """
+        acts = {"silu": kSilu, "gelu": kGelu}
+        if act not in acts:
+            raise ParameterError(f"{name}: activation {act!r}; there are: {', '.join(acts)}")
+        if len(segments) > 2:
+            raise ParameterError(f"{name}: {len(segments)} segments; expected gate and up")
+        for segment in segments:
+            self.check_width(name, out, segment[0].n_rows)
+        keep = []
+        cdef Matmul product = self.product(name, src, segments, keep)
+        cdef Op* op = self.add(kGlu, name, out, False, (src, segments, keep))
+        op.glu.product, op.glu.act = product, acts[act]
+
+    cdef Matmul product(self, str name, Value src, list segments, list keep):
+        """segments: (Matrix, bias or None, scale); where they write to is not set."""
+        cdef Matmul product
+        cdef Matrix weight
+        cdef int i = 0
         if not 1 <= len(segments) <= kMaxSegments:
             raise ParameterError(f"{name}: {len(segments)} segments")
-        for weight, out, bias, scale in segments:
+        for weight, bias, scale in segments:
             self.check_width(name, src, weight.k)
-            self.check_width(name, out, weight.n_rows)
             src.want("quants" if weight.quantized else "tiles")
-            out.want("rows")
-        cdef Op* op = self.add(kMatmul, name, None, outputs, (src, segments, keep))
-        cdef int i = 0
-        for weight, out, bias, scale in segments:
-            op.matmul.segments[i].weight = weight.c
-            op.matmul.segments[i].bias = floats(keep, bias, weight.n_rows, name)
-            op.matmul.segments[i].scale = scale
-            op.matmul.segments[i].ld = out.k
+            product.segments[i].weight = weight.c
+            product.segments[i].bias = floats(keep, bias, weight.n_rows, name)
+            product.segments[i].scale = scale
             i += 1
-        op.matmul.n_segments = i
+        product.n_segments = i
+        return product
 
     def angles(self, str name, const double[::1] inv_freq not None, float mscale, Value out):
         """out[t] = cos, then sin, of position * inv_freq, times mscale"""
@@ -455,18 +481,6 @@ cdef class Plan:
         self.n_pages = min(self.n_pages, cache.n_pages)
         self.heads_per_kv = max(self.heads_per_kv, q.k // dim // cache.c.n_kv_heads)
         self.n_heads_dim = max(self.n_heads_dim, q.k // dim * (2 + (dim + 15) // 16 * 16))
-
-    def glu(self, str name, Value gate, Value up, Value out, str act):
-        """out = act(gate) * up; act: "silu" or "gelu" (its tanh form); up may be None"""
-        acts = {"silu": kSilu, "gelu": kGelu}
-        if act not in acts:
-            raise ParameterError(f"{name}: activation {act!r}; there are: {', '.join(acts)}")
-        for value in (gate, up):
-            if value is not None:
-                self.check_width(name, value, out.k)
-                value.want("rows")
-        cdef Op* op = self.add(kGlu, name, out, False, (gate, up))
-        op.glu.act = acts[act]
 
     def softcap(self, str name, Value x, float cap, bint outputs=False):
         """x = cap * tanh(x / cap), in place"""
@@ -526,8 +540,9 @@ cdef class Plan:
                 op.merge.attention.partial = &self.partial[0]
                 op.merge.out = out.c
             elif op.kind == kGlu:
-                op.glu.gate, op.glu.up = self.rows_of(keep[0]), self.rows_of(keep[1])
-                op.glu.out = out.c
+                value = keep[0]
+                value.allocate()
+                op.glu.product.src, op.glu.out = value.c, out.c
             elif op.kind == kSoftcap:
                 op.softcap.x = self.rows_of(keep[0])
             elif op.kind == kPack:
@@ -543,17 +558,19 @@ cdef class Plan:
     def costs(self) -> list:
         """What each operation reads and multiplies, as an OpCost in the order of `names`."""
         cdef Op* op
+        cdef Matmul* product
         cdef int64_t size, macs
         cdef int i, j
         costs = []
         for i in range(<int>self.ops.size()):
             op = &self.ops[i]
             cost = OpCost(op.count == kOutputs, 0, 0, 0, 0, 0)
-            if op.kind == kMatmul:
+            if op.kind == kMatmul or op.kind == kGlu:
+                product = &op.matmul if op.kind == kMatmul else &op.glu.product
                 size = macs = 0
-                for j in range(op.matmul.n_segments):
-                    size += (op.matmul.segments[j].weight.n_rows + 15) // 16 * op.matmul.segments[j].weight.group_bytes
-                    macs += op.matmul.segments[j].weight.n_rows * op.matmul.segments[j].weight.k
+                for j in range(product.n_segments):
+                    size += (product.segments[j].weight.n_rows + 15) // 16 * product.segments[j].weight.group_bytes
+                    macs += product.segments[j].weight.n_rows * product.segments[j].weight.k
                 cost = cost._replace(weight_bytes=size, macs_per_row=macs)
             elif op.kind == kAttention:
                 size = (op.attention.cache.k_head + op.attention.cache.v_head) // kPage * op.attention.cache.n_kv_heads

@@ -93,8 +93,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         Activations out
 
     ctypedef struct Glu:
-        const float* gate
-        const float* up
+        Matmul product
         Activation act
         Activations out
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from plans import run
+from plans import matrix, multiply, random_rows, run
 
 from pyinfer import _kernels
 from pyinfer.errors import ParameterError
@@ -71,7 +71,10 @@ def test_gated_activations(rng, act, k):
     gate[0, :4] = (-1000, 1000, 0, -88)
     plan = _kernels.Plan(2, 2, 1, 2)
     out = value("out", k, 2)
-    plan.glu("glu", value("gate", k, 2, gate), value("up", k, 2, up), out, act)
+    x = _kernels.Value("x", 2 * k, 2)
+    plan.pack("pack", value("both", 2 * k, 2, np.concatenate([gate, up], axis=1)), x)
+    first, second = (matrix("F32", np.eye(k, 2 * k, at, np.float32).view(np.uint8), 2 * k) for at in (0, k))
+    plan.glu("glu", x, [(first, None, 1.0), (second, None, 1.0)], out, act)
     run(plan, 2)
     g = gate.astype(np.float64)
     with np.errstate(over="ignore"):
@@ -81,6 +84,23 @@ def test_gated_activations(rng, act, k):
             else 0.5 * g * (1 + np.tanh(np.sqrt(2 / np.pi) * (g + 0.044715 * g**3)))
         )
     np.testing.assert_allclose(out.rows[:2], expected * up, rtol=1e-5, atol=1e-5)
+
+
+def test_gated_products_are_the_products_and_then_the_gate(rng):
+    k, n_rows = 256, 1040  # several steps, the last one of a single row group
+    weights = [matrix("Q4_K", random_rows(rng, "Q4_K", n_rows, k), k) for _ in range(2)]
+    biases, scales = rng.standard_normal((2, n_rows)).astype(np.float32), (0.5, 2.0)
+    x = rng.standard_normal((21, k)).astype(np.float32)
+    (gate, up), _ = multiply(weights, x, 1, list(biases), scales)
+    for n, n_threads in ((1, 2), (8, 1), (9, 2), (21, 3)):
+        plan, packed, out = _kernels.Plan(n, n, 1, n_threads), _kernels.Value("packed", k, n), value("out", n_rows, n)
+        plan.pack("pack", value("x", k, n, x[:n]), packed)
+        plan.glu("glu", packed, list(zip(weights, biases, scales, strict=True)), out, "silu")
+        plan.glu("act", packed, [(weights[0], biases[0], scales[0])], alone := value("alone", n_rows, n), "silu")
+        run(plan, n)
+        g = gate[:n].astype(np.float64)
+        np.testing.assert_allclose(alone.rows[:n], g / (1 + np.exp(-g)), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(out.rows[:n], alone.rows[:n] * up[:n])
 
 
 def test_soft_capping(rng):
@@ -253,7 +273,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ParameterError, match="63 values where 64"):
         plan.norm("n", x, np.ones(63, np.float32), _kernels.Value("out", 64, 4), 1e-5)
     with pytest.raises(ParameterError, match="activation 'relu'"):
-        plan.glu("g", x, None, _kernels.Value("out", 64, 4), "relu")
+        plan.glu("g", x, [], _kernels.Value("out", 64, 4), "relu")
     with pytest.raises(ParameterError, match="33 columns cannot be quantized"):
         _kernels.Value("y", 33, 4).want("quants")
     with pytest.raises(ParameterError, match="tensor type 2"):

@@ -63,20 +63,28 @@ inline void store_sums(const Segment& s, int64_t group, int first, int n_tokens,
 
 inline int tokens_in(Tile tile, int n) { return n - tile.first < tile.width ? n - tile.first : tile.width; }
 
-// A thread's memory: panels, the sums of a unit, and row groups that were interleaved just now.
+// A thread's memory: panels, row groups that were interleaved just now, products that stay in the thread, sums.
 struct Scratch {
     static constexpr int64_t kQuants = kPanelColumns * kGroup, kScales = kPanelColumns / 16 * kGroup * 4;
     static constexpr int64_t kPanel = kQuants + 2 * kScales;
+    static constexpr int64_t kRows = 16 * 1024;
     uint8_t* panels;  // [kPanelGroups][kPanel]
     uint8_t* blocks;  // [kBlocksBytes]
+    float* rows;      // [kRows] or [tokens][kPanelGroups * 16], whichever is more
     float* sums;      // [tile][group][width][16]
 
-    explicit Scratch(uint8_t* memory)
+    Scratch(uint8_t* memory, int32_t n_tokens)
         : panels(memory),
           blocks(memory + kPanelGroups * kPanel),
-          sums(reinterpret_cast<float*>(blocks + kBlocksBytes)) {}
+          rows(reinterpret_cast<float*>(blocks + kBlocksBytes)),
+          sums(rows + row_floats(n_tokens)) {}
+    static int64_t row_floats(int32_t n_tokens) {
+        const int64_t most = int64_t(n_tokens) * kPanelGroups * kGroup;
+        return most > kRows ? most : kRows;
+    }
     static int64_t bytes(int32_t max_tokens) {
-        return kPanelGroups * kPanel + kBlocksBytes + int64_t(max_tokens + Vec::kTile) * kPanelGroups * kGroup * 4;
+        const int64_t floats = row_floats(max_tokens) + int64_t(max_tokens + Vec::kTile) * kPanelGroups * kGroup;
+        return kPanelGroups * kPanel + kBlocksBytes + floats * 4;
     }
 };
 
@@ -166,36 +174,36 @@ inline void multiply_panels(const Segment& s, const Activations& src, const Form
     }
 }
 
+// Row groups [from, to) of a segment.
+inline void multiply(const Segment& s, const Activations& src, int n, int64_t from, int64_t to,
+                     const Scratch& scratch) {
+    const FormatKernels& f = *find_format(s.weight.format);
+    // of floats, by the first tile: all tiles take the same steps
+    const int64_t most = !f.info.quantized ? float_groups(tile_of(0, n).width) : n <= Vec::kTile ? 1 : kPanelGroups;
+    for (int64_t g = from; g < to; g += most) {
+        const int64_t count = to - g < most ? to - g : most;
+        if (!f.info.quantized)
+            multiply_floats(s, src, f, n, g, count, scratch);
+        else if (n <= Vec::kTile)
+            multiply_blocks(s, src, f, n, g, scratch);
+        else
+            multiply_panels(s, src, f, n, g, count, scratch);
+    }
+}
+
 inline void run_matmul(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
     const Matmul& m = op.matmul;
     const int n = batch.rows(op.count);
     const int64_t per_unit = groups_per_unit(m, batch, n);
-    const Scratch scratch(worker.scratch);
+    const Scratch scratch(worker.scratch, n);
     int64_t begin = unit * per_unit, end = begin + per_unit;
     for (int i = 0; i < m.n_segments; ++i) {
         const Segment& s = m.segments[i];
         const int64_t groups = n_groups(s.weight);
-        const int64_t from = begin > 0 ? begin : 0, to = end < groups ? end : groups;
-        const FormatKernels& f = *find_format(s.weight.format);
-        for (int64_t g = from; g < to;) {
-            // of floats, by the first tile: all tiles take the same steps
-            const int64_t most = !f.info.quantized ? float_groups(tile_of(0, n).width)
-                                 : n <= Vec::kTile ? 1
-                                                   : kPanelGroups;
-            const int64_t count = to - g < most ? to - g : most;
-            if (!f.info.quantized)
-                multiply_floats(s, m.src, f, n, g, count, scratch);
-            else if (n <= Vec::kTile)
-                multiply_blocks(s, m.src, f, n, g, scratch);
-            else
-                multiply_panels(s, m.src, f, n, g, count, scratch);
-            g += count;
-        }
+        multiply(s, m.src, n, begin > 0 ? begin : 0, end < groups ? end : groups, scratch);
         begin -= groups, end -= groups;
     }
 }
-
-inline int64_t matmul_scratch(int32_t max_tokens) { return Scratch::bytes(max_tokens); }
 
 }  // namespace PYINFER_ISA
 }  // namespace pyinfer

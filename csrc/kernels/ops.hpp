@@ -105,8 +105,8 @@ struct Merge {  // merges attention's splits, where it made any, and packs its r
     Activations out;
 };
 
-struct Glu {                 // out = act(gate) * up; up null: act(gate)
-    const float *gate, *up;  // [n, k]
+struct Glu {  // out = act(gate) * up: the products of two segments, whose own `out` is not used; of one, act(gate)
+    Matmul product;
     Activation act;
     Activations out;
 };

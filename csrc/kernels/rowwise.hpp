@@ -1,4 +1,4 @@
-// Operations on one token's row at a time: embedding, norms, gated activations, soft-capping, packing.
+// Operations on one token's row at a time: embedding, norms, soft-capping, packing.
 #pragma once
 #include "kernels/math.hpp"
 #include "kernels/registry.hpp"
@@ -92,28 +92,6 @@ inline Vec::F load_some(const float* p, int count) {
 inline void store_some(float* p, Vec::F x, int count) {
     if (count == Vec::L) return Vec::store(p, x);
     for (int i = 0; i < count; ++i) p[i] = x[i];
-}
-
-inline int32_t glu_units(const Op& op, const Batch& batch) {
-    return tile_units(op, batch) * column_units(op.glu.out.k);
-}
-
-inline void run_glu(const Op& op, const Batch& batch, const Worker&, int32_t unit) {
-    const Glu& p = op.glu;
-    const int32_t per_row = column_units(p.out.k);
-    const int64_t column = int64_t(unit % per_row) * kColumns;
-    const int64_t n = p.out.k - column < kColumns ? p.out.k - column : kColumns;
-    for_each_row(op, batch, unit / per_row, [&](int32_t t) {
-        alignas(64) float x[kColumns];
-        const float* gate = p.gate + t * p.out.k + column;
-        const float* up = p.up ? p.up + t * p.out.k + column : nullptr;
-        for_each_lane(n, [&](int64_t i, int count) {
-            const Vec::F g = load_some(gate + i, count);
-            const Vec::F y = p.act == kSilu ? silu<Vec>(g) : gelu<Vec>(g);
-            store_some(x + i, up ? y * load_some(up + i, count) : y, count);
-        });
-        emit(p.out, t, batch.rows(op.count), column, n, x);
-    });
 }
 
 inline int32_t softcap_units(const Op& op, const Batch& batch) {

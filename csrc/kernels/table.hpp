@@ -4,6 +4,7 @@
 
 #include "kernels/attention.hpp"
 #include "kernels/dot_limit.hpp"
+#include "kernels/glu.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/rowwise.hpp"
@@ -12,7 +13,7 @@ namespace pyinfer {
 namespace PYINFER_ISA {
 
 inline int64_t scratch_bytes(int32_t max_tokens, int32_t max_row) {
-    const int64_t sizes[] = {matmul_scratch(max_tokens), attention_scratch(max_row), int64_t(max_row) * 4};
+    const int64_t sizes[] = {Scratch::bytes(max_tokens), attention_scratch(max_row), int64_t(max_row) * 4};
     int64_t top = 0;
     for (int64_t size : sizes) top = size > top ? size : top;
     return top + 4096;

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyinfer.runtime.weights import Weights
 
 Value = _kernels.Value
+ScaleOf = Literal["product", "sum", "nothing"]
 
 
 class Blocks:
@@ -73,7 +74,7 @@ class Blocks:
         name: str,
         x: Value,
         parts: dict[str, tuple[str, int]],
-        scale_of: Literal["product", "sum", "nothing"] = "product",
+        scale_of: ScaleOf = "product",
         outputs: bool = False,
     ) -> list[Value]:
         """Products of x with several weights at once. parts: the weight's name -> (role of the product, its width).
@@ -81,15 +82,20 @@ class Blocks:
         The bias `NAME.bias` applies where the file has it; so does the scale `NAME.scale`, to the product, to the sum
         of product and bias, or to nothing.
         """
-        w, segments = self.weights, []
-        for weight, (role, width) in parts.items():
-            scale = 1.0 if scale_of == "nothing" else w.scalar(f"{weight}.scale", 1.0)
-            bias = w.vector_or_none(f"{weight}.bias", width)
-            if bias is not None and scale_of == "sum":
-                bias = bias * np.float32(scale)
-            segments.append((w.matrix(f"{weight}.weight", width, x.k), self.value(role, width), bias, scale))
+        outs = [self.value(role, width) for role, width in parts.values()]
+        weights = [self._weight(weight, out.k, x.k, scale_of) for weight, out in zip(parts, outs, strict=True)]
+        segments = [(matrix, out, bias, scale) for (matrix, bias, scale), out in zip(weights, outs, strict=True)]
         self.plan.matmul(name, x, segments, outputs=outputs)
-        return [segment[1] for segment in segments]
+        return outs
+
+    def _weight(self, name: str, n_rows: int, k: int, scale_of: ScaleOf) -> tuple[_kernels.Matrix, Any, float]:
+        """A matrix [n_rows, k], and the bias and scale of its product."""
+        w = self.weights
+        scale = 1.0 if scale_of == "nothing" else w.scalar(f"{name}.scale", 1.0)
+        bias = w.vector_or_none(f"{name}.bias", n_rows)
+        if bias is not None and scale_of == "sum":
+            bias = bias * np.float32(scale)
+        return w.matrix(f"{name}.weight", n_rows, k), bias, scale
 
     def attention(self, layer: int, x: Value) -> Value:
         """Grouped-query attention (Ainslie et al. 2023) with rotary positions; norms of heads if the file has them."""
@@ -118,11 +124,10 @@ class Blocks:
         """down(act(gate(x)) * up(x)) (Shazeer 2020); act: "silu" or "gelu"."""
         c, blk = self.config, f"blk.{layer}.ffn"
         n_ff = c.n_ff[layer]
-        scale_of: Literal["sum", "nothing"] = "sum" if c.ffn_output_scales else "nothing"
-        parts = {f"{blk}_gate": ("gate", n_ff), f"{blk}_up": ("up", n_ff)}
-        gate, up = self.linear(f"{blk}_gate_up", x, parts, scale_of=scale_of)
+        scale_of: ScaleOf = "sum" if c.ffn_output_scales else "nothing"
         hidden = self.value("hidden", n_ff)
-        self.plan.glu(f"{blk}_act", gate, up, hidden, act)
+        weights = [self._weight(f"{blk}_{name}", n_ff, x.k, scale_of) for name in ("gate", "up")]
+        self.plan.glu(f"{blk}_gate_up", x, weights, hidden, act)
         (out,) = self.linear(f"{blk}_down", hidden, {f"{blk}_down": ("projected", c.n_embd)}, scale_of=scale_of)
         return out
 

@@ -1,0 +1,67 @@
+// Gated activations (Shazeer 2020): out = act(src @ gate.T) * (src @ up.T), or act(src @ gate.T) alone.
+//
+// Both products of a few columns are made one after the other into a thread's own memory and leave it as packed
+// activations only: written out and read back, they would be most of a prompt's traffic.
+#pragma once
+#include "kernels/math.hpp"
+#include "kernels/matmul.hpp"
+#include "kernels/rowwise.hpp"
+
+namespace pyinfer {
+namespace PYINFER_ISA {
+
+constexpr int kGluGroups = kPanelGroups / 2;  // row groups of a step, of each of the two products
+constexpr int kGluColumns = kGluGroups * kGroup;
+static_assert(kGluColumns % 32 == 0, "the columns of a step are quantized together");
+
+inline int64_t glu_steps(const Glu& p) {
+    return (n_groups(p.product.segments[0].weight) + kGluGroups - 1) / kGluGroups;
+}
+
+inline int64_t glu_steps_per_unit(const Op& op, const Batch& batch) {
+    const int n = batch.rows(op.count);
+    const int64_t share = glu_steps(op.glu) / (int64_t(batch.n_threads) * kUnitsPerThread);
+    const int64_t most = n > Vec::kTile ? 1 : Scratch::kRows / (int64_t(n) * 2 * kGluColumns);
+    return share < 1 ? 1 : share < most ? share : most;
+}
+
+inline int32_t glu_units(const Op& op, const Batch& batch) {
+    if (batch.rows(op.count) == 0) return 0;
+    const int64_t per_unit = glu_steps_per_unit(op, batch);
+    return int32_t((glu_steps(op.glu) + per_unit - 1) / per_unit);
+}
+
+// The segment's rows from a row group on, as a segment of their own.
+inline Segment rows_from(Segment s, int64_t group, float* out, int64_t ld) {
+    s.weight.data += group * s.weight.group_bytes;
+    s.weight.n_rows -= group * kGroup;
+    if (s.bias) s.bias += group * kGroup;
+    s.out = out, s.ld = ld;
+    return s;
+}
+
+inline void run_glu(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
+    const Glu& p = op.glu;
+    const int n = batch.rows(op.count);
+    const int64_t per_unit = glu_steps_per_unit(op, batch), first = unit * per_unit * kGluGroups;
+    const int64_t all = n_groups(p.product.segments[0].weight);
+    const int64_t groups = all - first < per_unit * kGluGroups ? all - first : per_unit * kGluGroups;
+    const int64_t ld = 2 * per_unit * kGluColumns, column = first * kGroup;
+    const int64_t columns = p.out.k - column < groups * kGroup ? p.out.k - column : groups * kGroup;
+    const Scratch scratch(worker.scratch, n);
+    float *gate = scratch.rows, *up = gate + ld / 2;  // [n][ld]
+    for (int i = 0; i < p.product.n_segments; ++i)
+        multiply(rows_from(p.product.segments[i], first, i == 0 ? gate : up, ld), p.product.src, n, 0, groups, scratch);
+    for (int t = 0; t < n; ++t) {
+        float *g = gate + t * ld, *u = up + t * ld;
+        for_each_lane(columns, [&](int64_t i, int count) {
+            const Vec::F x = load_some(g + i, count);
+            const Vec::F y = p.act == kSilu ? silu<Vec>(x) : gelu<Vec>(x);
+            store_some(g + i, p.product.n_segments == 2 ? y * load_some(u + i, count) : y, count);
+        });
+        emit(p.out, t, n, column, columns, g);
+    }
+}
+
+}  // namespace PYINFER_ISA
+}  // namespace pyinfer
