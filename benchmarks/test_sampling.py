@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from seed_vocabulary import vocabulary
 
-from pyinfer.runtime.sampling import Sampler, SamplingParams
+from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.sampling import Sampler
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 SIZES = [49_152, 152_064, 262_144]

@@ -141,7 +141,7 @@ def test_draw_never_takes_a_token_of_weight_0():
 def test_frequencies_of_drawn_tokens_are_the_probabilities(params, expected):
     logits = np.log(np.array([0.4, 0.3, 0.2, 0.1])).astype(np.float32)
     sampler, n = Sampler(params), 40_000
-    counts = np.bincount([sampler.sample(logits) for _ in range(n)], minlength=4)
+    counts = np.bincount([sampler.sample(logits).token for _ in range(n)], minlength=4)
     for count, p in zip(counts, expected, strict=True):
         assert abs(count - n * p) <= 5 * math.sqrt(n * p * (1 - p))  # 5 standard deviations; none where p is 0
 
@@ -150,21 +150,21 @@ def test_temperature_comes_after_the_cuts():
     logits = np.log(np.array([0.4, 0.3, 0.2, 0.1])).astype(np.float32)
     # at temperature 10 nearly uniform: top-p 0.69 would need three tokens, at temperature 1 it needs two
     sampler = Sampler(SamplingParams(temperature=10, top_k=0, top_p=0.69, min_p=0, seed=1))
-    assert {sampler.sample(logits) for _ in range(300)} == {0, 1}
+    assert {sampler.sample(logits).token for _ in range(300)} == {0, 1}
 
 
 def test_temperature_0_takes_the_likeliest_token_after_the_penalty():
     logits = np.array([1.0, 4.0, 3.0], np.float32)
-    assert Sampler(SamplingParams(temperature=0)).sample(logits) == 1
-    assert Sampler(SamplingParams(temperature=0, repetition_penalty=2.0), prompt=[1]).sample(logits) == 2
+    assert Sampler(SamplingParams(temperature=0)).sample(logits).token == 1
+    assert Sampler(SamplingParams(temperature=0, repetition_penalty=2.0), prompt=[1]).sample(logits).token == 2
 
 
 def test_the_penalty_forgets_tokens_outside_the_window():
     sampler = Sampler(SamplingParams(temperature=0, repetition_penalty=10.0, repetition_window=2))
     logits = np.array([4.0, 3.0, 2.0], np.float32)
-    assert [sampler.sample(logits) for _ in range(6)] == [0, 1, 2, 0, 1, 2]
+    assert [sampler.sample(logits).token for _ in range(6)] == [0, 1, 2, 0, 1, 2]
     off = Sampler(SamplingParams(temperature=0, repetition_penalty=10.0, repetition_window=0), prompt=[0])
-    assert off.sample(logits) == 0
+    assert off.sample(logits).token == 0
 
 
 def test_a_seed_gives_the_same_tokens_and_another_seed_others():
@@ -172,7 +172,7 @@ def test_a_seed_gives_the_same_tokens_and_another_seed_others():
 
     def tokens(seed):
         sampler = Sampler(SamplingParams(seed=seed, temperature=1.5))
-        return [sampler.sample(logits) for _ in range(20)]
+        return [sampler.sample(logits).token for _ in range(20)]
 
     assert tokens(1) == tokens(1) != tokens(2)
     assert tokens(None) != tokens(None)
@@ -195,7 +195,7 @@ def test_impossible_tokens_are_never_drawn():
         SamplingParams(top_k=0, top_p=1),
     ):
         sampler = Sampler(params)
-        assert {sampler.sample(logits) for _ in range(100)} == {3, 4}
+        assert {sampler.sample(logits).token for _ in range(100)} == {3, 4}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ model's definition runs once, when the engine is made; a pass is one call into c
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 
@@ -14,29 +13,29 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyinfer import _kernels
-from pyinfer.errors import ParameterError, PyinferError
+from pyinfer.errors import ContextError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.models import RECORDERS
 from pyinfer.models.blocks import Blocks
 from pyinfer.models.config import read_config
+from pyinfer.runtime import forks
 from pyinfer.runtime.kv_cache import KVCache
 from pyinfer.runtime.weights import Weights
 from pyinfer.system import default_threads
 
 DEFAULT_N_CTX = 4096  # positions, where the model allows: what a long prompt needs, at a bounded price
 
-os.register_at_fork(before=_kernels.end_threads)
-
 
 class Engine:
     """A model ready to compute.
 
     n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default the cores that the
-    process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: the most tokens of a pass; n_seqs:
-    sequences held at once; progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes
-    them into memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may
-    exceed RAM: the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process
-    (SIGBUS).
+    process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: most tokens of a pass, at least n_seqs;
+    n_seqs: sequences held at once; kv_cache_memory: bytes of their keys and values (default: what n_seqs sequences of
+    n_ctx need, at most a quarter of the memory, at least one sequence's; taken as they are first written);
+    progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes them into memory,
+    rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may exceed RAM: the
+    mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process (SIGBUS).
     """
 
     def __init__(
@@ -48,23 +47,29 @@ class Engine:
         kv_type: str = "f16",
         n_batch: int = 512,
         n_seqs: int = 1,
+        kv_cache_memory: int | None = None,
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.config = read_config(file)
         self.n_ctx = check_positive("n_ctx", n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
         self.n_threads = check_positive("n_threads", n_threads, default_threads())
-        self.n_batch = min(check_positive("n_batch", n_batch, 512), self.n_ctx * n_seqs)
         self.n_seqs = check_positive("n_seqs", n_seqs, 1)
+        self.n_batch = max(self.n_seqs, min(check_positive("n_batch", n_batch, 512), self.n_ctx * self.n_seqs))
         self.n_vocab = self.config.n_vocab
         self.n_ctx_train = self.config.n_ctx_train
         self.isa: str = _kernels.current_isa()
         self._lock = threading.Lock()
+        self._torn = False
+        forks.watch(self)
         tensors = Weights(file, weights)
-        self._cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type)
+        if kv_cache_memory is not None:
+            check_positive("kv_cache_memory", kv_cache_memory, 1)
+        self.cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory)
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
-        blocks = Blocks(self._plan, self.config, tensors, self._cache.layers)
+        blocks = Blocks(self._plan, self.config, tensors, self.cache.layers)
         self._logits = RECORDERS[self.config.architecture](blocks)
+        self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
         tensors.load(self.n_threads, progress)
 
     def forward(
@@ -79,20 +84,33 @@ class Engine:
         """
         ids, at, of, wanted = (np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs))
         with self._lock:
-            plan = self._open_plan()
+            self._open_plan()
             for sequence in np.unique(of).tolist():
                 if not 0 <= sequence < self.n_seqs:
                     raise ParameterError(f"sequence {sequence} of {self.n_seqs}")
-                self._cache.reserve(sequence, int(at[of == sequence].max()) + 1)
-            plan.run(ids, at, of, wanted, self._cache.page_table)
-            rows: NDArray[np.float32] = self._logits.rows[: len(wanted)]
-        return rows
+                own = at[of == sequence]
+                if not self.cache.reserve(sequence, int(own.min()), int(own.max()) + 1):
+                    raise ContextError(
+                        f"the KV cache has {self.cache.n_pages} pages; there are not enough for this pass"
+                    )
+        return self.run(ids, at, of, wanted)
+
+    def run(
+        self, tokens: NDArray[np.int32], positions: NDArray[np.int32], sequences: NDArray[np.int32],
+        outputs: NDArray[np.int32],
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """As forward, for contiguous arrays, where the cache has the pages already."""
+        with self._lock:
+            self._open_plan().run(tokens, positions, sequences, outputs, self.cache.page_table)
+            if self._rows is None:
+                self._rows = self._logits.rows
+            return self._rows[: len(outputs)]
 
     def truncate(self, sequence: int, n_keep: int) -> None:
         """Forget the positions of a sequence from n_keep on."""
         with self._lock:
             self._open_plan()
-            self._cache.truncate(sequence, n_keep)
+            self.cache.truncate(sequence, n_keep)
 
     def profile(self) -> dict[str, int]:
         """Nanoseconds by operation since the first call, which starts the count."""
@@ -109,11 +127,19 @@ class Engine:
         with self._lock:
             self._plan = None
             self.__dict__.pop("_logits", None)
-            self.__dict__.pop("_cache", None)
+            self.__dict__.pop("cache", None)
+            self._rows = None
+
+    def after_fork(self) -> None:
+        """In a forked child: what another thread was in the middle of is lost, and nobody holds the lock."""
+        self._torn = self._torn or self._lock.locked()
+        self._lock = threading.Lock()
 
     def _open_plan(self) -> _kernels.Plan:
         if self._plan is None:
             raise PyinferError("the model is closed")
+        if self._torn:
+            raise PyinferError(forks.TORN)
         return self._plan
 
 

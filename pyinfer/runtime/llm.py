@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import operator
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ContextError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
+from pyinfer.progress import progress_bar
 from pyinfer.runtime.engine import Engine
-from pyinfer.runtime.generation import Completion, Piece, Stream
-from pyinfer.runtime.sampling import SamplingParams
+from pyinfer.runtime.generation import Completion, Generation, with_choices
+from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.request import AllLogits, Caller, Request
+from pyinfer.runtime.scheduler import Scheduler
+from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
-LOGITS_CHUNK = 64  # tokens: the engine's rows of logits stay resident once they were used
+Prompt = str | Sequence[int] | NDArray[np.integer]
 
 
 class LLM:
@@ -30,12 +35,17 @@ class LLM:
 
     path: a GGUF file, or any part of a split one. n_ctx: tokens of prompt and text together (default: what the model
     was trained for, at most 4096). n_threads: default the cores that the process may use. kv_type: of cached keys and
-    values, "f16", "bf16", "f32" or "q8_0". n_batch: prompt tokens passed at once. progress(bytes done, bytes in all):
-    called while weights are loaded. weights: "copy" takes them into memory, rearranged for speed, and the file is not
-    used any more; "mmap" leaves them in the mapped file, for models larger than RAM and for processes that share one:
-    the file must stay as it is until `close`, since shortening a mapped file ends the process (SIGBUS).
-    Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. Calls from several threads
-    wait for each other.
+    values, "f16", "bf16", "f32" or "q8_0". n_batch: tokens passed at once. n_seqs: texts generated at once; more
+    requests wait for their turn. kv_cache_memory: bytes for keys and values (default: what n_seqs texts of n_ctx need,
+    at most a quarter of the memory, at least one text of n_ctx); taken as they are first used. prefix_cache: whether
+    prompts that begin alike, now or earlier, share them; results are the same to the bit. on_overflow: "error" ends
+    texts where the context is full; "shift" then drops the older half of what follows the first n_keep tokens (rounded
+    up to pages of 64), again and again. weights: "copy" takes them into memory, rearranged for speed, and the file is
+    not used any more; "mmap" leaves them in the mapped file, for models larger than RAM and for processes that share
+    one: the file must stay as it is until `close`, since shortening a mapped file ends the process (SIGBUS).
+    progress(bytes done, bytes in all): called while weights are loaded.
+    Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
+    threads, whose requests run together.
     """
 
     def __init__(
@@ -45,23 +55,33 @@ class LLM:
         n_threads: int | None = None,
         kv_type: str = "f16",
         n_batch: int = 512,
+        n_seqs: int = 8,
+        kv_cache_memory: int | None = None,
+        prefix_cache: bool = True,
+        on_overflow: str = "error",
+        n_keep: int = 0,
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self._lock = threading.Lock()
-        self._owner: int | None = None
+        if on_overflow not in ("error", "shift"):
+            raise ParameterError(f"on_overflow is {on_overflow!r}; expected 'error' or 'shift'")
         with GGUFFile(path) as file:
             self._tokenizer = load_tokenizer(file)
-            self._engine: Engine | None = Engine(
+            self._engine = Engine(
                 file,
                 n_ctx=n_ctx,
                 n_threads=n_threads,
                 kv_type=kv_type,
                 n_batch=n_batch,
+                n_seqs=n_seqs,
+                kv_cache_memory=kv_cache_memory,
                 weights=weights,
                 progress=progress,
             )
         self.path = Path(path)
+        self._closed = False
+        shift = on_overflow == "shift"
+        self._scheduler = Scheduler(self._engine, prefix_cache, self._kept_tokens(n_keep) if shift else None)
 
     def __enter__(self) -> LLM:
         return self
@@ -78,70 +98,143 @@ class LLM:
     @property
     def engine(self) -> Engine:
         """The engine below; PyinferError once the model is closed."""
-        if self._engine is None:
+        if self._closed:
             raise PyinferError(f"{self.path}: the model is closed")
         return self._engine
 
+    @property
+    def scheduler(self) -> Scheduler:
+        """What runs requests on the engine; PyinferError once the model is closed."""
+        if self._closed:
+            raise PyinferError(f"{self.path}: the model is closed")
+        return self._scheduler
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions that a prompt and its text may have together."""
+        return self._scheduler.n_ctx
+
     def close(self) -> None:
-        """Give back all memory; further calls raise PyinferError."""
-        if self._engine is not None:
+        """Give back all memory; requests under way and further calls raise PyinferError."""
+        if not self._closed:
+            self._scheduler.close()
             self._engine.close()
-        self._engine = None
+        self._closed = True
 
-    def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Completion:
-        """The text that follows a prompt. prompt: text (special tokens in it are text) or token ids.
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self, prompt: Prompt, params: SamplingParams | None = None, progress: bool = False
+    ) -> Completion: ...
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        progress: bool = False,
+    ) -> list[Completion]: ...
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        progress: bool = False,
+    ) -> Completion | list[Completion]:
+        """The text that follows a prompt, or the texts that follow several, which run together.
 
+        prompt: text (special tokens in it are text) or token ids, or a list of prompts; params: for all of them, or
+        one for each. progress: draw a bar on standard error. Returns a Completion, or a list in the order of the
+        prompts. Each request's result is the same whatever runs beside it.
         Raises ContextError for prompts that leave no room, ParameterError for empty ones, TokenizerError or
-        ParameterError for ids out of range.
-        """
-        stream = self._start(prompt, params)
-        for _ in self._locked(stream):
-            pass
-        assert stream.completion is not None
-        return stream.completion
+        ParameterError for ids out of range, each before anything runs; and what a text's own processors raise.
 
-    def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Iterator[Piece]:
-        """As generate, piece by piece.
+            first, second = llm.generate(["Once upon a time", "In the beginning"])
+        """
+        many = is_many(prompt)
+        prompts = list(cast(Sequence[Prompt], prompt)) if many else [cast(Prompt, prompt)]
+        if isinstance(params, SamplingParams) or params is None:
+            params = [params or SamplingParams()] * len(prompts)
+        elif not many or not isinstance(params, Sequence):
+            raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
+        elif len(params) != len(prompts):
+            raise ParameterError(f"there are {len(params)} params for {len(prompts)} prompts; expected one for each")
+        groups = [
+            [self.generation(ids, sample) for sample in samples_of(own)]
+            for ids, own in zip([self.token_ids(p) for p in prompts], params, strict=True)
+        ]
+        self.run([generation for group in groups for generation in group], "generating" if progress else None)
+        completions = []
+        for group, own in zip(groups, params, strict=True):
+            samples = [generation.completion for generation in group if generation.completion is not None]
+            completions.append(with_choices(samples, own.n, own.logprobs is not None))
+        return completions if many else completions[0]
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+        """As generate for one prompt and one text (n = 1), piece by piece; other calls may run meanwhile.
 
         for piece in llm.stream("Once upon a time"):
             print(piece.text, end="", flush=True)
         """
-        return self._locked(self._start(prompt, params))
-
-    def start(
-        self, prompt: str | Sequence[int], params: SamplingParams | None = None
-    ) -> tuple[Stream, Iterator[Piece]]:
-        """As stream, and the stream's own object, whose `completion` has the counts and times at the end."""
-        stream = self._start(prompt, params)
-        return stream, self._locked(stream)
+        own = params or SamplingParams()
+        if isinstance(own, SamplingParams) and len(samples_of(own)) > 1:
+            raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
+        return Stream(self.scheduler, self.generation(self.token_ids(prompt), own, streamed=True))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
-        engine, ids = self.engine, self._checked(tokens)
-        if len(ids) > engine.n_ctx:
-            raise ContextError(f"{len(ids)} tokens do not fit into the context of {engine.n_ctx} (n_ctx)")
-        out = np.empty((len(ids), engine.n_vocab), np.float32)
-        with self._exclusive():
-            engine.truncate(0, 0)
-            step = min(LOGITS_CHUNK, engine.n_batch)
-            for start in range(0, len(ids), step):
-                part = ids[start : start + step]
-                n = len(part)
-                out[start : start + n] = engine.forward(part, np.arange(start, start + n), [0] * n, np.arange(n))
-        return out
+        ids = self.token_ids(tokens)
+        if len(ids) > self.n_ctx:
+            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
+        request = AllLogits(ids, self.engine.n_vocab)
+        self.run([request])
+        return request.out
 
-    def _start(self, prompt: str | Sequence[int], params: SamplingParams | None) -> Stream:
-        if params is not None and not isinstance(params, SamplingParams):
+    def generation(self, ids: list[int], params: SamplingParams, streamed: bool = False) -> Generation:
+        """A request for one text (n and best_of are not looked at), checked, for `run` or the scheduler."""
+        if not isinstance(params, SamplingParams):
             raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
-        tokens = self._tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
-        if not tokens:
-            raise ParameterError("the prompt is empty; expected at least one token")
-        return Stream(self.engine, self._tokenizer, tokens, params or SamplingParams())
+        if len(ids) >= self.n_ctx:
+            raise ContextError(
+                f"the prompt has {len(ids)} tokens; the context of {self.n_ctx} leaves room for "
+                f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
+            )
+        n_ctx = None if self._scheduler.shifts else self.n_ctx
+        return Generation(ids, params, self._tokenizer, self.engine.n_vocab, n_ctx, streamed)
 
-    def _checked(self, tokens: Sequence[int] | NDArray[np.integer]) -> list[int]:
+    def run(self, requests: Sequence[Request], label: str | None = None) -> None:
+        """Run requests to their end, with a bar of this label on standard error, if one is given.
+
+        Raises the first error of a request, and cancels the others, as Ctrl-C does.
+        """
+        scheduler, caller = self.scheduler, Caller()
+        bar = progress_bar(label, "", 1) if label is not None else None
+        try:
+            scheduler.submit(requests, caller)
+            for done in range(len(requests)):
+                if bar is None:
+                    break
+                bar(done, len(requests))
+                scheduler.wait(caller, partial(caller.has, done + 1))
+            scheduler.wait(caller, partial(caller.has, len(requests)))
+        except BaseException:
+            scheduler.cancel(requests)
+            raise
+        finally:
+            if bar is not None:
+                bar(1, 1)
+        for request in requests:
+            if request.error is not None:
+                scheduler.cancel(requests)
+                raise request.error
+
+    def token_ids(self, prompt: Prompt) -> list[int]:
+        """A prompt's token ids, checked; ParameterError if there are none, or one is out of range."""
+        if isinstance(prompt, str):
+            ids = self._tokenizer.encode(prompt)
+            if not ids:
+                raise ParameterError("the prompt is empty; expected at least one token")
+            return ids
         n_vocab = self.engine.n_vocab
         ids = []
-        for i, token in enumerate(tokens):
+        for i, token in enumerate(prompt):
             try:
                 ids.append(operator.index(token))
             except TypeError:
@@ -152,22 +245,23 @@ class LLM:
             raise ParameterError("there are no tokens; expected at least one")
         return ids
 
-    def _locked(self, stream: Stream) -> Iterator[Piece]:
-        """The pieces of a stream, while nothing else uses the cache."""
-        with self._exclusive():
-            try:
-                yield from stream
-            finally:
-                stream.close()
+    def _kept_tokens(self, n_keep: int) -> int:
+        """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""
+        if not isinstance(n_keep, int | np.integer) or isinstance(n_keep, bool) or n_keep < 0:
+            raise ParameterError(f"n_keep is {n_keep!r}; expected a whole number of at least 0")
+        return int(n_keep) + self._tokenizer.add_bos
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Hold the cache: calls of other threads wait; one of the same thread, which would wait forever, is refused."""
-        if self._owner == threading.get_ident():
-            raise ParameterError("another stream of this model is under way in this thread; finish or close it first")
-        with self._lock:
-            self._owner = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._owner = None
+
+def is_many(prompt: Prompt | Sequence[Prompt]) -> bool:
+    """Whether this is a list of prompts, and not one prompt."""
+    return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], str | Sequence | np.ndarray)
+
+
+def samples_of(params: SamplingParams) -> list[SamplingParams]:
+    """Parameters for each text of a prompt: the seeds count up, and log-probabilities are there where they decide."""
+    n = params.best_of or params.n
+    if n == 1:
+        return [params]
+    logprobs = 0 if params.logprobs is None and n > params.n else params.logprobs
+    seeds = [None if params.seed is None else (params.seed + i) % 2**64 for i in range(n)]
+    return [replace(params, n=1, best_of=None, seed=seed, logprobs=logprobs) for seed in seeds]

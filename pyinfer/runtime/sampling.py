@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,71 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ModelError, ParameterError
+from pyinfer.runtime.params import SamplingParams
+from pyinfer.tokenizer import Tokenizer
 
-FLOAT_RANGES = {  # name: least, greatest, how errors say it
-    "temperature": (0.0, math.inf, "a number of at least 0 (0: the likeliest token)"),
-    "top_p": (0.0, 1.0, "a number from 0 to 1 (1: off)"),
-    "min_p": (0.0, 1.0, "a number from 0 to 1 (0: off)"),
-    "repetition_penalty": (1e-6, math.inf, "a number above 0 (1: off)"),
-}
-INT_RANGES = {
-    "top_k": (0, None, "a whole number of at least 0 (0: off)"),
-    "repetition_window": (0, None, "a whole number of at least 0"),
-    "seed": (0, 2**64 - 1, "None or a whole number from 0 to 2**64 - 1"),
-    "max_tokens": (1, None, "None or a whole number of at least 1"),
-}
-OPTIONAL = ("seed", "max_tokens")
 GROUPS = 64  # top_k: columns are maxima of this many logits; fewer leave more to partition, more let more through
 ENOUGH_FOR_TOP_P = 256  # likeliest tokens that nearly always hold the probability asked for
 BINS_PER_NAT = 64  # top_p: of its histogram, fine enough that few tokens share a bin
 N_BINS = 32 * BINS_PER_NAT  # the last bin also takes all that lies farther below
 STRETCH = 512  # weights summed together when drawing
 LEAST_TEMPERATURE = 1e-6  # smaller ones leave nothing but the largest float32 logit anyway
-
-
-@dataclass(frozen=True)
-class SamplingParams:
-    """How tokens are chosen, and when to stop. The defaults are llama.cpp's.
-
-    temperature: 0 takes the likeliest token, whatever the other parameters say (but for the penalty).
-    top_k: keep the k likeliest tokens (0: all). top_p: keep the fewest likeliest tokens whose probabilities add up to
-    p (1: all; at least one stays). min_p: keep tokens at least p times as likely as the likeliest (0: all).
-    repetition_penalty: divide positive logits of tokens among the last `repetition_window` (prompt included), multiply
-    negative ones (1: off). seed: the same seed gives the same tokens; None: another each time.
-    stop: end before the first of these texts. max_tokens: end after so many (None: when the context is full).
-    Raises ParameterError with the name, the value and what is allowed.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repetition_penalty: float = 1.0
-    repetition_window: int = 64
-    seed: int | None = None
-    stop: str | Sequence[str] = ()
-    max_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, (least, greatest, allowed) in FLOAT_RANGES.items():
-            value = getattr(self, name)
-            fits = _is_number(value, int | float | np.integer | np.floating) and least <= value <= greatest
-            if not fits or math.isinf(value):
-                raise ParameterError(f"{name} is {value!r}; expected {allowed}")
-        for name, (first, last, allowed) in INT_RANGES.items():
-            value = getattr(self, name)
-            if value is None and name in OPTIONAL:
-                continue
-            if not _is_number(value, int | np.integer) or value < first or (last is not None and value > last):
-                raise ParameterError(f"{name} is {value!r}; expected {allowed}")
-        stops = (self.stop,) if isinstance(self.stop, str) else self.stop
-        if not isinstance(stops, Sequence) or not all(isinstance(text, str) and text for text in stops):
-            raise ParameterError(f"stop is {self.stop!r}; expected a text or a list of texts, none of them empty")
-        object.__setattr__(self, "stop", tuple(stops))
-
-
-def _is_number(value: Any, kinds: Any) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 class Candidates(NamedTuple):
@@ -188,26 +131,55 @@ def draw(candidates: Candidates, weights: NDArray[np.float32], uniform: float) -
     return int(candidates.ids[starts[stretch] + chosen])
 
 
+class Choice(NamedTuple):
+    """A token, its log-probability by the raw logits, and the likeliest tokens with theirs, where asked for."""
+
+    token: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...]
+
+
+def choice_of(logits: NDArray[np.float32], token: int, n_top: int | None) -> Choice:
+    """A token with its log-probability and those of the n_top likeliest; None: without."""
+    if n_top is None:
+        return Choice(token, None, ())
+    largest = logits.max()
+    log_sum = float(largest) + math.log(float(np.exp(logits - largest).sum(dtype=np.float64)))
+    top = np.argsort(-logits, kind="stable")[:n_top].tolist()
+    return Choice(token, float(logits[token]) - log_sum, tuple((i, float(logits[i]) - log_sum) for i in top))
+
+
 class Sampler:
     """Chooses tokens one after the other; remembers the last ones and the state of the random numbers."""
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
+    def __init__(self, params: SamplingParams, prompt: Sequence[int] = (), tokenizer: Tokenizer | None = None) -> None:
         self.params = params
         # Python's generator, as its numbers for a seed stay the same from version to version
         self._random = random.Random(params.seed)
         self._tokens = list(prompt)
 
-    def sample(self, logits: NDArray[np.float32]) -> int:
+    def sample(self, logits: NDArray[np.float32], mask: NDArray[np.uint32] | None = None) -> Choice:
         """The next token after logits float32 [n_vocab], which stay as they are. ModelError if they hold a NaN."""
-        params = self.params
+        params, raw = self.params, logits
         largest = logits[np.argmax(logits)]  # the first NaN, if there is one
         if not np.isfinite(largest):
             raise ModelError(f"the model computed a logit of {largest}: its weights are damaged or overflow float32")
+        for process in params.logits_processors:
+            logits = process(np.array(self._tokens), logits.copy())
+            if not isinstance(logits, np.ndarray) or logits.shape != raw.shape:
+                raise ParameterError("a logits processor returned the wrong shape")
+        if mask is not None:
+            bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: len(logits)]
+            logits = np.where(bits, logits, np.float32(-np.inf))
         recent = self._tokens[-params.repetition_window :] if params.repetition_window else []
         logits = penalize_repetition(logits, recent, params.repetition_penalty)
         token = int(np.argmax(logits)) if params.temperature == 0 else self._draw(logits)
         self._tokens.append(token)
-        return token
+        return choice_of(raw, token, params.logprobs)
+
+    def accept(self, token: int) -> None:
+        """Note a token that was not drawn."""
+        self._tokens.append(token)
 
     def _draw(self, logits: NDArray[np.float32]) -> int:
         params = self.params
