@@ -17,14 +17,17 @@ from pyinfer.version import __version__
 
 if TYPE_CHECKING:
     from pyinfer.errors import (
+        BusyError,
         ContextError,
         DownloadError,
         GGUFError,
         ModelError,
         ParameterError,
         PyinferError,
+        StateError,
         TokenizerError,
     )
+    from pyinfer.runtime.async_llm import AsyncLLM
     from pyinfer.runtime.generation import Completion, Piece
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.params import SamplingParams
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LLM",
+    "AsyncLLM",
+    "BusyError",
     "Completion",
     "ContextError",
     "DownloadError",
@@ -41,6 +46,7 @@ __all__ = [
     "Piece",
     "PyinferError",
     "SamplingParams",
+    "StateError",
     "TokenizerError",
     "__version__",
     "load_tokenizer",
@@ -48,6 +54,7 @@ __all__ = [
 
 _HOMES = {
     "LLM": "pyinfer.runtime.llm",
+    "AsyncLLM": "pyinfer.runtime.async_llm",
     "Completion": "pyinfer.runtime.generation",
     "Piece": "pyinfer.runtime.generation",
     "SamplingParams": "pyinfer.runtime.params",

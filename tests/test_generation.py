@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import oracle_logits
-from tiny_models import TinyModel, write_tiny_model
+from tiny_models import TinyModel, write_text_model
 
 import pyinfer
 from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams
-from pyinfer.gguf import GGUFFile, GGUFWriter
 from pyinfer.runtime.generation import StopText, overlap
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -45,31 +44,9 @@ def test_overlap_is_the_longest_beginning_of_a_stop_string_at_the_end(text, stop
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
-    """A random model whose vocabulary is bytes: token i is the character chr(i)."""
-    folder = tmp_path_factory.mktemp("llm")
-    plain = write_tiny_model(folder / "plain.gguf", TinyModel("llama", n_vocab=128, n_ctx=96))
-    target = folder / "model.gguf"
-    with GGUFFile(plain) as file:
-        metadata = {k: v for k, v in file.metadata.items() if not k.startswith("tokenizer.")}
-        tokens = [chr(i) if 33 <= i < 127 else f"<{i}>" for i in range(128)]
-        tokens[32], tokens[10] = "Ġ", "Ċ"
-        metadata |= {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.tokens": tokens,
-            "tokenizer.ggml.token_type": np.array([1 if len(t) == 1 else 3 for t in tokens], np.int32),
-            "tokenizer.ggml.merges": ["a b"][:0] or np.array([], np.int32),
-            "tokenizer.ggml.eos_token_id": 1,
-            "tokenizer.ggml.bos_token_id": 2,
-        }
-        metadata["tokenizer.ggml.merges"] = ["a b"]
-        tokens[127] = "ab"
-        metadata["tokenizer.ggml.token_type"][127] = 1
-        writer = GGUFWriter(target, metadata)
-        for info in file.tensors.values():
-            writer.add_tensor(info.name, info.rows().view(np.float32).reshape(info.shape))
-        writer.write()
-    with LLM(target, kv_type="f32", n_batch=16) as model:
-        model.plain_path = plain
+    """A random model whose tokens are characters."""
+    path = write_text_model(tmp_path_factory.mktemp("llm") / "model.gguf", TinyModel("llama", n_vocab=128, n_ctx=96))
+    with LLM(path, kv_type="f32", n_batch=16) as model:
         yield model
 
 
@@ -78,7 +55,7 @@ def test_greedy_text_is_what_the_oracle_would_say(llm):
     done = llm.generate("Hello world", GREEDY)
     assert done.prompt_tokens == len(ids) == 11
     for i, token in enumerate(done.tokens[:4]):
-        logits = oracle_logits(llm.plain_path, ids + list(done.tokens[:i]))[-1]
+        logits = oracle_logits(llm.path, ids + list(done.tokens[:i]))[-1]
         assert logits.max() - logits[token] < 1e-4
     assert done.text == llm.tokenizer.decode(done.tokens, skip_special=True)
 
@@ -139,7 +116,7 @@ def test_logits_are_those_of_the_oracle_and_stay(llm):
     logits = llm.logits(ids)
     kept = logits.copy()
     assert logits.shape == (70, 128) and logits.dtype == np.float32
-    expected = oracle_logits(llm.plain_path, ids.tolist())
+    expected = oracle_logits(llm.path, ids.tolist())
     assert ((logits - expected) ** 2).mean() < 1e-8 * (expected**2).mean()
     llm.generate("other", GREEDY)
     np.testing.assert_array_equal(logits, kept)

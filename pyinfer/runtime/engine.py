@@ -20,6 +20,7 @@ from pyinfer.models.blocks import Blocks
 from pyinfer.models.config import read_config
 from pyinfer.runtime import forks
 from pyinfer.runtime.kv_cache import KVCache
+from pyinfer.runtime.prefix_index import PAGE
 from pyinfer.runtime.weights import Weights
 from pyinfer.system import default_threads
 
@@ -69,6 +70,7 @@ class Engine:
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
         blocks = Blocks(self._plan, self.config, tensors, self.cache.layers)
         self._logits = RECORDERS[self.config.architecture](blocks)
+        self._frequencies = blocks.frequencies
         self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
         tensors.load(self.n_threads, progress)
 
@@ -105,6 +107,26 @@ class Engine:
             if self._rows is None:
                 self._rows = self._logits.rows
             return self._rows[: len(outputs)]
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether cached keys can be given other positions: where positions are rotations."""
+        return bool(self._frequencies)
+
+    def drop_pages(self, sequence: int, first: int, n: int) -> bool:
+        """Take n pages out of a sequence, from its page `first` on; what is behind them gets their positions.
+
+        False, with nothing changed, if the cache has not enough pages to copy those that other sequences share.
+        """
+        with self._lock:
+            self._open_plan()
+            moved = self.cache.drop(sequence, first, n)
+            if moved is None:
+                return False
+            pages = np.array(moved, np.int32)
+            for cache, sliding in zip(self.cache.layers, self.config.sliding_layers, strict=True):
+                cache.move_keys(pages, self._frequencies[sliding], -n * PAGE, self.config.rope.neox, self.n_threads)
+        return True
 
     def truncate(self, sequence: int, n_keep: int) -> None:
         """Forget the positions of a sequence from n_keep on."""

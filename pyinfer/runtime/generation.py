@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -257,18 +257,3 @@ class Generation(Request):
             prompt_logprobs=tuple(self._prompt_logprobs) if wants[1] else None,
         )
         self.finished = True
-
-
-def with_choices(samples: Sequence[Completion], n: int, keep_logprobs: bool) -> Completion:
-    """As one completion, the n samples with the highest mean log-probability of a token; all of them in their order."""
-    kept = list(samples)
-    if n < len(kept):
-        kept.sort(key=_mean_logprob, reverse=True)
-    if not keep_logprobs:
-        kept = [replace(sample, logprobs=None) for sample in kept]
-    return replace(kept[0], choices=tuple(kept[:n]) if n > 1 else ())
-
-
-def _mean_logprob(sample: Completion) -> float:
-    logprobs = [choice.logprob for choice in sample.logprobs or () if choice.logprob is not None]
-    return sum(logprobs) / len(logprobs) if logprobs else 0.0

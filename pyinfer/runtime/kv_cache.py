@@ -63,12 +63,13 @@ class KVCache:
         ]
         self.pages: NDArray[np.uint8] = region.reshape(self.n_pages, self.page_bytes)
         self.n_ctx = min(n_ctx, self.n_pages * PAGE)
-        self.page_table: NDArray[np.int32] = np.zeros((n_seqs, n_pages_for(n_ctx)), np.int32)
+        self._spare_slot = n_seqs  # for what comes from elsewhere
+        self.page_table: NDArray[np.int32] = np.zeros((n_seqs + 1, n_pages_for(n_ctx)), np.int32)
         self._index = PrefixIndex()
         self._free = list(range(self.n_pages - 1, -1, -1))
         self._holders = [0] * self.n_pages  # slots that hold a page
-        self._held: list[list[int]] = [[] for _ in range(n_seqs)]  # a slot's pages, in the order of positions
-        self._known: list[list[Node]] = [[] for _ in range(n_seqs)]  # the nodes of the first of them
+        self._held: list[list[int]] = [[] for _ in range(n_seqs + 1)]  # a slot's pages, in the order of positions
+        self._known: list[list[Node]] = [[] for _ in range(n_seqs + 1)]  # the nodes of the first of them
 
     @property
     def n_available(self) -> int:
@@ -103,7 +104,7 @@ class KVCache:
         if idle and n == node.n_tokens < PAGE:
             self._known[slot].append(node)
             return True
-        if self._copy_last(slot):
+        if self._copy(slot, len(self._held[slot]) - 1):
             return True
         if idle:  # it is the only page that is left
             self._forget(node)
@@ -135,16 +136,34 @@ class KVCache:
         node = self._index.node(page)
         if self._holders[page] == 1 and (node is None or node.n_tokens <= offset):
             return True
-        copy = self._take()
-        if copy is not None:
-            self.pages[copy] = self.pages[page]
-            self._replace(slot, i, copy)
-        elif self._holders[page] > 1:
-            return False
-        elif node is not None:
-            self._forget(node)
+        if not self._copy(slot, i):
+            if self._holders[page] > 1:
+                return False
+            if node is not None:  # its page is the only one that is left
+                self._forget(node)
         del self._known[slot][i:]
         return True
+
+    def drop(self, slot: int, first: int, n: int) -> list[int] | None:
+        """Take n pages out of a slot's sequence, from its page `first` on, and move those behind them up.
+
+        Returns the moved pages, whose keys are still those of their old positions and are no one else's; None, with
+        nothing moved, if there are not enough pages to copy shared ones.
+        """
+        held = self._held[slot]
+        for i in range(len(held) - 1, first + n - 1, -1):  # a node's children before it
+            node = self._index.node(held[i])
+            if self._holders[held[i]] > 1:
+                if not self._copy(slot, i):
+                    return None
+            elif node is not None:
+                self._forget(node)
+            del self._known[slot][i:]
+        for page in reversed(held[first : first + n]):
+            self._drop(page)
+        del held[first : first + n], self._known[slot][first:]
+        self.page_table[slot, : len(held)] = held
+        return held[first:]
 
     def publish(self, slot: int, tokens: Sequence[int], n: int) -> None:
         """Make the first n positions of a slot known as those of the first n tokens, to sequences to come."""
@@ -176,6 +195,21 @@ class KVCache:
             self._let_go(slot)
         del self._known[slot][len(self._held[slot]) :]
 
+    def snapshot(self, tokens: Sequence[int]) -> tuple[int, NDArray[np.uint8]]:
+        """How many of these tokens are known, and a copy of their pages, uint8 [n_pages, page_bytes]."""
+        whole, partial, n_more = self._index.find(id_bytes(tokens))
+        nodes = whole if partial is None else [*whole, partial]
+        return len(whole) * PAGE + n_more, self.pages[[node.page for node in nodes]]
+
+    def restore(self, tokens: Sequence[int], pages: NDArray[np.uint8]) -> None:
+        """Make pages known as those of these tokens. ContextError, with nothing changed, if there is no room."""
+        if len(pages) > self.n_available:
+            raise ContextError(f"{len(pages)} pages are needed; the cache has {self.n_available} that are not in use")
+        self.reserve(self._spare_slot, 0, len(tokens))
+        self.pages[self._held[self._spare_slot]] = pages
+        self.publish(self._spare_slot, tokens, len(tokens))
+        self.release(self._spare_slot)
+
     def _hold(self, slot: int, page: int) -> None:
         held = self._held[slot]
         self.page_table[slot, len(held)] = page
@@ -205,14 +239,13 @@ class KVCache:
         self._index.set_held(page)
         self._drop(before)
 
-    def _copy_last(self, slot: int) -> bool:
-        """Replace a slot's last page by a copy; False if there is no page for it."""
+    def _copy(self, slot: int, i: int) -> bool:
+        """Replace a slot's page i by a copy; False if there is no page for it."""
         copy = self._take()
         if copy is None:
             return False
-        last = len(self._held[slot]) - 1
-        self.pages[copy] = self.pages[self._held[slot][last]]
-        self._replace(slot, last, copy)
+        self.pages[copy] = self.pages[self._held[slot][i]]
+        self._replace(slot, i, copy)
         return True
 
     def _take(self) -> int | None:

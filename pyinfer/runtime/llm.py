@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import cast, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.errors import ContextError, ParameterError, PyinferError
+from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
 from pyinfer.progress import progress_bar
 from pyinfer.runtime.engine import Engine
-from pyinfer.runtime.generation import Completion, Generation, with_choices
+from pyinfer.runtime.generation import Completion, Generation
+from pyinfer.runtime.job import Job, Params, Prompt, samples_of
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import AllLogits, Caller, Request
 from pyinfer.runtime.scheduler import Scheduler
+from pyinfer.runtime.state import Layout, fingerprint, read_state, write_state
 from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
-
-Prompt = str | Sequence[int] | NDArray[np.integer]
 
 
 class LLM:
@@ -78,8 +77,10 @@ class LLM:
                 weights=weights,
                 progress=progress,
             )
+            self._fingerprint = fingerprint(file, self._engine.config)
         self.path = Path(path)
         self._closed = False
+        self._prefix_cache = prefix_cache
         shift = on_overflow == "shift"
         self._scheduler = Scheduler(self._engine, prefix_cache, self._kept_tokens(n_keep) if shift else None)
 
@@ -129,13 +130,13 @@ class LLM:
     def generate(
         self,
         prompt: Sequence[Prompt],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        params: Params = None,
         progress: bool = False,
     ) -> list[Completion]: ...
     def generate(
         self,
         prompt: Prompt | Sequence[Prompt],
-        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        params: Params = None,
         progress: bool = False,
     ) -> Completion | list[Completion]:
         """The text that follows a prompt, or the texts that follow several, which run together.
@@ -148,24 +149,9 @@ class LLM:
 
             first, second = llm.generate(["Once upon a time", "In the beginning"])
         """
-        many = is_many(prompt)
-        prompts = list(cast(Sequence[Prompt], prompt)) if many else [cast(Prompt, prompt)]
-        if isinstance(params, SamplingParams) or params is None:
-            params = [params or SamplingParams()] * len(prompts)
-        elif not many or not isinstance(params, Sequence):
-            raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
-        elif len(params) != len(prompts):
-            raise ParameterError(f"there are {len(params)} params for {len(prompts)} prompts; expected one for each")
-        groups = [
-            [self.generation(ids, sample) for sample in samples_of(own)]
-            for ids, own in zip([self.token_ids(p) for p in prompts], params, strict=True)
-        ]
-        self.run([generation for group in groups for generation in group], "generating" if progress else None)
-        completions = []
-        for group, own in zip(groups, params, strict=True):
-            samples = [generation.completion for generation in group if generation.completion is not None]
-            completions.append(with_choices(samples, own.n, own.logprobs is not None))
-        return completions if many else completions[0]
+        job = self.job(prompt, params)
+        self.run(job.requests, "generating" if progress else None)
+        return job.result()
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """As generate for one prompt and one text (n = 1), piece by piece; other calls may run meanwhile.
@@ -173,10 +159,10 @@ class LLM:
         for piece in llm.stream("Once upon a time"):
             print(piece.text, end="", flush=True)
         """
-        own = params or SamplingParams()
-        if isinstance(own, SamplingParams) and len(samples_of(own)) > 1:
+        own = SamplingParams() if params is None else params
+        if len(samples_of(own)) > 1:
             raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
-        return Stream(self.scheduler, self.generation(self.token_ids(prompt), own, streamed=True))
+        return Stream(self.scheduler, self.generation(prompt, own, streamed=True))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
@@ -187,10 +173,46 @@ class LLM:
         self.run([request])
         return request.out
 
-    def generation(self, ids: list[int], params: SamplingParams, streamed: bool = False) -> Generation:
-        """A request for one text (n and best_of are not looked at), checked, for `run` or the scheduler."""
-        if not isinstance(params, SamplingParams):
-            raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
+    def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
+        """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
+
+        Returns how many of its tokens that are: those of the longest beginning that is still cached.
+        Raises StateError if there is none, ParameterError without prefix_cache, OSError if the file can't be written.
+        """
+        ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
+        layout = self._state_layout()
+        n, pages = self.scheduler.between_steps(lambda: self._engine.cache.snapshot(ids))
+        if n == 0:
+            raise StateError(f"none of these {len(ids)} tokens is in the cache; generate with them first")
+        write_state(Path(path), layout, ids[:n], pages)
+        return n
+
+    def load_state(self, path: str | Path) -> list[int]:
+        """Take a saved session's keys and values into the cache; returns its tokens.
+
+        What begins with these tokens is generated without passing them again, as long as they stay cached.
+        Raises StateError for files that are damaged or of another model, ContextError if they are too many for the
+        cache, each before anything has changed; ParameterError without prefix_cache, OSError if there is no such file.
+        """
+        tokens, pages = read_state(Path(path), self._state_layout())
+        if len(tokens) > self.n_ctx:
+            raise ContextError(f"{path}: the session has {len(tokens)} tokens; the context has {self.n_ctx} (n_ctx)")
+        self.scheduler.between_steps(lambda: self._engine.cache.restore(tokens, pages))
+        return tokens
+
+    def _state_layout(self) -> Layout:
+        if not self._prefix_cache:
+            raise ParameterError("prefix_cache is False; sessions are saved from and loaded into it")
+        cache = self.engine.cache
+        return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
+
+    def job(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Job:
+        """The requests that `generate` makes, for `run` or the scheduler."""
+        return Job(prompt, params, self.generation)
+
+    def generation(self, prompt: Prompt, params: SamplingParams, streamed: bool = False) -> Generation:
+        """A request for one text (n and best_of are not looked at), checked."""
+        ids = self.token_ids(prompt)
         if len(ids) >= self.n_ctx:
             raise ContextError(
                 f"the prompt has {len(ids)} tokens; the context of {self.n_ctx} leaves room for "
@@ -212,8 +234,8 @@ class LLM:
                 if bar is None:
                     break
                 bar(done, len(requests))
-                scheduler.wait(caller, partial(caller.has, done + 1))
-            scheduler.wait(caller, partial(caller.has, len(requests)))
+                scheduler.wait(partial(caller.has, done + 1))
+            scheduler.wait(partial(caller.has, len(requests)))
         except BaseException:
             scheduler.cancel(requests)
             raise
@@ -227,6 +249,8 @@ class LLM:
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         """A prompt's token ids, checked; ParameterError if there are none, or one is out of range."""
+        if not isinstance(prompt, str | Sequence | np.ndarray):
+            raise ParameterError(f"the prompt is a {type(prompt).__name__}; expected text or token ids")
         if isinstance(prompt, str):
             ids = self._tokenizer.encode(prompt)
             if not ids:
@@ -250,18 +274,3 @@ class LLM:
         if not isinstance(n_keep, int | np.integer) or isinstance(n_keep, bool) or n_keep < 0:
             raise ParameterError(f"n_keep is {n_keep!r}; expected a whole number of at least 0")
         return int(n_keep) + self._tokenizer.add_bos
-
-
-def is_many(prompt: Prompt | Sequence[Prompt]) -> bool:
-    """Whether this is a list of prompts, and not one prompt."""
-    return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], str | Sequence | np.ndarray)
-
-
-def samples_of(params: SamplingParams) -> list[SamplingParams]:
-    """Parameters for each text of a prompt: the seeds count up, and log-probabilities are there where they decide."""
-    n = params.best_of or params.n
-    if n == 1:
-        return [params]
-    logprobs = 0 if params.logprobs is None and n > params.n else params.logprobs
-    seeds = [None if params.seed is None else (params.seed + i) % 2**64 for i in range(n)]
-    return [replace(params, n=1, best_of=None, seed=seed, logprobs=logprobs) for seed in seeds]

@@ -9,7 +9,6 @@ or several that are guesses, whose logits it will want to see (`first_wanted` be
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -18,13 +17,10 @@ from numpy.typing import NDArray
 
 
 class Caller:
-    """Who waits for requests: a thread in a call, asleep while another thread runs the steps."""
+    """Who waits for requests, and how many of them are done."""
 
     def __init__(self) -> None:
-        self.n_finished = self.n_failed = 0  # of its requests
-        self.asleep = threading.Lock()  # held while it sleeps
-        self.asleep.acquire()
-        self.ready: Callable[[], bool] = lambda: True  # whether what it sleeps for has come
+        self.n_finished = self.n_failed = 0
 
     def has(self, n_finished: int) -> bool:
         """Whether so many of its requests are finished, or one has failed."""
@@ -75,8 +71,8 @@ class Request(ABC):
         self.n_prefill = 0
 
     def fail(self, error: BaseException) -> None:
-        """End with an error, which its caller will raise."""
-        self.error = error
+        """End with an error, which its caller will raise; the first one stays."""
+        self.error = self.error or error
         self.finished = True
 
 

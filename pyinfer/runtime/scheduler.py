@@ -5,9 +5,8 @@ request holds a slot of the cache while it runs. Where pages run out, the reques
 is computed again later; so the oldest always goes on, and every request's turn comes. Who waits because a running
 prompt begins alike waits no longer than that prompt takes.
 
-There is no thread of its own: of the callers that wait, one is the driver. It runs steps, which serve all requests,
-until what it waits for is there, then leaves the role to another. A request whose consumer is behind is paused, and
-gives up its slot when someone needs it.
+There is no thread of its own: of the callers that wait, one runs the steps for all (see role.py). A request whose
+consumer is behind is paused, and gives up its slot when someone needs it.
 
 The scheduler knows no kinds of requests: what to pass and what becomes of the logits is in subclasses of Request (see
 request.py), of which it reads and writes the attributes there.
@@ -15,22 +14,24 @@ request.py), of which it reads and writes the attributes there.
 
 from __future__ import annotations
 
-import threading
 import time
 from bisect import insort
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.errors import ContextError, ParameterError, PyinferError
+from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.runtime import forks
 from pyinfer.runtime.engine import Engine
 from pyinfer.runtime.interrupts import Interrupts
+from pyinfer.runtime.kv_cache import n_pages_for
 from pyinfer.runtime.prefix_index import PAGE, common_tokens, id_bytes
 from pyinfer.runtime.request import Caller, Request
+from pyinfer.runtime.role import Role
 
+T = TypeVar("T")
 MAX_ROWS = 64  # of logits in a step, but one a sequence at least: rows that were once used stay resident
 WORTH_WAITING = 16  # tokens: who could share so many more with a prompt that is being passed waits for it
 
@@ -54,15 +55,20 @@ class Scheduler:
         self.engine = engine
         self.n_ctx = engine.cache.n_ctx  # positions that a request may have
         self.shifts = n_keep is not None
+        if n_keep is not None and n_pages_for(n_keep) >= self.n_ctx // PAGE:
+            raise ParameterError(
+                f"n_keep is {n_keep} with the beginning of the text; a context of {self.n_ctx} that shifts by pages of "
+                f"{PAGE} can keep {max(0, (self.n_ctx // PAGE - 1) * PAGE)}"
+            )
+        if self.shifts and not engine.can_shift:
+            raise ParameterError("on_overflow is 'shift', which models without rotary positions do not allow")
         self._cache = engine.cache
         self._prefix_cache = prefix_cache
         self._n_keep = n_keep
-        self._mutex = threading.Lock()  # of these:
-        self._arrived: list[Request] = []
-        self._sleepers: list[Caller] = []
-        self._driver: int | None = None  # a thread
+        self._role = Role(self._step, self._drop_now)
+        self._arrived: list[Request] = []  # these three under the role's mutex
         self._n_arrived = 0
-        self._closing = self._closed = self._torn = False
+        self._closing = False
         # and these are the driver's:
         self._waiting: list[Request] = []  # in the order of arrival, as the next
         self._running: list[Request] = []
@@ -83,11 +89,8 @@ class Scheduler:
 
     def submit(self, requests: Iterable[Request], caller: Caller) -> None:
         """Take requests in, in this order. PyinferError once closed."""
-        with self._mutex:
-            if self._torn:
-                raise PyinferError(forks.TORN)
-            if self._closing:
-                raise PyinferError("the model is closed")
+        with self._role.mutex:
+            self._check_open()
             for request in requests:
                 request.caller = caller
                 request.order = self._n_arrived
@@ -96,131 +99,63 @@ class Scheduler:
 
     def cancel(self, requests: Iterable[Request]) -> None:
         """End requests before the next step, which is at once where none is under way."""
-        with Interrupts(), self._mutex:
-            for request in requests:
-                self.cancel_later(request)
-            if self._driver is None and not self._torn:
-                self._take_arrived()
-                self._drop_cancelled()
+        for request in requests:
+            self.cancel_later(request)
+        self._role.tidy_soon()
 
     def cancel_later(self, request: Request) -> None:
         """End a request when someone next runs a step; takes no lock, so that finalizers may call it."""
         request.cancelled = True
         self._any_cancelled = True
 
-    def wait(self, caller: Caller, ready: Callable[[], bool]) -> None:
-        """Return once ready(), which steps must bring about; meanwhile run them, or let another caller do it.
+    def wait(self, ready: Callable[[], bool]) -> None:
+        """Return once ready(), which steps must bring about; see Role.wait."""
+        self._role.wait(ready)
 
-        ParameterError from within a step (a logits processor), which can't wait for the next one.
-        """
-        with Interrupts() as interrupts:
-            while not ready():
-                if self._take_role(caller, ready):
-                    try:
-                        self._drive(ready, interrupts)
-                    finally:
-                        self._leave_role()
-                    return
-                try:
-                    interrupts.allowed = True
-                    caller.asleep.acquire()
-                    interrupts.allowed = False
-                except BaseException:
-                    interrupts.allowed = False
-                    self._stop_sleeping(caller)
-                    raise
-            self._wake_driver()
+    def between_steps(self, task: Callable[[], T]) -> T:
+        """What task() returns, or raises, called while no step is under way. PyinferError once closed."""
+        self._check_open()
+        return self._role.between_steps(task)
 
     def close(self) -> None:
         """End all requests with an error, after the step under way. ParameterError from within a step."""
-        self._closing = True
-        if not self._torn:
-            self.wait(Caller(), lambda: self._closed)
+        with self._role.mutex:
+            self._closing = True
+        if not self._role.torn:
+            self._role.between_steps(lambda: self._end_all("the model is closed"))
 
     def after_fork(self) -> None:
-        """In a forked child: requests under way are of callers that are gone, and nobody holds the locks."""
-        me = threading.get_ident()
-        self._torn = self._torn or self._mutex.locked() or self._driver not in (None, me)
-        self._mutex = threading.Lock()
-        self._sleepers = []
-        if not self._torn and self._driver is None:
-            self._take_arrived()
+        """In a forked child: requests under way are of callers that are gone."""
+        if self._role.after_fork():
             self._end_all("the process was forked while this request was under way")
 
-    # the driver's role
+    def _check_open(self) -> None:
+        self._role.check()
+        if self._closing:
+            raise PyinferError("the model is closed")
 
-    def _take_role(self, caller: Caller, ready: Callable[[], bool]) -> bool:
-        """Become the driver if there is none; else be among the sleepers."""
-        with self._mutex:
-            if self._torn:
-                raise PyinferError(forks.TORN)
-            if self._driver is None:
-                self._driver = threading.get_ident()
-                return True
-            if self._driver == threading.get_ident():
-                raise ParameterError("the model was called from within one of its steps, such as by a logits processor")
-            if ready():
-                caller.asleep.release()
-            else:
-                caller.ready = ready
-                self._sleepers.append(caller)
-            return False
-
-    def _leave_role(self) -> None:
-        with self._mutex:
-            self._driver = None
-            if self._sleepers:
-                self._sleepers.pop(0).asleep.release()
-
-    def _wake_driver(self) -> None:
-        """Where nobody drives, someone who sleeps shall: the caller was woken for it, or for what it waited for."""
-        with self._mutex:
-            if self._driver is None and self._sleepers:
-                self._sleepers.pop(0).asleep.release()
-
-    def _stop_sleeping(self, caller: Caller) -> None:
-        with self._mutex:
-            if caller in self._sleepers:
-                self._sleepers.remove(caller)
-            else:  # it has been woken meanwhile
-                caller.asleep.acquire(blocking=False)
-        self._wake_driver()
-
-    def _wake_ready(self) -> None:
-        with self._mutex:
-            for caller in [sleeper for sleeper in self._sleepers if sleeper.ready()]:
-                self._sleepers.remove(caller)
-                caller.asleep.release()
-
-    def _drive(self, ready: Callable[[], bool], interrupts: Interrupts) -> None:
-        while not ready():
-            if self._arrived:
-                with self._mutex:
-                    self._take_arrived()
-            if self._closing:
-                self._end_all("the model is closed")
-                self._closed = True
-            elif parts := self._next_step():
-                self._run(parts, interrupts)
-            elif not ready():
-                raise PyinferError("no request can go on, which is an error in pyinfer")
-            if self._sleepers:
-                self._wake_ready()
-            interrupts.deliver()
-
-    # a step
-
-    def _next_step(self) -> list[Part]:
-        """Who passes how many tokens: texts first, then prompts; for which there are pages."""
+    def _step(self, interrupts: Interrupts) -> bool:
+        """Pass one share of each request; whether there was anything to pass."""
+        if self._arrived:
+            with self._role.mutex:
+                self._take_arrived()
         if self._any_cancelled:
             self._drop_cancelled()
         if self._waiting:
             self._admit()
+        parts = self._shares()
+        if parts:
+            self._run(parts, interrupts)
+        return bool(parts)
+
+    def _shares(self) -> list[Part]:
+        """Who passes how many tokens: texts first, then prompts; for which there are pages."""
         running = [request for request in self._running if not request.paused]
         if self.shifts:
             for request in running:
-                if request.n_passed == self.n_ctx:
+                if request.slot is not None and request.n_passed == self.n_ctx:
                     self._shift(request)
+            running = [request for request in running if request.slot is not None]
         budget, n_rows, n_left = self.engine.n_batch, max(MAX_ROWS, self.engine.n_seqs), len(running)
         parts = []
         for request in running:  # each text at least one, as n_batch is at least n_seqs
@@ -319,7 +254,7 @@ class Scheduler:
     # from waiting to running and back
 
     def _take_arrived(self) -> None:
-        """While the mutex is held."""
+        """Have those that arrived wait; the mutex is held, or nobody else is there."""
         arrived, self._arrived = self._arrived, []
         for request in arrived:
             request.prefix = id_bytes(request.tokens[: request.first_wanted])
@@ -333,7 +268,7 @@ class Scheduler:
                 return
             if request.paused or (self._prefix_cache and self._should_wait(request)):
                 continue
-            while not self._slots or not self._cache.fits(request.prefix, len(request.tokens) + 1):
+            while not self._slots or not self._fits(request):
                 paused = self._youngest_paused()
                 if paused is None and self._running:
                     return
@@ -341,6 +276,11 @@ class Scheduler:
                     break  # alone, it fits once the cache is emptied
                 self._preempt(paused)
             self._begin(request)
+
+    def _fits(self, request: Request) -> bool:
+        """Whether there are pages for a request, and one more for each that runs, which would soon take it back."""
+        n_positions = min(len(request.tokens) + 1, self.n_ctx) + PAGE * len(self._running)
+        return self._cache.fits(request.prefix, n_positions)
 
     def _should_wait(self, request: Request) -> bool:
         """Whether a prompt that is being passed will soon have cached much that this one begins with."""
@@ -394,9 +334,17 @@ class Scheduler:
             request.on_news()
 
     def _end_all(self, why: str) -> None:
+        """Of requests that wait or run; none arrives any more."""
+        self._take_arrived()
         for request in [*self._waiting, *self._running]:
             request.fail(PyinferError(why))
             self._end(request)
+
+    def _drop_now(self) -> None:
+        """As _drop_cancelled, with the mutex held."""
+        if self._any_cancelled:
+            self._take_arrived()
+            self._drop_cancelled()
 
     def _drop_cancelled(self) -> None:
         self._any_cancelled = False
@@ -405,5 +353,13 @@ class Scheduler:
             self._end(request)
 
     def _shift(self, request: Request) -> None:
-        """Drop half of what follows the kept tokens, in whole pages."""
-        raise ContextError("not yet")
+        """Drop the older half of what follows the kept tokens, in whole pages, from a context that is full."""
+        assert request.slot is not None and self._n_keep is not None
+        first = n_pages_for(self._n_keep)
+        n = max(1, (self.n_ctx // PAGE - first) // 2)
+        while request.slot is not None:
+            if self.engine.drop_pages(request.slot, first, n):
+                request.shift(first * PAGE, n * PAGE)
+                request.shifted = True
+                return
+            self._preempt(self._youngest_paused() or self._running[-1])

@@ -32,7 +32,7 @@ class Stream(Iterator[Piece]):
         generation = self._generation
         if not generation.pieces and not generation.finished:
             try:
-                self._scheduler.wait(self._caller, lambda: generation.ready)
+                self._scheduler.wait(lambda: generation.ready)
             except BaseException:
                 self.close()
                 raise
