@@ -111,7 +111,7 @@ def test_rm_says_what_it_freed(hub, capsys, content):
     assert capsys.readouterr().out == f"hf:{NAME}:Q8_0: {len(content):,} bytes freed\n"
     assert not path.exists()
     assert main(["rm", "-y", f"{NAME}:Q8_0"]) == 1
-    assert "is not in the cache" in capsys.readouterr().err
+    assert "is not one model in the cache" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("answer", "removed"), [("y", True), ("YES", True), ("", False), ("no", False)])

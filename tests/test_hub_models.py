@@ -169,10 +169,21 @@ def test_an_interrupted_download_is_listed_and_removed(hub):
     with pytest.raises(DownloadError):
         pull_model(f"{NAME}:Q8_0")
     ((name, n_bytes),) = fetched().items()
-    assert name == f"hf:{NAME}" and 0 < n_bytes <= 100_000
+    assert name == f"hf:{NAME}:incomplete" and 0 < n_bytes <= 100_000
     entry = find_stored(name)
     assert entry.path is None and entry.stored.remove() == n_bytes
     assert fetched() == {} and not repo_folder(NAME).exists()
+
+
+def test_an_interrupted_download_and_a_whole_model_have_names_of_their_own(hub):
+    whole = pull_model(f"{NAME}:Q4_K_M")
+    hub.cuts = [100_000] + 5 * [0]
+    with pytest.raises(DownloadError):
+        pull_model(f"{NAME}:Q8_0")
+    with pytest.raises(ParameterError, match=rf"which has hf:{NAME}:Q4_K_M, hf:{NAME}:incomplete"):
+        find_stored(f"hf:{NAME}")
+    find_stored(f"hf:{NAME}:incomplete").stored.remove()
+    assert fetched() == {f"hf:{NAME}:Q4_K_M": len(Q4)} and whole.read_bytes() == Q4
 
 
 def test_a_download_under_way_is_not_removed(hub):
@@ -188,9 +199,11 @@ def test_a_download_under_way_is_not_removed(hub):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (f"hf:{NAME}", f"may be any of {NAME}:Q4_K_M, {NAME}:Q8_0; name one"),
-        (f"{NAME}:Q2_K", "is not in the cache, which has Q4_K_M, Q8_0"),
-        ("maker/none:Q2_K", "is not in the cache, which has nothing of this repository"),
+        (f"hf:{NAME}", f"is not one model in the cache, which has hf:{NAME}:Q4_K_M, hf:{NAME}:Q8_0"),
+        (f"{NAME}:Q2_K", f"is not one model in the cache, which has hf:{NAME}:Q4_K_M"),
+        (f"{NAME}:two", "is not one model in the cache"),
+        (f"{NAME}:incomplete", "is not one model in the cache"),
+        ("maker/none:Q2_K", "is not one model in the cache, which has nothing of this repository"),
         ("./model.gguf", "./model.gguf is a path; expected a name that `pyinfer list` shows"),
     ],
 )

@@ -49,10 +49,9 @@ def run_rm(args: argparse.Namespace) -> int:
 
     entry = find_stored(args.name)
     assert entry.stored is not None
-    if not args.yes and sys.stdin.isatty():
-        what = entry.name if entry.path is not None else f"interrupted downloads of {entry.name}"
-        if not confirmed(f"remove {what} ({megabytes(entry.n_bytes)})? [y/N] "):
-            return 1
+    asks = sys.stdin.isatty() and not args.yes
+    if asks and not confirmed(f"remove {entry.name} ({megabytes(entry.n_bytes)})? [y/N] "):
+        return 1
     freed = entry.stored.remove()
     print(f"{entry.name}: {freed:,} bytes freed")
     return 0

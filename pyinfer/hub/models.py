@@ -24,6 +24,8 @@ from pyinfer.hub.names import HubModel, parse_name
 from pyinfer.hub.packaged import PackagedModel, fetch_packaged
 from pyinfer.hub.progress import Progress
 
+INCOMPLETE = "incomplete"  # stands for a quant in the name of interrupted downloads
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -75,11 +77,7 @@ def pull_model(name: str, progress: Progress | None = None) -> Path:
 
 def list_models() -> list[ModelEntry]:
     """Every model in the caches, then the other names of the catalogue."""
-    stored: list[CachedModel | IncompleteDownloads] = []
-    for repo in cached_repos() if is_installed() else []:
-        stored += cached_models(repo)
-        stored += [partial] if (partial := incomplete_downloads(repo)).files else []
-    entries = [_entry(one) for one in stored]
+    entries = [entry for repo in (cached_repos() if is_installed() else []) for entry in _entries(repo)]
     there = {entry.name for entry in entries}
     for name, source in CATALOGUE.items():
         if isinstance(source, PackagedModel):
@@ -90,24 +88,25 @@ def list_models() -> list[ModelEntry]:
 
 
 def find_stored(name: str) -> ModelEntry:
-    """What the caches have under a name: a whole model, else interrupted downloads. Raises ParameterError if nothing,
-    if the name is a path, or if it could mean several models."""
+    """What the caches have under exactly this name; without a quant, all that they have of a repository if it is one
+    thing. Raises ParameterError if there is nothing or more, or if the name is a path."""
     model = _named(name)
     if isinstance(model, PackagedModel):
         if model.is_cached:
             return _packaged_entry(name, model)
         raise ParameterError(f"{name} is not in the cache ({model.path.parent})")
-    cached = cached_models(model.repo)
-    if model.quant is None and len(cached) > 1:
-        raise ParameterError(f"{name} may be any of {', '.join(f'{c.repo}:{c.label}' for c in cached)}; name one")
-    found = _chosen(cached, model.quant) if model.quant is not None else next(iter(cached), None)
-    if found is not None:
-        return _entry(found)
-    partial = incomplete_downloads(model.repo)
-    if partial.files:
-        return _entry(partial)
-    there = ", ".join(c.label for c in cached) or "nothing of this repository"
-    raise ParameterError(f"{name} is not in the cache, which has {there}")
+    entries = _entries(model.repo)
+    if model.quant is not None:
+        models = {e.stored.model: e for e in entries if isinstance(e.stored, CachedModel)}
+        rest = [e for e in entries if e.path is None and model.quant.lower() == INCOMPLETE]
+        chosen = exact_choice(list(models), model.quant)
+        found = rest if chosen is None else [models[chosen]]
+    else:
+        found = entries
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(entry.name for entry in entries) or "nothing of this repository"
+    raise ParameterError(f"{name} is not one model in the cache, which has {there}")
 
 
 def _resolve_hub_model(model: HubModel, progress: Progress | None) -> Path:
@@ -137,12 +136,16 @@ def _named(name: str) -> HubModel | PackagedModel:
     return model
 
 
-def _entry(stored: CachedModel | IncompleteDownloads) -> ModelEntry:
-    if isinstance(stored, IncompleteDownloads):
-        return ModelEntry(str(HubModel(stored.repo)), None, False, stored)
-    name = str(HubModel(stored.repo, stored.label))
-    short_name = next((short for short, source in CATALOGUE.items() if source == name), None)
-    return ModelEntry(short_name or name, stored.model.quant, short_name is not None, stored)
+def _entries(repo: str) -> list[ModelEntry]:
+    """What the hub's cache has of a repository."""
+    short_names = {source: name for name, source in CATALOGUE.items()}
+    entries = []
+    for cached in cached_models(repo):
+        name = str(HubModel(repo, cached.label))
+        entries.append(ModelEntry(short_names.get(name, name), cached.model.quant, name in short_names, cached))
+    if (rest := incomplete_downloads(repo)).files:
+        entries.append(ModelEntry(str(HubModel(repo, INCOMPLETE)), None, False, rest))
+    return entries
 
 
 def _packaged_entry(name: str, model: PackagedModel) -> ModelEntry:
