@@ -30,7 +30,7 @@ struct FormatKernels {
                                 float* sums);
 };
 
-constexpr int float_groups(int width) { return width == 1 ? 4 : width == 2 ? 4 : width == 4 ? 2 : 1; }
+constexpr int float_groups(int width) { return width <= 2 ? 4 : width <= 4 ? 2 : 1; }
 
 // Units of sixteen rows, side by side: N bytes, `Skip` bytes behind `from`, where 16 bytes can be read.
 template <int Unit, int Skip, int N>
