@@ -10,7 +10,7 @@ from pathlib import Path
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = subparsers.add_parser("embed", help="embed texts as vectors")
-    p.add_argument("model", help="a GGUF file, of an encoder (bert, nomic-bert) or any other model")
+    p.add_argument("model", help="a GGUF file or a model's name: an encoder (bert, nomic-bert) or any other")
     p.add_argument("texts", nargs="*", metavar="TEXT", help="a text")
     p.add_argument("-f", "--file", help="a file with a text a line, which come after the others; -: standard input")
     p.add_argument("--pooling", help="of the tokens: mean, cls (the first) or last (default: as the file says)")
@@ -23,14 +23,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
+    from pyinfer.cli.progress import progress_bar
     from pyinfer.errors import ParameterError
+    from pyinfer.hub import resolve_model
     from pyinfer.runtime.embedding import check_pooling
     from pyinfer.runtime.llm import LLM
 
     texts = [*args.texts, *(read_lines(args.file) if args.file else [])]
     if not texts:
         raise ParameterError("there is no text; expected some, or --file")
-    with LLM(args.model, n_ctx=args.ctx, n_threads=args.threads) as llm:
+    path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
+    with LLM(path, n_ctx=args.ctx, n_threads=args.threads) as llm:
         pooling = check_pooling(llm.engine, args.pooling)
         rows = llm.embed(texts, pooling, normalize=not args.no_normalize, truncate=args.truncate)
     numbers = [[str(value) for value in row] for row in rows]  # as many digits as float32 has
