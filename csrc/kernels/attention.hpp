@@ -146,7 +146,8 @@ void attend_page(const Attention& p, const Batch& batch, const QueryTile& tile, 
     int low[T], high[T], n_keys = 0;
     for (int t = 0; t < T; ++t) {
         const int position = batch.positions[tile.first + (rows.first + t) / heads];
-        high[t] = position + 1 - base < kPage ? position + 1 - base : kPage;
+        const int end = p.causal ? position + 1 : batch.lengths[batch.sequences[tile.first]];
+        high[t] = end - base < kPage ? end - base : kPage;
         low[t] = p.window > 0 && position + 1 - p.window > base ? position + 1 - p.window - base : 0;
         if (low[t] < high[t] && high[t] > n_keys) n_keys = high[t];
     }
@@ -204,7 +205,7 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
     const int first_split = batch.split ? index - tile.first_split : 0;
     const int last_split = batch.split ? first_split + 1 : tile.n_splits;
     const int32_t sequence = batch.sequences[tile.first];
-    const int last_position = batch.positions[tile.first + tile.n_tokens - 1];
+    const int last_position = p.causal ? batch.positions[tile.first + tile.n_tokens - 1] : batch.lengths[sequence] - 1;
 
     float* scores = reinterpret_cast<float*>(worker.scratch);
     float* q = scores + Vec::kTile * kPage;  // [dim][width]

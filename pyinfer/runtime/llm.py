@@ -176,3 +176,20 @@ class LLM:
                 yield
             finally:
                 self._owner = None
+
+    def embed(
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        pooling: str | None = None,
+        normalize: bool = True,
+        truncate: bool = False,
+    ) -> NDArray[np.float32]:
+        """Embeddings of texts, float32 [n_texts, n_embd]; see pyinfer.runtime.embedding.embed.
+
+        first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
+        print("cosine", first @ second)
+        """
+        from pyinfer.runtime.embedding import embed
+
+        with self._exclusive():
+            return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
