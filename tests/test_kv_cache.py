@@ -13,7 +13,7 @@ from pyinfer.runtime.kv_cache import KVCache
 from pyinfer.runtime.prefix_index import PAGE, common_tokens, id_bytes
 
 N_SEQS, N_CTX, N_PAGES = 3, 4 * PAGE, 7
-CONFIG = SimpleNamespace(n_kv_heads=(1, 2), head_dim=32, head_dim_v=32)
+CONFIG = SimpleNamespace(n_kv_heads=(1, 2), head_dim=32, head_dim_v=32, causal=True)
 RNG = np.random.default_rng(0)
 TEXTS = RNG.integers(0, 1000, (2, N_CTX)).tolist()
 

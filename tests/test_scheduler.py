@@ -489,3 +489,28 @@ def test_kinds_of_requests_are_classes_that_the_scheduler_does_not_know(load):
         # with `ignore_eos` the likeliest token may be passed over
         assert request.tokens[: len(whole)] == whole or 1 in request.tokens
     assert is_idle(llm)
+
+
+def test_embeddings_are_computed_between_the_steps_of_texts(load):
+    llm, fresh = load(n_seqs=2), load()
+    params = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
+    streams = [llm.stream(text, params) for text in ("Hello", "world", "again")]
+    next(streams[0])
+    vectors = llm.embed(["one text", "another"])
+    np.testing.assert_array_equal(vectors, fresh.embed(["one text", "another"]))
+    for stream, text in zip(streams, ("Hello", "world", "again"), strict=True):
+        list(stream)
+        assert stream.completion.tokens == fresh.generate(text, params).tokens
+    assert is_idle(llm)
+
+
+def test_embeddings_wait_for_the_step_of_another_thread_only(load):
+    llm = load(n_ctx=8192)
+    thread = threading.Thread(target=lambda: llm.generate("abc", SamplingParams(max_tokens=700, ignore_eos=True)))
+    thread.start()
+    while llm.scheduler.n_running == 0:
+        time.sleep(0.001)
+    found = [llm.embed("text") for _ in range(3)]
+    assert thread.is_alive()
+    thread.join()
+    np.testing.assert_array_equal(found[0], found[2])

@@ -45,7 +45,8 @@ class KVCache:
         kind = KV_TYPES[kv_type]
         sizes = [_kernels.Cache.page_bytes(kind, n, config.head_dim) for n in config.n_kv_heads]
         self.kv_type = kv_type
-        self.page_bytes = sum(sizes)
+        # without causality no later pass reads what is cached, so all layers can use the same memory
+        self.page_bytes = sum(sizes) if config.causal else max(sizes)
         if memory is None:
             most = usable_memory() // SHARE_OF_MEMORY // self.page_bytes
             self.n_pages = max(n_pages_for(n_ctx), min(n_seqs * n_pages_for(n_ctx), most))
@@ -56,7 +57,7 @@ class KVCache:
                 f"kv_cache_memory is {memory}; expected at least {self.page_bytes} bytes, a page of {PAGE} positions"
             )
         region = allocate(self.page_bytes * self.n_pages)
-        offsets = np.cumsum([0, *sizes]).tolist()
+        offsets = np.cumsum([0, *sizes]).tolist() if config.causal else [0] * len(sizes)
         self.layers = [
             _kernels.Cache(kind, n, config.head_dim, region, offset, self.page_bytes)
             for n, offset in zip(config.n_kv_heads, offsets, strict=False)

@@ -32,17 +32,18 @@ class LLM:
         with LLM("model.gguf") as llm:
             print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
 
-    path: a GGUF file, or any part of a split one. n_ctx: tokens of prompt and text together (default: what the model
-    was trained for, at most 4096). n_threads: default the cores that the process may use. kv_type: of cached keys and
-    values, "f16", "bf16", "f32" or "q8_0". n_batch: tokens passed at once. n_seqs: texts generated at once; more
-    requests wait for their turn. kv_cache_memory: bytes for keys and values (default: what n_seqs texts of n_ctx need,
-    at most a quarter of the memory, at least one text of n_ctx); taken as they are first used. prefix_cache: whether
-    prompts that begin alike, now or earlier, share them; results are the same to the bit. on_overflow: "error" ends
-    texts where the context is full; "shift" then drops the older half of what follows the first n_keep tokens (rounded
-    up to pages of 64), again and again. weights: "copy" takes them into memory, rearranged for speed, and the file is
-    not used any more; "mmap" leaves them in the mapped file, for models larger than RAM and for processes that share
-    one: the file must stay as it is until `close`, since shortening a mapped file ends the process (SIGBUS).
-    progress(bytes done, bytes in all): called while weights are loaded.
+    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows. n_ctx: tokens of prompt and text
+    together (default: what the model was trained for, at most 4096). n_threads: default the cores that the process may
+    use. kv_type: of cached keys and values, "f16", "bf16", "f32" or "q8_0". n_batch: tokens passed at once. n_seqs:
+    texts generated at once; more requests wait for their turn. kv_cache_memory: bytes for keys and values (default:
+    what n_seqs texts of n_ctx need, at most a quarter of the memory, at least one text of n_ctx); taken as they are
+    first used. prefix_cache: whether prompts that begin alike, now or earlier, share them; results are the same to the
+    bit. on_overflow: "error" ends texts where the context is full; "shift" then drops the older half of what follows
+    the first n_keep tokens (rounded up to pages of 64), again and again. weights: "copy" takes them into memory,
+    rearranged for speed, and the file is not used any more; "mmap" leaves them in the mapped file, for models larger
+    than RAM and for processes that share one: the file must stay as it is until `close`, since shortening a mapped file
+    ends the process (SIGBUS). progress(bytes done, bytes in all): called while the model is fetched, then while weights
+    are loaded.
     Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
     threads, whose requests run together.
     """
@@ -62,8 +63,11 @@ class LLM:
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        from pyinfer.hub import resolve_model
+
         if on_overflow not in ("error", "shift"):
             raise ParameterError(f"on_overflow is {on_overflow!r}; expected 'error' or 'shift'")
+        path = resolve_model(path, progress)
         with GGUFFile(path) as file:
             self._tokenizer = load_tokenizer(file)
             self._engine = Engine(
@@ -166,6 +170,7 @@ class LLM:
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
+        self.engine.check_decoder()
         ids = self.token_ids(tokens)
         if len(ids) > self.n_ctx:
             raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
@@ -181,7 +186,8 @@ class LLM:
         """
         ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
         layout = self._state_layout()
-        n, pages = self.scheduler.between_steps(lambda: self._engine.cache.snapshot(ids))
+        with self.scheduler.between_steps():
+            n, pages = self._engine.cache.snapshot(ids)
         if n == 0:
             raise StateError(f"none of these {len(ids)} tokens is in the cache; generate with them first")
         write_state(Path(path), layout, ids[:n], pages)
@@ -197,7 +203,8 @@ class LLM:
         tokens, pages = read_state(Path(path), self._state_layout())
         if len(tokens) > self.n_ctx:
             raise ContextError(f"{path}: the session has {len(tokens)} tokens; the context has {self.n_ctx} (n_ctx)")
-        self.scheduler.between_steps(lambda: self._engine.cache.restore(tokens, pages))
+        with self.scheduler.between_steps():
+            self._engine.cache.restore(tokens, pages)
         return tokens
 
     def _state_layout(self) -> Layout:
@@ -212,6 +219,7 @@ class LLM:
 
     def generation(self, prompt: Prompt, params: SamplingParams, streamed: bool = False) -> Generation:
         """A request for one text (n and best_of are not looked at), checked."""
+        self.engine.check_decoder()
         ids = self.token_ids(prompt)
         if len(ids) >= self.n_ctx:
             raise ContextError(
@@ -268,6 +276,24 @@ class LLM:
         if not ids:
             raise ParameterError("there are no tokens; expected at least one")
         return ids
+
+    def embed(
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        pooling: str | None = None,
+        normalize: bool = True,
+        truncate: bool = False,
+    ) -> NDArray[np.float32]:
+        """Embeddings of texts, float32 [n_texts, n_embd]; see pyinfer.runtime.embedding.embed.
+
+        first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
+        print("cosine", first @ second)
+        """
+        from pyinfer.runtime.embedding import embed
+
+        with self.scheduler.alone() as interrupts:
+            interrupts.allowed = True
+            return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
 
     def _kept_tokens(self, n_keep: int) -> int:
         """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""

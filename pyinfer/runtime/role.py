@@ -8,14 +8,13 @@ switches threads, and one with many loses none of them to waiting.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.runtime import forks
 from pyinfer.runtime.interrupts import Interrupts
-
-T = TypeVar("T")
 
 
 class Sleeper(NamedTuple):
@@ -23,6 +22,13 @@ class Sleeper(NamedTuple):
 
     ready: Callable[[], bool]
     bed: threading.Lock  # held while it sleeps
+
+
+class Claim(NamedTuple):
+    """A thread that needs the role itself, and gets it next."""
+
+    thread: int
+    bed: threading.Lock
 
 
 class Role:
@@ -38,7 +44,7 @@ class Role:
         self.mutex = threading.Lock()
         self._driver: int | None = None  # a thread
         self._sleepers: list[Sleeper] = []
-        self._tasks: list[Callable[[], None]] = []  # to be done between steps
+        self._claims: list[Claim] = []
         self.torn = False  # in a child that was forked in the middle of a step
 
     def check(self) -> None:
@@ -60,7 +66,7 @@ class Role:
                         self._drive(ready, interrupts)
                     finally:
                         self._leave()
-                    return
+                    continue
                 try:
                     interrupts.allowed = True
                     sleeper.bed.acquire()
@@ -72,23 +78,25 @@ class Role:
             if slept:
                 self._pass_on()
 
-    def between_steps(self, task: Callable[[], T]) -> T:
-        """What task() returns, or raises, called while no step is under way."""
-        done: list[T] = []
-        failed: list[BaseException] = []
-
-        def run() -> None:
+    @contextmanager
+    def held(self) -> Iterator[Interrupts]:
+        """Have the role while no step is under way; yields the interrupts, which are not allowed at first."""
+        with Interrupts() as interrupts:
+            claim = self._claim()
+            if claim is not None:
+                try:
+                    interrupts.allowed = True
+                    claim.bed.acquire()
+                    interrupts.allowed = False
+                except BaseException:
+                    interrupts.allowed = False
+                    self._withdraw(claim)
+                    raise
             try:
-                done.append(task())
-            except BaseException as error:
-                failed.append(error)
-
-        with self.mutex:
-            self._tasks.append(run)
-        self.wait(lambda: bool(done or failed))
-        if failed:
-            raise failed[0]
-        return done[0]
+                yield interrupts
+            finally:
+                interrupts.allowed = False
+                self._leave()
 
     def tidy_soon(self) -> None:
         """See that tidy() is called: now, where nobody drives, else by the driver at the latest when it leaves."""
@@ -100,7 +108,7 @@ class Role:
         """In a forked child: new locks. Whether there is no step under way, here or in a thread that is gone."""
         self.torn = self.torn or self.mutex.locked() or self._driver not in (None, threading.get_ident())
         self.mutex = threading.Lock()
-        self._sleepers, self._tasks = [], []
+        self._sleepers, self._claims = [], []
         return not self.torn and self._driver is None
 
     def _take(self, ready: Callable[[], bool]) -> Sleeper | None:
@@ -110,19 +118,41 @@ class Role:
             if self._driver is None:
                 self._driver = threading.get_ident()
                 return None
-            if self._driver == threading.get_ident():
-                raise ParameterError("the model was called from within one of its steps, such as by a logits processor")
+            self._refuse_within_step()
             sleeper = Sleeper(ready, threading.Lock())
             if not ready():
                 sleeper.bed.acquire()
                 self._sleepers.append(sleeper)
             return sleeper
 
+    def _claim(self) -> Claim | None:
+        """Have the role now, or the claim to have it next."""
+        me = threading.get_ident()
+        with self.mutex:
+            self.check()
+            if self._driver is None:
+                self._driver = me
+                return None
+            self._refuse_within_step()
+            claim = Claim(me, threading.Lock())
+            claim.bed.acquire()
+            self._claims.append(claim)
+            return claim
+
+    def _withdraw(self, claim: Claim) -> None:
+        with self.mutex:
+            if claim in self._claims:
+                self._claims.remove(claim)
+                return
+        self._leave()  # it was given the role meanwhile
+
+    def _refuse_within_step(self) -> None:
+        if self._driver == threading.get_ident():
+            raise ParameterError("the model was called from within one of its steps, such as by a logits processor")
+
     def _drive(self, ready: Callable[[], bool], interrupts: Interrupts) -> None:
-        while not ready():
-            if self._tasks:
-                self._tasks.pop(0)()
-            elif not self._step(interrupts) and not ready():
+        while not ready() and not self._claims:
+            if not self._step(interrupts) and not ready():
                 raise PyinferError("no request can go on, which is an error in pyinfer")
             if self._sleepers:
                 self._wake_ready()
@@ -136,9 +166,14 @@ class Role:
 
     def _leave(self) -> None:
         with self.mutex:
-            self._driver = None
             self._tidy()
-            self._wake_one()
+            if self._claims:
+                claim = self._claims.pop(0)
+                self._driver = claim.thread
+                claim.bed.release()
+            else:
+                self._driver = None
+                self._wake_one()
 
     def _get_up(self, sleeper: Sleeper) -> None:
         with self.mutex:

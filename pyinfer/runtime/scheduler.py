@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import time
 from bisect import insort
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,6 @@ from pyinfer.runtime.prefix_index import PAGE, common_tokens, id_bytes
 from pyinfer.runtime.request import Caller, Request
 from pyinfer.runtime.role import Role
 
-T = TypeVar("T")
 MAX_ROWS = 64  # of logits in a step, but one a sequence at least: rows that were once used stay resident
 WORTH_WAITING = 16  # tokens: who could share so many more with a prompt that is being passed waits for it
 
@@ -112,17 +112,29 @@ class Scheduler:
         """Return once ready(), which steps must bring about; see Role.wait."""
         self._role.wait(ready)
 
-    def between_steps(self, task: Callable[[], T]) -> T:
-        """What task() returns, or raises, called while no step is under way. PyinferError once closed."""
+    @contextmanager
+    def between_steps(self) -> Iterator[Interrupts]:
+        """A block while no step is under way, which Ctrl-C waits for unless allowed. PyinferError once closed."""
         self._check_open()
-        return self._role.between_steps(task)
+        with self._role.held() as interrupts:
+            self._check_open()
+            yield interrupts
+
+    @contextmanager
+    def alone(self) -> Iterator[Interrupts]:
+        """As between_steps, and all slots of the engine are free; requests that ran begin again from their tokens."""
+        with self.between_steps() as interrupts:
+            for request in list(self._running):
+                self._preempt(request)
+            yield interrupts
 
     def close(self) -> None:
         """End all requests with an error, after the step under way. ParameterError from within a step."""
         with self._role.mutex:
             self._closing = True
         if not self._role.torn:
-            self._role.between_steps(lambda: self._end_all("the model is closed"))
+            with self._role.held():
+                self._end_all("the model is closed")
 
     def after_fork(self) -> None:
         """In a forked child: requests under way are of callers that are gone."""
