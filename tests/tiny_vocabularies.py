@@ -1,5 +1,6 @@
 """Small vocabularies as GGUF metadata, for tests that need no file."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,3 +49,25 @@ def spm_metadata(
         "tokenizer.ggml.token_type": np.array(types, np.int32),
         **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
     }
+
+
+class ListedTokens:
+    """A vocabulary of given texts, as samplers ask for it; text becomes the longest tokens from left to right."""
+
+    def __init__(self, texts: Sequence[str], eog_ids: Iterable[int] = ()) -> None:
+        self._texts = [text.encode() for text in texts]
+        self.n_vocab = len(texts)
+        self.eog_ids = frozenset(eog_ids)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._texts[token]
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        rest, ids = text.encode(), []
+        while rest:
+            token = max(
+                (i for i, t in enumerate(self._texts) if t and rest.startswith(t)), key=lambda i: len(self._texts[i])
+            )
+            ids.append(token)
+            rest = rest[len(self._texts[token]) :]
+        return ids
