@@ -219,7 +219,6 @@ inline const float* keys_of(const Keys& keys, int64_t start, int count, float* b
 struct Cut {
     float key;
     int64_t last, at_most;
-    float floor(int64_t index) const { return index <= last ? key : next_above(key); }
 };
 
 PYINFER_VECTORS int64_t count_at_least(const float* x, int64_t n, float floor) {
@@ -228,16 +227,16 @@ PYINFER_VECTORS int64_t count_at_least(const float* x, int64_t n, float floor) {
     return count;
 }
 
-// Writes the ids and logits that pass; returns how many.
+// Writes the ids and logits that pass, and maybe one more; returns how many pass.
 inline int64_t compact(const Keys& keys, Cut cut, const int32_t* ids, int64_t n, int32_t* out_ids, float* out_logits) {
     float buffer[kStretch];
     int64_t m = 0;
     for_stretches(n, [&](int64_t start, int count) {
         const float* key = keys_of(keys, start, count, buffer);
         for_blocks(key, count, cut.key, [&](int64_t i) {
-            if (key[i] < cut.floor(start + i)) return;
             out_ids[m] = ids[start + i];
-            out_logits[m++] = keys.logits[start + i];
+            out_logits[m] = keys.logits[start + i];
+            m += (key[i] > cut.key) | ((key[i] == cut.key) & (start + i <= cut.last));
         });
     });
     return m;

@@ -61,8 +61,8 @@ cdef tuple cut_down(Keys keys, Cut cut, ids):
         with nogil:
             mark(keys, cut, n, &to_logits[0])
         return ids, kept_logits
-    kept_ids = np.empty(cut.at_most, np.int32)
-    kept_logits = np.empty(cut.at_most, np.float32)
+    kept_ids = np.empty(cut.at_most + 1, np.int32)
+    kept_logits = np.empty(cut.at_most + 1, np.float32)
     to_ids = kept_ids
     to_logits = kept_logits
     with nogil:

@@ -153,6 +153,26 @@ def test_adaptive_p_draws_last_and_mirostat_alone():
     assert set(tokens_of(sampler_of(cold), ABCD, 20)) == {0}
 
 
+def test_adaptive_p_sees_the_temperature():
+    params = SamplingParams(**{**PLAIN, "temperature": 0.5, "adaptive_target": 0.3, "adaptive_decay": 0.0})
+    sampler, law = sampler_of(params), np.zeros(4)
+    counts, mean = np.zeros(4), 0.3
+    p = np.array([16, 9, 4, 1]) / 30
+    for _ in range(20_000):
+        distance = np.abs(p - np.clip(0.6 - mean, 0, 1)) / 0.3
+        law += softmax(5 - 10 * distance**2 / (1 + distance))
+        token = sampler.sample(ABCD).token
+        counts[token] += 1
+        mean = p[token]
+    assert follows_the_law(counts, law / law.sum())
+
+
+def test_mirostat_with_room_for_every_token_draws_at_the_temperature():
+    params = SamplingParams(**{**PLAIN, "temperature": 0.5, "mirostat": True, "mirostat_tau": 20.0, "mirostat_eta": 0})
+    counts = np.bincount(tokens_of(sampler_of(params), ABCD, 20_000), minlength=4)
+    assert follows_the_law(counts, np.array([16, 9, 4, 1]) / 30)
+
+
 LIMITS = st.sets(st.integers(0, 69), min_size=1)
 
 

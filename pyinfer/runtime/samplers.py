@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,10 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class Candidates(NamedTuple):
-    """Tokens still in the draw. A logit of -inf stands for one that is not: large sets mark instead of moving."""
+    """Tokens still in the draw. A logit of -inf marks one that is not, where that is faster than moving the others."""
 
     ids: NDArray[np.int32]  # [n], ascending
     logits: NDArray[np.float32]  # [n], at least one of them above -inf, none NaN or +inf
-
-    def where(self, selection: NDArray[Any]) -> Candidates:
-        return Candidates(self.ids[selection], self.logits[selection])
 
 
 @lru_cache(maxsize=4)
@@ -100,7 +97,9 @@ def exclude_top_choices(candidates: Candidates, threshold: float) -> Candidates:
     if len(over) < 2:
         return candidates
     least = over[np.lexsort((-over, candidates.logits[over]))[0]]
-    return candidates.where(np.delete(np.arange(len(candidates.ids)), over[over != least]))
+    logits = candidates.logits.copy()
+    logits[over[over != least]] = -np.inf
+    return Candidates(candidates.ids, logits)
 
 
 def scale(candidates: Candidates, temperature: float) -> Candidates:

@@ -92,6 +92,10 @@ def is_greedy(params: SamplingParams) -> bool:
     return params.temperature < LEAST_TEMPERATURE and params.dynatemp_range == 0
 
 
+def is_fixed(params: SamplingParams) -> bool:
+    return params.temperature >= LEAST_TEMPERATURE and params.dynatemp_range == 0
+
+
 class Sampler:
     """Chooses the tokens of one text, one after the other.
 
@@ -107,11 +111,11 @@ class Sampler:
     def __init__(self, params: SamplingParams, prompt: Sequence[int], tokenizer: SamplerVocabulary) -> None:
         self.params = params
         self._chain = chain_of(params)
+        self._adaptive = adaptive_of(params)
         self._temperature = 1.0  # of the draw
-        if self._chain and self._chain[-1] is SCALE and params.dynatemp_range == 0 and not is_greedy(params):
+        if self._chain and self._chain[-1] is SCALE and self._adaptive is None and is_fixed(params):
             self._temperature = params.temperature  # dividing all logits would be a pass of its own
             del self._chain[-1]
-        self._adaptive = adaptive_of(params)
         self._seed = random.SystemRandom().getrandbits(64) if params.seed is None else int(params.seed)
         # Python's generator, as its numbers for a seed stay the same from version to version
         self._random = random.Random(self._seed)
