@@ -65,9 +65,21 @@ class ListedTokens:
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         rest, ids = text.encode(), []
         while rest:
-            token = max(
-                (i for i, t in enumerate(self._texts) if t and rest.startswith(t)), key=lambda i: len(self._texts[i])
-            )
-            ids.append(token)
-            rest = rest[len(self._texts[token]) :]
+            longest = max((t for t in self._texts if t and rest.startswith(t)), key=len)
+            ids.append(self._texts.index(longest))
+            rest = rest[len(longest) :]
         return ids
+
+
+def wordpiece_metadata(pieces: list[str], **keys: Any) -> dict[str, Any]:
+    """WordPiece with [PAD], [UNK], [CLS], [SEP], [MASK] and pieces as BERT writes them, "##" before those inside."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens = [*special, *(p.removeprefix("##") if p.startswith("##") else "\u2581" + p for p in pieces)]
+    ids = {"padding": 0, "unknown": 1, "cls": 2, "seperator": 3, "mask": 4}
+    return {
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": np.array([CONTROL] * len(special) + [NORMAL] * len(pieces), np.int32),
+        **{f"tokenizer.ggml.{name}_token_id": i for name, i in ids.items()},
+        **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
+    }
