@@ -122,6 +122,106 @@ def test_logits_are_those_of_the_oracle_and_stay(llm):
     np.testing.assert_array_equal(logits, kept)
 
 
+def test_stop_tokens_end_the_text_once_it_has_min_tokens(llm):
+    whole = llm.generate("Hello", SamplingParams(temperature=0, max_tokens=30, ignore_eos=True))
+    stop = whole.tokens[4]
+    first = whole.tokens.index(stop)
+    done = llm.generate("Hello", SamplingParams(temperature=0, max_tokens=30, ignore_eos=True, stop_token_ids=[stop]))
+    assert (done.finish_reason, done.tokens) == ("stop", whole.tokens[:first])
+    later = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True, stop_token_ids=[stop], min_tokens=10)
+    done = llm.generate("Hello", later)
+    assert done.completion_tokens >= 10 and stop not in done.tokens
+
+
+def test_ignore_eos_goes_on_until_max_tokens(llm):
+    params = {"seed": 1, "logit_bias": {1: 20.0}, "max_tokens": 40}
+    assert llm.generate("Hello", SamplingParams(**params)).finish_reason == "stop"
+    done = llm.generate("Hello", SamplingParams(**params, ignore_eos=True))
+    assert (done.finish_reason, done.completion_tokens) == ("length", 40)
+    later = llm.generate("Hello", SamplingParams(**params, min_tokens=7))
+    assert (later.finish_reason, later.tokens) == ("stop", done.tokens[:7])
+
+
+def test_logprobs_are_those_of_the_models_logits(llm):
+    params = SamplingParams(seed=2, max_tokens=10, logprobs=3, prompt_logprobs=2, ignore_eos=True)
+    done = llm.generate("Hello", params)
+    tokens = [*done.prompt, *done.tokens]
+    logits = llm.logits(tokens).astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    assert done.prompt_logprobs[0] is None
+    found = [*done.prompt_logprobs[1:], *done.logprobs]
+    assert [choice.token for choice in found] == tokens[1:]
+    for i, choice in enumerate(found):
+        assert abs(choice.logprob - expected[i, choice.token]) < 1e-4
+        best = np.argsort(-expected[i], kind="stable")[: len(choice.top)]
+        assert [token for token, _ in choice.top] == best.tolist()
+        assert len(choice.top) == (2 if i < len(done.prompt) - 1 else 3)
+    pieces = [choice for piece in llm.stream("Hello", params) for choice in piece.logprobs]
+    assert pieces == list(done.logprobs[: len(pieces)])
+
+
+class Phrase:
+    """A guide whose texts are all the same: `free` tokens, then those of a phrase, each certain."""
+
+    def __init__(self, phrase, free=1):
+        self.phrase, self.free, self.given = phrase, free, []
+
+    def matcher(self, tokenizer):
+        return Phrase(self.phrase, self.free)
+
+    @property
+    def finished(self):
+        return len(self.given) == self.free + len(self.phrase)
+
+    def mask(self):
+        rest = [ord("a"), ord("b")] if len(self.given) < self.free else self.forced()[:1]
+        bits = np.zeros(4, np.uint32)
+        for token in rest:
+            bits[token // 32] |= np.uint32(1 << token % 32)
+        return bits
+
+    def forced(self):
+        return [ord(c) for c in self.phrase[len(self.given) - self.free :]] if len(self.given) >= self.free else []
+
+    def accept(self, token):
+        assert self.mask()[token // 32] >> np.uint32(token % 32) & 1
+        self.given.append(token)
+
+
+def test_forced_tokens_are_appended_without_a_pass_each(llm, monkeypatch):
+    passes, run = [], llm.engine.run
+    monkeypatch.setattr(llm.engine, "run", lambda *batch: (passes.append(len(batch[0])), run(*batch))[1])
+    guide = Phrase("(the whole rest)")
+    prompt = llm.tokenizer.encode("Hello")
+    done = llm.generate(prompt, SamplingParams(temperature=0, guide=guide))
+    assert done.text[0] in "ab" and done.text[1:] == guide.phrase and done.finish_reason == "stop"
+    assert len(passes) == 1
+    scored = llm.generate(prompt, SamplingParams(temperature=0, guide=guide, logprobs=0))  # each one by its logits
+    assert scored.tokens == done.tokens == tuple(choice.token for choice in scored.logprobs)
+    short = llm.generate(prompt, SamplingParams(temperature=0, guide=guide, max_tokens=5))
+    assert short.tokens == done.tokens[:5] and short.finish_reason == "length"
+
+
+def test_a_forced_run_and_what_is_drawn_after_it_see_all_tokens(llm):
+    class Twice(Phrase):
+        """Forced in the middle: the phrase, then free text for ever."""
+
+        def matcher(self, tokenizer):
+            return Twice(self.phrase, self.free)
+
+        finished = False
+
+        def mask(self):
+            return super().mask() if self.forced() or len(self.given) < self.free else np.full(4, ~np.uint32(0))
+
+    prompt = llm.tokenizer.encode("Hello")
+    params = {"temperature": 0, "ignore_eos": True}
+    done = llm.generate(prompt, SamplingParams(guide=Twice("xyz"), max_tokens=12, **params))
+    begun = list(done.tokens[:4])
+    assert begun[1:] == [ord(c) for c in "xyz"]
+    assert llm.generate(prompt + begun, SamplingParams(max_tokens=8, **params)).tokens == done.tokens[4:]
+
+
 @pytest.mark.parametrize(
     "prompt, error, message",
     [

@@ -135,8 +135,8 @@ def test_n_samples_share_the_prompt_and_differ(load, monkeypatch):
     assert len(done.choices) == 4 and done.choices[0].text == done.text
     assert len({choice.tokens for choice in done.choices}) == 4
     assert sum(n for n, _ in passes) == 100 + 3 + 4 * 7  # the others pass the prompt's last token again, for its logits
-    one = llm.generate(prompt, SamplingParams(seed=6, temperature=2.0, top_k=0, max_tokens=8, ignore_eos=True))
-    assert one.tokens == done.choices[1].tokens  # seeds count up
+    one = llm.generate(prompt, SamplingParams(seed=5, temperature=2.0, top_k=0, max_tokens=8, ignore_eos=True))
+    assert one.tokens == done.choices[0].tokens
 
 
 def test_best_of_keeps_the_texts_of_the_highest_mean_logprob(load):
@@ -266,14 +266,13 @@ def failing(tokens, logits):
 
 
 @pytest.mark.parametrize(
-    "processor, error, message",
-    [(failing, RuntimeError, "no more"), (lambda tokens, logits: logits[:3], ParameterError, "processor")],
+    "processor, message", [(failing, "RuntimeError: no more"), (lambda tokens, logits: logits[:3], "returned")]
 )
-def test_a_processor_that_fails_ends_its_own_request_only(load, processor, error, message):
+def test_a_processor_that_fails_ends_its_own_request_only(load, processor, message):
     llm = load()
     stream = llm.stream("other", SamplingParams(temperature=0, max_tokens=30, ignore_eos=True))
     next(stream)
-    with pytest.raises(error, match=message):
+    with pytest.raises(ParameterError, match=message):
         llm.generate("abc", SamplingParams(logits_processors=[processor], max_tokens=20, ignore_eos=True))
     list(stream)
     assert stream.completion.completion_tokens == 30
@@ -283,7 +282,7 @@ def test_a_processor_that_fails_ends_its_own_request_only(load, processor, error
 def test_the_error_of_one_of_many_prompts_reaches_their_caller(load):
     llm = load()
     bad = SamplingParams(logits_processors=[failing], max_tokens=50, ignore_eos=True)
-    with pytest.raises(RuntimeError, match="no more"):
+    with pytest.raises(ParameterError, match="no more"):
         llm.generate(["a", "b", "c"], [LONG, bad, LONG])
     assert is_idle(llm)
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.runtime.logprobs import Choice, choice_of
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import Request
-from pyinfer.runtime.sampling import Choice, Sampler, choice_of
+from pyinfer.runtime.sampling import Sampler
 from pyinfer.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length"]
@@ -109,13 +110,6 @@ def overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-def token_mask(n_vocab: int, banned: frozenset[int]) -> NDArray[np.uint32]:
-    """A bit for each token, 1 where it is allowed: uint32 [ceil(n_vocab / 32)]."""
-    allowed = np.ones(-(-n_vocab // 32) * 32, np.uint8)
-    allowed[[token for token in banned if token < n_vocab]] = 0
-    return np.packbits(allowed, bitorder="little").view(np.uint32)
-
-
 class GuideMatcher(Protocol):
     """Where a text is in a guide's language."""
 
@@ -124,6 +118,15 @@ class GuideMatcher(Protocol):
     def mask(self) -> NDArray[np.uint32]: ...
     def accept(self, token: int) -> None: ...
     def forced(self) -> list[int]: ...
+
+
+def allows_only(mask: NDArray[np.uint32], ids: Collection[int]) -> bool:
+    """Whether a mask's bits are of these ids alone."""
+    rest = mask.copy()
+    for token in ids:
+        if token < 32 * len(rest):
+            rest[token // 32] &= ~np.uint32(1 << token % 32)
+    return not rest.any()
 
 
 class Generation(Request):
@@ -138,7 +141,6 @@ class Generation(Request):
         prompt: Sequence[int],
         params: SamplingParams,
         tokenizer: Tokenizer,
-        n_vocab: int,
         n_ctx: int | None,
         streamed: bool = False,
     ) -> None:
@@ -157,9 +159,6 @@ class Generation(Request):
         self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
         self._stop = StopText(params.stop)
         self._ends = tokenizer.eog_ids | frozenset(params.stop_token_ids)
-        never = tokenizer.eog_ids if params.ignore_eos else frozenset[int]()
-        self._never = token_mask(n_vocab, never) if never else None
-        self._not_yet = token_mask(n_vocab, never | self._ends) if params.min_tokens else self._never
         self._generated: list[int] = []
         self._texts: list[str] = []
         self._logprobs: list[Choice] = []
@@ -188,7 +187,11 @@ class Generation(Request):
     def _sample(self, row: NDArray[np.float32]) -> None:
         if not self._generated:
             self._first_sampled_at = time.perf_counter()
-        choice = self._sampler.sample(row, self._mask())
+        not_yet = self._ends if len(self._generated) < self.params.min_tokens else ()
+        mask = None if self._matcher is None else self._matcher.mask()
+        if mask is not None and not_yet and allows_only(mask, not_yet):
+            not_yet = ()  # where a guide can only end, the text does
+        choice = self._sampler.sample(row, mask, not_yet)
         token = choice.token
         if token in self._ends:
             self._finish("stop")
@@ -199,16 +202,6 @@ class Generation(Request):
         if self._matcher is not None and not self.finished:
             self._follow(token, self._matcher)
         self.first_wanted = len(self.tokens) - 1
-
-    def _mask(self) -> NDArray[np.uint32] | None:
-        mask = self._never if len(self._generated) >= self.params.min_tokens else self._not_yet
-        if self._matcher is None:
-            return mask
-        allowed: NDArray[np.uint32] = self._matcher.mask()
-        if mask is None:
-            return allowed
-        both = allowed & mask
-        return both if both.any() else allowed  # where a guide can only end, the text does
 
     def _follow(self, token: int, matcher: GuideMatcher) -> None:
         """Tell the guide of a token, and add those that can only follow: they are passed with it, not one by one."""

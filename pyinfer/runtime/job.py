@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyinfer.errors import ParameterError
 from pyinfer.runtime.generation import Completion, Generation
 from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.sampling import derived_seed
 
 Prompt = str | Sequence[int] | NDArray[np.integer]
 Params = SamplingParams | Sequence[SamplingParams] | None
@@ -63,14 +64,15 @@ def is_many(prompt: Prompt | Sequence[Prompt]) -> bool:
 
 
 def samples_of(params: SamplingParams) -> list[SamplingParams]:
-    """Parameters for each text of a prompt: the seeds count up, and log-probabilities are there where they decide."""
+    """Parameters for each text of a prompt, with a seed of its own, and log-probabilities where they decide."""
     if not isinstance(params, SamplingParams):
         raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
     n = params.best_of or params.n
     if n == 1:
         return [params]
     logprobs = 0 if params.logprobs is None and n > params.n else params.logprobs
-    seeds = [None if params.seed is None else (params.seed + i) % 2**64 for i in range(n)]
+    seed = params.seed
+    seeds = [seed if seed is None or i == 0 else derived_seed(seed, i) for i in range(n)]
     return [replace(params, n=1, best_of=None, seed=seed, logprobs=logprobs) for seed in seeds]
 
 

@@ -227,7 +227,7 @@ class LLM:
                 f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
             )
         n_ctx = None if self._scheduler.shifts else self.n_ctx
-        return Generation(ids, params, self._tokenizer, self.engine.n_vocab, n_ctx, streamed)
+        return Generation(ids, params, self._tokenizer, n_ctx, streamed)
 
     def run(self, requests: Sequence[Request], label: str | None = None) -> None:
         """Run requests to their end, with a bar of this label on standard error, if one is given.
