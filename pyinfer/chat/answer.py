@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ class Answer:
 class AnswerParser:
     """Splits a generated text. Without a reasoning format thoughts are text; without a tool format calls are.
 
-    `names`: functions that may be called. `tool_opened`, `reasoning_opened`: what the prompt has begun.
+    `tools`: checked ones that may be called. `tool_opened`, `reasoning_opened`: what the prompt has begun.
 
         parser = prompt.parser(reasoning=True)
         for piece in pieces:
@@ -68,14 +68,14 @@ class AnswerParser:
     def __init__(
         self,
         reasoning: ReasoningFormat | None = None,
-        tools: ToolFormat | None = None,
-        names: Collection[str] = (),
+        form: ToolFormat | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
         *,
         reasoning_opened: bool = False,
         tool_opened: str = "",
     ) -> None:
         self._reasoning = None if reasoning is None else ReasoningParser(reasoning, reasoning_opened)
-        self._tools = None if tools is None else ToolCallParser(tools, names, tool_opened)
+        self._tools = None if form is None else ToolCallParser(form, tools, tool_opened)
         self._thoughts: list[str] = []
         self._contents: list[str] = []
         self._calls: list[ToolCall] = []

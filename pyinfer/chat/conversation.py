@@ -15,7 +15,7 @@ from pyinfer.chat.reasoning import ReasoningFormat, reasoning_format, reasoning_
 from pyinfer.chat.shield import encode_rendered
 from pyinfer.chat.templates import Habits, choose_template, render, template_habits, template_variables
 from pyinfer.chat.tool_grammar import tool_grammar
-from pyinfer.chat.tools import ToolChoice, ToolFormat, check_tools, chosen_tools, tool_format, tool_names
+from pyinfer.chat.tools import ToolChoice, ToolFormat, check_tools, chosen_tools, tool_format
 from pyinfer.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ChatPrompt:
         return AnswerParser(
             thoughts,
             self.tool_format,
-            tool_names(chosen_tools(self.tools, self.tool_choice)),
+            chosen_tools(self.tools, self.tool_choice),
             reasoning_opened=self._reasoning_opened,
             tool_opened=self._tool_opened,
         )

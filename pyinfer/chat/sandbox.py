@@ -103,10 +103,10 @@ def _joined(meter: Meter, *args: Any) -> int:
 def _formatted(meter: Meter, text: Any, *args: Any) -> int:
     if not isinstance(text, (str, bytes)):
         return 0
-    text = text.decode("latin-1") if isinstance(text, bytes) else text
-    if WIDE.search(text):
-        raise TemplateError(f"format {text!r:.60} has a width that is too large or not in the text")
-    return len(text) + (text.count("%") + text.count("{")) * max([meter.weight(a) for a in args], default=0)
+    form = text.decode("latin-1") if isinstance(text, bytes) else str(text)
+    if WIDE.search(form):
+        raise TemplateError(f"format {form!r:.60} has a width that is too large or not in the text")
+    return len(form) + (form.count("%") + form.count("{")) * max([meter.weight(a) for a in args], default=0)
 
 
 def _padded(meter: Meter, value: Any, *args: Any) -> int:

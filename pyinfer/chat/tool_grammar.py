@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyinfer.chat.reasoning import ReasoningFormat
-from pyinfer.chat.tools import ToolChoice, ToolFormat, chosen_tools
+from pyinfer.chat.tools import ToolChoice, ToolFormat, chosen_tools, is_text
 
 if TYPE_CHECKING:
     from pyinfer.tokenizer import Tokenizer
@@ -74,12 +74,32 @@ def tool_grammar(
 def _call(texts: _Texts, form: ToolFormat, function: Mapping[str, Any]) -> str:
     """A call from its name on, to its end; in a list or an object with the brackets of this call."""
     name = json.dumps(function["name"])
+    if form.layout == "parameters":
+        arguments = _parameters(texts, form, function.get("parameters") or {})
+        return f"{texts.literal(function['name'] + form.between)} {arguments} {texts.literal(form.end)}"
     arguments = _schema(function.get("parameters"))
     if form.layout == "named":
         return f"{texts.literal(function['name'] + form.between)} %json {arguments} {texts.literal(form.end)}"
     before = f'{{"name": {name}, "{form.key}": '
     end = "" if form.layout == "list" else form.end
     return f"{texts.literal(before)} %json {arguments} {texts.literal('}' + end)}"
+
+
+def _parameters(texts: _Texts, form: ToolFormat, schema: Mapping[str, Any]) -> str:
+    """Arguments one by one, in the schema's order; those that are not required may be left out."""
+    before, middle, after = form.parameter
+    rules = []
+    for name, value in schema.get("properties", {}).items():
+        if is_text(value) and "enum" not in value:
+            body = texts.up_to(after)
+        elif is_text(value):
+            body = f"({' | '.join(texts.literal(option) for option in value['enum'])}) {texts.literal(after)}"
+        else:
+            inner = {**({"$defs": schema["$defs"]} if "$defs" in schema else {}), **value, "x-guidance": SPACING}
+            body = f"%json {json.dumps(inner)} {texts.literal(after)}"
+        optional = "" if name in schema.get("required", ()) else "?"
+        rules.append(f"({texts.literal(before + name + middle)} {body}){optional}")
+    return " ".join(rules)
 
 
 def _schema(parameters: Mapping[str, Any] | None) -> str:
@@ -113,15 +133,14 @@ class _Texts:
         return " ".join(json.dumps(t, ensure_ascii=False) if i is None else f"<[{i}]>" for t, i in parts)
 
     def first(self, text: str) -> str:
-        """What of a text shows that it has begun: its first control token, or what stands before one, without space."""
-        return self._parts(text)[0][0].rstrip()
+        """What of a text shows that it has begun: its first control token, or its first word."""
+        return self._parts(text)[0][0].split()[0]
 
     def up_to(self, text: str) -> str:
         """Any text that does not have this one, and then this one."""
-        (part, token), *_ = self._parts(text)
-        if token is not None:
-            return f"TEXT <[{token}]>"
-        return self._lazy.setdefault(part, f"up_to_{len(self._lazy)}")
+        part, token = self._parts(text)[0]
+        lazy = self._lazy.setdefault(part, f"up_to_{len(self._lazy)}") if token is None else f"TEXT <[{token}]>"
+        return f"{lazy} {self.literal(text.removeprefix(part))}"
 
     def rules(self) -> list[str]:
         """The rules that the others need."""

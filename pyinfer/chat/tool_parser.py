@@ -7,13 +7,13 @@ then it is sure to be one.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import regex
 
-from pyinfer.chat.tools import NAME, ToolCall, ToolFormat
+from pyinfer.chat.tools import NAME, ToolCall, ToolFormat, is_text
 
 Parsed = str | ToolCall
 
@@ -54,17 +54,17 @@ class JsonEnd:
 class ToolCallParser:
     """Splits a generated text into texts and tool calls.
 
-    `names`: the functions that may be called; a call of another one is text. `opened`: what of the format's start the
-    prompt has already written.
+    `tools`: checked ones; a call of another function is text. `opened`: what of the format's start the prompt has
+    already written.
 
-        parser = ToolCallParser(tool_format(template), ["get_weather"])
+        parser = ToolCallParser(tool_format(template), check_tools(tools))
         parts = parser.push('<tool_call>{"name": "get_weather", "arguments": {}}') + parser.finish()
     """
 
-    def __init__(self, form: ToolFormat, names: Collection[str], opened: str = "") -> None:
+    def __init__(self, form: ToolFormat, tools: Sequence[Mapping[str, Any]], opened: str = "") -> None:
         self._form = form
-        self._names = frozenset(names)
-        self._head, self._tail = _patterns(form)
+        self._schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
+        self._head, self._tail, self._parameter = _patterns(form)
         self._text = opened  # not yet decided
         self._not_ours = len(opened)  # characters at the front that are the prompt's
         self._end = JsonEnd()
@@ -117,16 +117,15 @@ class ToolCallParser:
             after += 1
         if after == len(text) and not final:
             return False
-        is_json = text[after : after + 1] in ("{", "[")
-        end = self._end.find(text, after) if is_json else None
-        if is_json and end is None and not final:
+        end = self._end_of_call(after, final)
+        if end is None and not final:
             return False
         calls = [] if end is None else self._calls_of(text[after:end], head)
         if end is None or not calls:  # text up to here, and a call may begin right after
             self._end = JsonEnd()
             self._give(end or max(after, 1), parts)
             return True
-        tail = self._tail.match(text, end, partial=not final)
+        tail = self._tail.match(text, end, partial=True)
         if tail is not None and not final:
             rest = text[tail.end() :].lstrip()  # may become the end of the group, which can follow or not
             if tail.partial or (form.group_end and rest != form.group_end and form.group_end.startswith(rest)):
@@ -137,7 +136,17 @@ class ToolCallParser:
         self._after_call = True
         return True
 
+    def _end_of_call(self, after: int, final: bool) -> int | None:
+        """Where the arguments that begin at `after` end, `after` if there are none; None: that can't be seen yet."""
+        if self._form.layout == "parameters":
+            match = self._tail.search(self._text, after, partial=not final)
+            return None if match is None or match.partial else match.start()
+        return self._end.find(self._text, after) if self._text[after : after + 1] in ("{", "[") else after
+
     def _calls_of(self, text: str, head: Any) -> list[ToolCall]:
+        if self._form.layout == "parameters":
+            call = self._call_of({"name": head["name"], "arguments": self._arguments_of(text, head["name"])})
+            return [] if call is None else [call]
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
@@ -160,10 +169,23 @@ class ToolCallParser:
                 arguments = json.loads(arguments)
             except (ValueError, RecursionError):
                 return None
-        if not isinstance(name, str) or name not in self._names or not isinstance(arguments, dict):
+        if not isinstance(name, str) or name not in self._schemas or not isinstance(arguments, dict):
             return None
         text = json.dumps(arguments, ensure_ascii=False)
         return ToolCall(name, text, call_id) if isinstance(call_id, str) and call_id else ToolCall(name, text)
+
+    def _arguments_of(self, text: str, name: str) -> dict[str, Any] | None:
+        """Arguments that are written one by one; None if there is something else between them."""
+        properties = self._schemas.get(name, {}).get("properties", {})
+        arguments: dict[str, Any] = {}
+        at = 0
+        for match in self._parameter.finditer(text):
+            key, value = match["key"], match["value"]
+            if text[at : match.start()].strip() or key in arguments:
+                return None
+            arguments[key] = value if is_text(properties.get(key)) else _json_or_text(value)
+            at = match.end()
+        return None if text[at:].strip() else arguments
 
     def _drop(self, n: int) -> None:
         self._text = self._text[n:]
@@ -187,21 +209,36 @@ def _joined(parts: list[Parsed]) -> list[Parsed]:
     return joined
 
 
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 @cache
-def _patterns(form: ToolFormat) -> tuple[Any, Any]:
-    """What begins a call, up to its JSON, and what ends it, with white space as models vary it."""
+def _patterns(form: ToolFormat) -> tuple[Any, Any, Any]:
+    """What begins a call, up to its arguments; what ends it; and one argument by itself. White space may vary."""
     starts = [_lenient(start) for start in (form.start, form.also) if start]
     head = rf"(?:{_lenient(form.group_start)})?" if form.group_start else ""
     head += f"(?:{'|'.join(starts)})"
-    if form.layout == "named":
+    if form.layout in ("named", "parameters"):
         call_id = rf"(?:{_lenient(form.id_mark)}(?P<id>\w{{1,64}}))?" if form.id_mark else ""
-        head += rf"\s*(?P<name>{NAME}){call_id}{_lenient(form.between)}"
+        between = _lenient(form.between) if form.between.strip() or form.layout == "named" else r"(?=[^\w.-])\s*"
+        head += rf"\s*(?P<name>{NAME}){call_id}{between}"
     tail = _lenient(form.end) if form.end.strip() else ""
     if form.group_end:
         tail += rf"(?:{_lenient(form.group_end)})?"
-    return regex.compile(head), regex.compile(tail)
+    before, middle, after = form.parameter
+    value = rf"(?P<key>[^<>\n]+?){_value_edge(middle)}(?P<value>(?:.|\n)*?){_value_edge(after)}"
+    return regex.compile(head), regex.compile(tail), regex.compile(regex.escape(before) + value)
 
 
 def _lenient(text: str) -> str:
     parts = [regex.escape(part) for part in text.split()]
     return r"\s*" + r"\s*".join(parts) if parts else r"[^\S\n]*\n"
+
+
+def _value_edge(text: str) -> str:
+    """A mark beside a value, whose lines may be absent; all other white space belongs to the value."""
+    return regex.escape(text).replace("\n", "\n?").replace("\\\n", "\n")

@@ -43,7 +43,9 @@ class ToolFormat:
     """How a model writes calls: start, name, between, arguments as JSON, end; for each call, with `separator` between.
 
     Formats whose name stands in JSON, too, have it all in an object (`layout` "object"), or in a list of objects
-    between one start and one end ("list"), with the arguments under `key`.
+    between one start and one end ("list"), with the arguments under `key`. In the layout "parameters" each argument is
+    written by itself, `parameter` being what stands before its name, before its value and after it: texts as they
+    are, other values as JSON.
 
     signs: texts that all are in a template of this format; against: texts that none is.
     """
@@ -51,11 +53,12 @@ class ToolFormat:
     name: str
     signs: tuple[str, ...]
     start: str
-    layout: Literal["named", "object", "list"] = "named"
+    layout: Literal["named", "object", "list", "parameters"] = "named"
     between: str = ""
     end: str = ""
     separator: str = ""
     key: str = "arguments"
+    parameter: tuple[str, str, str] = ("", "", "")
     against: tuple[str, ...] = ()
     group_start: str = ""  # before the first call
     group_end: str = ""  # after the last
@@ -66,7 +69,8 @@ class ToolFormat:
     @property
     def marks(self) -> list[str]:
         """All texts that tell a call from other text."""
-        return [self.group_start, self.start, self.also, self.between, self.id_mark, self.end, self.group_end]
+        around = [self.group_start, self.start, self.also, self.between, self.id_mark, self.end, self.group_end]
+        return [*around, *self.parameter]
 
 
 # In order: the first whose signs fit.
@@ -91,8 +95,21 @@ TOOL_FORMATS = (
     ToolFormat("phi-4", ("<|tool_call|>", "<|/tool_call|>"), "<|tool_call|>", layout="list", end="<|/tool_call|>"),
     ToolFormat("granite-3", ("<|tool_call|>",), "<|tool_call|>", layout="list", also="<tool_call>"),
     ToolFormat(
-        "hermes", ("<tool_call>",), "<tool_call>\n", layout="object", end="\n</tool_call>", separator="\n",
-        against=("<function=", "<arg_key>"),
+        "seed-oss", ("<seed:tool_call>",), "<seed:tool_call>\n<function=", layout="parameters", between=">\n",
+        end="</function>\n</seed:tool_call>", separator="\n", parameter=("<parameter=", ">", "</parameter>\n"),
+    ),
+    ToolFormat(
+        "qwen3-coder", ("<tool_call>", "<function=", "<parameter="), "<tool_call>\n<function=", layout="parameters",
+        between=">\n", end="</function>\n</tool_call>", separator="\n",
+        parameter=("<parameter=", ">\n", "\n</parameter>\n"),
+    ),
+    ToolFormat(
+        "glm-4.5", ("<tool_call>", "<arg_key>"), "<tool_call>", layout="parameters", between="\n",
+        end="</tool_call>", separator="\n",
+        parameter=("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"),
+    ),
+    ToolFormat(
+        "hermes", ("<tool_call>",), "<tool_call>\n", layout="object", end="\n</tool_call>", separator="\n"
     ),
     ToolFormat(
         "llama-3", ("<|start_header_id|>", '"parameters"'), "", layout="object", key="parameters", separator="; ",
@@ -107,6 +124,11 @@ def tool_format(template: str) -> ToolFormat | None:
         if all(sign in template for sign in form.signs) and not any(sign in template for sign in form.against):
             return form
     return None
+
+
+def is_text(schema: Any) -> bool:
+    """Whether a JSON schema's values are texts, so that formats of the layout "parameters" write them as they are."""
+    return isinstance(schema, Mapping) and schema.get("type") == "string"
 
 
 def check_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
