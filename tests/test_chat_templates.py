@@ -242,7 +242,12 @@ DOUBLING = "{%% set n = namespace(x=%s) %%}{%% for i in range(60) %%}%s{%% endfo
         "{{ [[[1] * 100000]] | tojson(indent=1000000) }}",
         "{{ [1] | batch(1000000000, 2) | list }}",
         "{{ [1] | slice(1000000000) | list }}",
+        "{{ 5 | round(-1000000000) }}",
+        "{{ 5.5 | round(100000, 'ceil') }}",
+        "{{ ([0] * 16000000) | map(attribute='x') | list }}",
+        "{{ ('a ' * 10000000) | title }}",
         "{{ 'a'.translate({97: 'b'}) }}",
+        "{{ ('<!---->' | safe).striptags() }}",
         "{{ (5).to_bytes(1000000000, 'big') }}",
         DOUBLING % ("'ab'", "{% set n.x = n.x + n.x %}"),
         DOUBLING % ("'ab'", "{% set n.x = n.x ~ n.x %}"),
@@ -251,14 +256,14 @@ DOUBLING = "{%% set n = namespace(x=%s) %%}{%% for i in range(60) %%}%s{%% endfo
         DOUBLING % ("[1]", "{% set n.x = (n.x, n.x) %}"),
         DOUBLING % ("[1]", "{% set n.x = {'a': n.x, 'b': n.x} %}"),
         DOUBLING % ("[1]", "{% set n.x = dict(a=n.x, b=n.x) %}"),
-        "{% set x = 'x' * 10000000 %}{% for i in range(1000) %}{% set y = x[i:] %}{% endfor %}",
+        "{% set x = 'x' * 1000000 %}{% for i in range(1000) %}{% set y = x[i:] %}{% endfor %}",
     ],
 )
 def test_a_template_that_would_not_end_or_fill_the_memory_ends_soon(template, monkeypatch):
     monkeypatch.setattr("pyinfer.chat.sandbox.MAX_SECONDS", 0.1)
     start = time.thread_time()
 
-    with pytest.raises(TemplateError, match=r"takes longer|at most|more than|bits|too large|Range too big|unsafe"):
+    with pytest.raises(TemplateError, match=r"takes longer|at most|than it may|bits|too large|Range too big|unsafe"):
         render(template, HELLO)
 
     assert time.thread_time() - start < 0.6

@@ -20,14 +20,16 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 MAX_SECONDS = 1.0  # of this thread's processor time; published templates need milliseconds
-MAX_SIZE = 1 << 24  # characters and elements of one value
+MAX_SIZE = 1 << 20  # characters and elements of one value, which one step of Python may walk through
 MAX_TOTAL = 1 << 27  # of all values that are made
-PER_INPUT = 16  # all three may grow with what a template is given: so much, and microseconds, for each character
+# All three grow with what a template is given: each character of it allows so many more (microseconds).
+PER_INPUT = 16
+TOTAL_PER_INPUT = 256  # a text that grows message by message is made again for each
 MAX_BITS = 1 << 16  # of an integer
 
 # Not for chats, and slow or large by a few characters of a template.
 REMOVED_FILTERS = ("pprint", "striptags", "urlize", "wordwrap", "xmlattr")
-REMOVED_METHODS = ("expandtabs", "format_map", "maketrans", "to_bytes", "translate")
+REMOVED_METHODS = ("expandtabs", "format_map", "maketrans", "striptags", "to_bytes", "translate")
 
 # A width of a format that comes from an argument or has five digits.
 WIDE = re.compile(r"%[^a-zA-Z%]*(\*|\d{5})|\{[^{}]*(\d{5}|\{)")
@@ -40,7 +42,7 @@ class Meter:
         self._seconds = MAX_SECONDS + 1e-6 * PER_INPUT * input_size
         self._end = time.thread_time() + self._seconds
         self.max_size = MAX_SIZE + input_size * PER_INPUT
-        self._left = MAX_TOTAL + input_size * PER_INPUT
+        self._left = MAX_TOTAL + input_size * TOTAL_PER_INPUT
         self._known: dict[int, tuple[Any, int]] = {}  # containers by id, kept so that ids stay theirs
 
     def tick(self) -> bool:
@@ -60,7 +62,7 @@ class Meter:
             self.check(self.weight(value))
             self._left -= len(value)
             if self._left < 0:
-                raise TemplateError(f"the template makes more than {MAX_TOTAL} characters and list elements in all")
+                raise TemplateError("the template makes more characters and list elements in all than it may")
         elif isinstance(value, int) and value.bit_length() > MAX_BITS:
             raise TemplateError(f"the template makes an integer of {value.bit_length()} bits")
         return value
@@ -136,12 +138,17 @@ def _summed(meter: Meter, values: Any, *args: Any) -> int:
     return meter.weight(values) * (1 + len(lists) * len(values))
 
 
+def _rounded(meter: Meter, value: Any, *args: Any) -> int:
+    return sum(abs(a) ** 2 for a in args if isinstance(a, int))  # digits; the powers of ten take longer than they
+
+
 # How large the result of a filter or a method can be, by its name.
 SIZES: Mapping[str, Callable[..., int]] = {
     "replace": _replaced,
     "join": _joined,
     "format": _formatted,
     "sum": _summed,
+    "round": _rounded,
     **dict.fromkeys(("indent", "tojson"), _indented),
     **dict.fromkeys(("batch", "center", "ljust", "rjust", "slice", "zfill"), _padded),
 }

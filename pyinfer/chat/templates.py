@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyinfer.chat.sandbox import BoundedEnvironment
     from pyinfer.tokenizer import Tokenizer
 
-MAX_TEMPLATE = 1 << 18  # characters; published ones have up to 20,000
+MAX_TEMPLATE = 1 << 17  # characters; published ones have up to 20,000
 
 Message = Mapping[str, Any]
 
