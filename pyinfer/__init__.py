@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from pyinfer.runtime.generation import Completion, Piece
     from pyinfer.runtime.llm import LLM
-    from pyinfer.runtime.sampling import SamplingParams
+    from pyinfer.runtime.params import SamplingParams
     from pyinfer.tokenizer import load_tokenizer
 
 __all__ = [
@@ -52,7 +52,7 @@ _HOMES = {
     "LLM": "pyinfer.runtime.llm",
     "Completion": "pyinfer.runtime.generation",
     "Piece": "pyinfer.runtime.generation",
-    "SamplingParams": "pyinfer.runtime.sampling",
+    "SamplingParams": "pyinfer.runtime.params",
     "load_tokenizer": "pyinfer.tokenizer",
 }
 

@@ -96,10 +96,11 @@ class Tokenizer(ABC):
                 fragments.append((start + a, start + b, -1 if plain else found))
         return self._encode_fragments(data, fragments)
 
-    def _encode_fragments(self, data: bytes, fragments: Iterable[tuple[int, int, int]]) -> list[int]:
+    def _encode_fragments(
+        self, data: bytes, fragments: Iterable[tuple[int, int, int]], after_special: bool = True
+    ) -> list[int]:
         """Ids of (start, end, special token or -1) in order; neighbouring pieces of plain text are one text."""
         ids: list[int] = []
-        after_special = True
         for plain, group in groupby(fragments, lambda fragment: fragment[2] < 0):
             parts = list(group)
             if plain:
