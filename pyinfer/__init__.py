@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ParameterError,
         PyinferError,
         StateError,
+        TemplateError,
         TokenizerError,
     )
     from pyinfer.runtime.async_llm import AsyncLLM
@@ -47,6 +48,7 @@ __all__ = [
     "PyinferError",
     "SamplingParams",
     "StateError",
+    "TemplateError",
     "TokenizerError",
     "__version__",
     "load_tokenizer",

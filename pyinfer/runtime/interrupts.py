@@ -40,7 +40,8 @@ class Interrupts:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._handler is not None:
-            _signal.signal(_signal.SIGINT, self._handler)
+            if _signal.getsignal(_signal.SIGINT) == self._note:  # not if someone has set another meanwhile
+                _signal.signal(_signal.SIGINT, self._handler)
             if kind is None:
                 self.deliver()
 

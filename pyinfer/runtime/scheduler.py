@@ -153,7 +153,7 @@ class Scheduler:
                 self._take_arrived()
         if self._any_cancelled:
             self._drop_cancelled()
-        if self._waiting:
+        if self._waiting and (self._slots or self._youngest_paused() is not None):
             self._admit()
         parts = self._shares()
         if parts:
@@ -276,8 +276,6 @@ class Scheduler:
     def _admit(self) -> None:
         """Give slots to those that wait, in the order of arrival."""
         for request in list(self._waiting):
-            if not self._slots and self._youngest_paused() is None:
-                return
             if request.paused or (self._prefix_cache and self._should_wait(request)):
                 continue
             while not self._slots or not self._fits(request):
