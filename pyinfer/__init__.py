@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TokenizerError,
     )
     from pyinfer.runtime.generation import Completion, Piece
+    from pyinfer.runtime.guide import Guide
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.sampling import SamplingParams
     from pyinfer.tokenizer import load_tokenizer
@@ -36,6 +37,7 @@ __all__ = [
     "ContextError",
     "DownloadError",
     "GGUFError",
+    "Guide",
     "ModelError",
     "ParameterError",
     "Piece",
@@ -49,6 +51,7 @@ __all__ = [
 _HOMES = {
     "LLM": "pyinfer.runtime.llm",
     "Completion": "pyinfer.runtime.generation",
+    "Guide": "pyinfer.runtime.guide",
     "Piece": "pyinfer.runtime.generation",
     "SamplingParams": "pyinfer.runtime.sampling",
     "load_tokenizer": "pyinfer.tokenizer",
