@@ -156,6 +156,22 @@ cdef class Matrix:
             with nogil:
                 interleave_rows(self.info[0], &rows[0, 0], part, n_threads)
 
+    def part(self, int64_t first, int64_t n_rows) -> Matrix:
+        """The matrix of rows [first, first + n_rows) in the same memory; whoever loads this one loads that one.
+
+        In row groups first is a multiple of 16, and so is n_rows unless they are the last ones.
+        """
+        cdef Matrix m = Matrix.__new__(Matrix)
+        grouped = not self.c.row_major
+        if first < 0 or n_rows < 1 or first + n_rows > self.n_rows:
+            raise ParameterError(f"rows {first}..{first + n_rows} of a matrix of {self.n_rows}")
+        if grouped and (first % 16 or (n_rows % 16 and first + n_rows != self.n_rows)):
+            raise ParameterError(f"rows {first}..{first + n_rows} are not whole groups of 16")
+        m.describe(self.format, n_rows, self.k)
+        m.c.row_major, m.memory = self.c.row_major, self.memory
+        m.c.data = self.c.data + first * (self.c.group_bytes // 16)
+        return m
+
     @property
     def quantized(self) -> bool:
         return self.info.quantized
@@ -329,7 +345,7 @@ cdef class Plan:
     cdef readonly int capacity, n_ctx, n_sequences, n_threads
     cdef int max_row, heads_per_kv
     cdef int64_t partial_tokens, n_heads_dim
-    cdef bint ready, profiling
+    cdef bint ready, profiling, bidirectional
     cdef Progress* progress
     cdef uint8_t[::1] scratch
     cdef int64_t scratch_bytes
@@ -371,16 +387,30 @@ cdef class Plan:
         if value.k != k:
             raise ParameterError(f"{name}: {value.name} has {value.k} columns where {k} were expected")
 
-    def embed(self, str name, Matrix weight, Value out, float scale=1.0):
-        """out[t] = scale * weight[token of t]"""
+    def embed(self, str name, Matrix weight, Value out, float scale=1.0, Matrix positions=None, added=None):
+        """out[t] = scale * weight[token of t] + positions[position of t] + added"""
+        keep = []
         self.check_width(name, out, weight.k)
-        cdef Op* op = self.add(kEmbed, name, out, False, (weight,))
-        op.embed.weight, op.embed.scale = weight.c, scale
+        if positions is not None and (positions.k != weight.k or positions.n_rows < self.n_ctx):
+            raise ParameterError(f"{name}: {positions.n_rows} positions of {positions.k} columns where {self.n_ctx} of "
+                                 f"{weight.k} were expected")
+        cdef const float* vector = floats(keep, added, weight.k, name)
+        cdef Op* op = self.add(kEmbed, name, out, False, (weight, positions, keep))
+        op.embed.weight, op.embed.scale, op.embed.added = weight.c, scale, vector
+        op.embed.positions.data = NULL
+        if positions is not None:
+            op.embed.positions = positions.c
         self.n_vocab = weight.n_rows
 
-    def norm(self, str name, Value x, weight, Value out, float eps, Value y=None, post=None, bint gather=False, bint outputs=False):
-        """x += y, or its norm times `post`; out = RMSNorm(x) * weight. gather: only the batch's output rows."""
+    def norm(self, str name, Value x, weight, Value out, float eps, Value y=None, post=None, bint gather=False,
+             bint outputs=False, bias=None, bint centered=False):
+        """x += y, or its norm times `post`; out = norm(x) * weight + bias, where out may be x.
+
+        gather: only the batch's output rows. The norm is RMSNorm; centered: LayerNorm.
+        """
         keep = []
+        if centered and post is not None:
+            raise ParameterError(f"{name}: a LayerNorm of what is added is not implemented")
         self.check_width(name, out, x.k)
         if y is not None:
             self.check_width(name, y, x.k)
@@ -388,8 +418,10 @@ cdef class Plan:
         x.want("rows")
         cdef const float* w = floats(keep, weight, x.k, name)
         cdef const float* p = floats(keep, post, x.k, name)
+        cdef const float* b = floats(keep, bias, x.k, name)
         cdef Op* op = self.add(kNorm, name, out, gather or outputs, (x, y, keep))
-        op.norm.weight, op.norm.post, op.norm.eps, op.norm.gather = w, p, eps, gather
+        op.norm.weight, op.norm.post, op.norm.bias = w, p, b
+        op.norm.eps, op.norm.gather, op.norm.centered = eps, gather, centered
 
     def matmul(self, str name, Value src, list segments, bint outputs=False):
         """segments: (Matrix, out Value, bias or None, scale): out = scale * (src @ matrix.T) + bias"""
@@ -406,11 +438,12 @@ cdef class Plan:
         op.matmul = product
 
     def glu(self, str name, Value src, list segments, Value out, str act):
-        """out = act(src @ gate.T) * (src @ up.T), or act(src @ gate.T) alone; act: "silu" or "gelu" (its tanh form).
+        """out = act(src @ gate.T) * (src @ up.T), or act(src @ gate.T) alone.
 
-        segments: gate's, then up's (Matrix, bias or None, scale), as of matmul.
+        segments: gate's, then up's (Matrix, bias or None, scale), as of matmul. act: "silu", "gelu" (the tanh form) or
+        "gelu_erf" (as it is defined).
         """
-        acts = {"silu": kSilu, "gelu": kGelu}
+        acts = {"silu": kSilu, "gelu": kGelu, "gelu_erf": kGeluErf}
         if act not in acts:
             raise ParameterError(f"{name}: activation {act!r}; there are: {', '.join(acts)}")
         if len(segments) > 2:
@@ -448,25 +481,34 @@ cdef class Plan:
 
     def rope(self, str name, Value q, Value k, Value v, Value angles, Cache cache, bint neox,
              q_norm=None, k_norm=None, float eps=0.0, float q_scale=1.0):
-        """Norm and rotate the heads of q and k in place, q times q_scale; store k and v in the cache."""
+        """Norm and rotate the heads of q and k in place, q times q_scale; store k and v in the cache.
+
+        angles None: nothing is rotated.
+        """
         keep = []
-        cdef int dim = cache.c.head_dim
-        if q.k % dim or angles.k > dim:
-            raise ParameterError(f"{name}: {q.k} columns of q, {angles.k} of angles, heads of {dim}")
+        cdef int dim = cache.c.head_dim, n_rot = 0 if angles is None else angles.k
+        if q.k % dim or n_rot > dim:
+            raise ParameterError(f"{name}: {q.k} columns of q, {n_rot} of angles, heads of {dim}")
         self.check_width(name, k, cache.c.n_kv_heads * dim)
         self.check_width(name, v, cache.c.n_kv_heads * dim)
         for value in (q, k, v, angles):
-            value.want("rows")
+            if value is not None:
+                value.want("rows")
         cdef const float* qn = floats(keep, q_norm, dim, name)
         cdef const float* kn = floats(keep, k_norm, dim, name)
         cdef Op* op = self.add(kRope, name, None, False, (q, k, v, angles, cache, keep))
         op.rope.q_norm, op.rope.k_norm = qn, kn
-        op.rope.n_heads, op.rope.n_pairs, op.rope.neox = q.k // dim, angles.k // 2, neox
+        op.rope.n_heads, op.rope.n_pairs, op.rope.neox = q.k // dim, n_rot // 2, neox
         op.rope.eps, op.rope.q_scale, op.rope.cache = eps, q_scale, cache.c
 
-    def attention(self, str name, Value q, Cache cache, Value out, int window=0, float softcap=0.0):
-        """out = softmax(q k) v for each head, over the positions up to each token's own (window: the last so many)."""
+    def attention(self, str name, Value q, Cache cache, Value out, int window=0, float softcap=0.0, bint causal=True):
+        """out = softmax(q k) v for each head, over the positions up to each token's own (window: the last so many).
+
+        Not causal: over all positions of the token's sequence, up to the last one of it in the pass.
+        """
         cdef int dim = cache.c.head_dim
+        if window and not causal:
+            raise ParameterError(f"{name}: a window of attention that is not causal is not implemented")
         self.check_width(name, out, q.k)
         if q.k % (dim * cache.c.n_kv_heads):
             raise ParameterError(f"{name}: {q.k // dim} heads over {cache.c.n_kv_heads} KV heads")
@@ -474,7 +516,8 @@ cdef class Plan:
         out.want("rows")
         cdef Op* op = self.add(kAttention, name, None, False, (q, cache, out))
         op.attention.n_heads, op.attention.window, op.attention.softcap = q.k // dim, window, softcap
-        op.attention.cache = cache.c
+        op.attention.causal, op.attention.cache = causal, cache.c
+        self.bidirectional = self.bidirectional or not causal
         op = self.add(kMerge, name + ".merge", out, False, (q, cache, out))
         op.merge.attention.n_heads = q.k // dim
         op.merge.attention.cache = cache.c
@@ -588,10 +631,11 @@ cdef class Plan:
 
     def run(self, const int32_t[::1] tokens not None, const int32_t[::1] positions not None,
             const int32_t[::1] sequences not None, const int32_t[::1] outputs not None,
-            const int32_t[:, ::1] page_table not None):
+            const int32_t[:, ::1] page_table not None, int n_ops=-1):
         """One pass. int32 vectors [n_tokens] (outputs: [n_outputs]); page_table [n_sequences, max_pages].
 
-        Positions of a sequence's consecutive tokens go up by one. KeyboardInterrupt leaves between operations.
+        Positions of a sequence's consecutive tokens go up by one. n_ops: end after so many operations (negative: none
+        is left out). KeyboardInterrupt leaves between operations.
         """
         cdef Batch batch
         cdef PlanRun run
@@ -600,6 +644,7 @@ cdef class Plan:
         cdef bint ok, many = False
         cdef vector[QueryTile] tiles
         cdef vector[int32_t] tile_of_token
+        cdef vector[int32_t] lengths = vector[int32_t](self.n_sequences, 0)
         cdef QueryTile tile
         cdef int tile_tokens = max(1, ROWS_PER_TILE // self.heads_per_kv)
         if positions.shape[0] != n or sequences.shape[0] != n or n > self.capacity or outputs.shape[0] > n:
@@ -618,6 +663,7 @@ cdef class Plan:
             page = page_table[sequences[i], positions[i] // kPage]
             if not 0 <= page < self.n_pages:
                 raise ParameterError(f"token {i}: page {page} of {self.n_pages}")
+            lengths[sequences[i]] = max(lengths[sequences[i]], positions[i] + 1)
         for i in range(outputs.shape[0]):
             if not 0 <= outputs[i] < n:
                 raise ParameterError(f"output {i} is row {outputs[i]} of {n}")
@@ -634,7 +680,10 @@ cdef class Plan:
             last_sequence, last_position = sequences[i], positions[i]
         tiles.push_back(tile)
         for i in range(<int>tiles.size()):
-            tiles[i].n_splits = positions[tiles[i].first + tiles[i].n_tokens - 1] // kSplit + 1
+            last_position = positions[tiles[i].first + tiles[i].n_tokens - 1]
+            if self.bidirectional:
+                last_position = lengths[sequences[tiles[i].first]] - 1
+            tiles[i].n_splits = last_position // kSplit + 1
             tiles[i].first_split, tiles[i].first_partial = batch.n_splits, <int32_t>partial_tokens
             batch.n_splits += tiles[i].n_splits
             partial_tokens += tiles[i].n_splits * tiles[i].n_tokens
@@ -644,9 +693,12 @@ cdef class Plan:
         batch.tokens, batch.positions, batch.sequences = &tokens[0], &positions[0], &sequences[0]
         batch.outputs = &outputs[0] if outputs.shape[0] else NULL
         batch.page_table, batch.max_pages = &page_table[0, 0], page_table.shape[1]
+        batch.lengths = lengths.data()
         batch.tiles, batch.n_tiles = tiles.data(), <int32_t>tiles.size()
         batch.tile_of_token = tile_of_token.data()
         run.kernels, run.ops, run.n_ops = &self.kernels, self.ops.data(), <int32_t>self.ops.size()
+        if 0 <= n_ops < run.n_ops:
+            run.n_ops = n_ops
         run.progress, run.scratch, run.scratch_bytes = self.progress, &self.scratch[0], self.scratch_bytes
         run.nanoseconds = &self.nanoseconds[0] if self.profiling else NULL
         run.interrupted = interrupted

@@ -31,11 +31,13 @@ inline double median(std::vector<double>& values) {
     return values[values.size() / 2];
 }
 
-// Sums 64-bit words, eight streams of them; the reading is what is timed.
+// Sums 64-bit words, eight streams of them; the reading is what is timed. One core reads more with prefetches.
 inline uint64_t read_words(const uint64_t* words, int64_t n) {
     uint64_t sums[8] = {};
-    for (int64_t i = 0; i + 8 <= n; i += 8)
+    for (int64_t i = 0; i + 8 <= n; i += 8) {
+        __builtin_prefetch(words + i + 1024);
         for (int j = 0; j < 8; ++j) sums[j] += words[i + j];
+    }
     uint64_t sum = 0;
     for (uint64_t s : sums) sum += s;
     return sum;

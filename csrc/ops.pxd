@@ -35,11 +35,13 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         kTokens, kOutputs
 
     ctypedef enum Activation:
-        kSilu, kGelu
+        kSilu, kGelu, kGeluErf
 
     ctypedef struct Embed:
         Weight weight
         float scale
+        Weight positions
+        const float* added
         Activations out
 
     ctypedef struct Norm:
@@ -47,8 +49,9 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         const float* y
         const float* post
         const float* weight
+        const float* bias
         float eps
-        int32_t gather
+        int32_t gather, centered
         Activations out
 
     ctypedef struct Segment:
@@ -84,7 +87,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         const float* q
         float* out
         float* partial
-        int32_t n_heads, window
+        int32_t n_heads, window, causal
         float softcap
         KVCache cache
 
@@ -130,6 +133,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         const int32_t* sequences
         const int32_t* outputs
         const int32_t* page_table
+        const int32_t* lengths
         int64_t max_pages
         const QueryTile* tiles
         int32_t n_tiles, n_splits, split

@@ -36,6 +36,7 @@ class Matrix:
     @staticmethod
     def size(format: int, n_rows: int, k: int) -> int: ...
     def load(self, rows: Bytes, first: int = 0, n_threads: int = 1) -> None: ...
+    def part(self, first: int, n_rows: int) -> Matrix: ...
     @property
     def quantized(self) -> bool: ...
     @property
@@ -77,7 +78,15 @@ class Plan:
     n_sequences: int
     n_threads: int
     def __init__(self, capacity: int, n_ctx: int, n_sequences: int, n_threads: int) -> None: ...
-    def embed(self, name: str, weight: Matrix, out: Value, scale: float = 1.0) -> None: ...
+    def embed(
+        self,
+        name: str,
+        weight: Matrix,
+        out: Value,
+        scale: float = 1.0,
+        positions: Matrix | None = None,
+        added: Floats | None = None,
+    ) -> None: ...
     def norm(
         self,
         name: str,
@@ -89,6 +98,8 @@ class Plan:
         post: Floats | None = None,
         gather: bool = False,
         outputs: bool = False,
+        bias: Floats | None = None,
+        centered: bool = False,
     ) -> None: ...
     def matmul(self, name: str, src: Value, segments: Sequence[Segment], outputs: bool = False) -> None: ...
     def angles(self, name: str, inv_freq: NDArray[np.float64], mscale: float, out: Value) -> None: ...
@@ -98,7 +109,7 @@ class Plan:
         q: Value,
         k: Value,
         v: Value,
-        angles: Value,
+        angles: Value | None,
         cache: Cache,
         neox: bool,
         q_norm: Floats | None = None,
@@ -107,11 +118,20 @@ class Plan:
         q_scale: float = 1.0,
     ) -> None: ...
     def attention(
-        self, name: str, q: Value, cache: Cache, out: Value, window: int = 0, softcap: float = 0.0
+        self,
+        name: str,
+        q: Value,
+        cache: Cache,
+        out: Value,
+        window: int = 0,
+        softcap: float = 0.0,
+        causal: bool = True,
     ) -> None: ...
     def glu(self, name: str, src: Value, segments: list[tuple[Matrix, Any, float]], out: Value, act: str) -> None: ...
     def softcap(self, name: str, x: Value, cap: float, outputs: bool = False) -> None: ...
     def pack(self, name: str, x: Value, out: Value, outputs: bool = False) -> None: ...
     def costs(self) -> list[OpCost]: ...
     def profile(self) -> NDArray[np.int64]: ...
-    def run(self, tokens: Ints, positions: Ints, sequences: Ints, outputs: Ints, page_table: Ints) -> None: ...
+    def run(
+        self, tokens: Ints, positions: Ints, sequences: Ints, outputs: Ints, page_table: Ints, n_ops: int = -1
+    ) -> None: ...

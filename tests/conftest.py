@@ -34,3 +34,20 @@ def real_model():
         return Path(done.stdout.strip().splitlines()[-1])
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def hub_of_session():
+    import hub_server
+
+    with hub_server.serve() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(hub_of_session, monkeypatch, tmp_path):
+    """A server that speaks the Hugging Face hub's protocol, with no repository yet, and empty caches."""
+    import hub_server
+
+    hub_server.use(hub_of_session, monkeypatch, tmp_path)
+    return hub_of_session

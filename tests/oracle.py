@@ -1,8 +1,9 @@
-"""A plain forward pass in float64, to compare the engine with: what the architectures llama, qwen2 and gemma3 mean.
+"""A plain forward pass in float64, to compare the engine with: what llama, qwen2, gemma3, bert and nomic-bert mean.
 
 Written for reading, one function a step, shapes in comments. It shares nothing with the engine: files are read and
 dequantized by the third-party package `gguf`, and hyper-parameters, RoPE and masks are worked out here once more.
-Within 1e-6 (normalised mean squared error) of llama.cpp's float32 logits on its own test models (test_oracle.py).
+Within 1e-6 (normalised mean squared error) of llama.cpp's float32 logits on its own test models, and within 1e-9 of
+Hugging Face's states of a nomic-bert (test_oracle.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+ENCODERS = ("bert", "nomic-bert")
 
 OUTPUT_ROWS = 16384  # rows of the output matrix held in float64 at a time: a vocabulary of 262144 would take 1.3 GB
 
@@ -57,9 +59,9 @@ class Model:
         return y if bias is None else y + bias
 
     def feed_forward_linear(self, name: str, x: Floats) -> Floats:
-        """As linear, but llama's feed-forward adds the bias before it scales, and qwen2's and gemma3's has neither."""
+        """As linear, but a feed-forward adds the bias before it scales, and qwen2's and gemma3's has neither."""
         y = self.product(f"{name}.weight", x)
-        if self.architecture != "llama":
+        if self.architecture not in ("llama", *ENCODERS):
             return y
         scale, bias = self.vector(f"{name}.scale"), self.vector(f"{name}.bias")
         y = y if bias is None else y + bias
@@ -70,6 +72,14 @@ def rms_norm(x: Floats, weight: Floats | None, eps: float) -> Floats:
     """Over the last axis. Gemma's (1 + weight) is already in the file's weight."""
     assert weight is not None
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * weight
+
+
+def layer_norm(model: Model, name: str, x: Floats) -> Floats:
+    weight, bias = model.vector(f"{name}.weight"), model.vector(f"{name}.bias")
+    assert weight is not None and bias is not None
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = np.mean(centered**2, axis=-1, keepdims=True)
+    return centered / np.sqrt(variance + model.get("attention.layer_norm_epsilon")) * weight + bias
 
 
 def softmax(x: Floats) -> Floats:
@@ -84,6 +94,12 @@ def silu(x: Floats) -> Floats:
 def gelu_tanh(x: Floats) -> Floats:
     """The tanh approximation, as Gemma was trained with."""
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def gelu(x: Floats) -> Floats:
+    """x times the normal distribution's probability of less than x, as BERT was trained with."""
+    erfc: Callable[[Floats], Floats] = np.vectorize(math.erfc)
+    return x * erfc(-x / math.sqrt(2)) / 2
 
 
 def yarn_blend(n_rot: int, base: float, context: float, beta_fast: float, beta_slow: float) -> Floats:
@@ -161,21 +177,29 @@ def attention(model: Model, layer: int, x: Floats, positions: Floats, sequences:
     sliding = is_sliding(model, layer)
     blk = f"blk.{layer}"
 
-    q = model.linear(f"{blk}.attn_q", x).reshape(n, n_heads, -1)  # (n, n_heads, head_dim)
-    k = model.linear(f"{blk}.attn_k", x).reshape(n, n_kv_heads, -1)  # (n, n_kv_heads, head_dim)
-    v = model.linear(f"{blk}.attn_v", x).reshape(n, n_kv_heads, -1)  # (n, n_kv_heads, head_dim_v)
+    if f"{blk}.attn_qkv.weight" in model.tensors:
+        kv = n_kv_heads * head_dim
+        q, k, v = np.split(model.linear(f"{blk}.attn_qkv", x), [n_heads * head_dim, n_heads * head_dim + kv], axis=1)
+    else:
+        q, k, v = (model.linear(f"{blk}.attn_{part}", x) for part in "qkv")
+    q = q.reshape(n, n_heads, -1)  # (n, n_heads, head_dim)
+    k = k.reshape(n, n_kv_heads, -1)  # (n, n_kv_heads, head_dim)
+    v = v.reshape(n, n_kv_heads, -1)  # (n, n_kv_heads, head_dim_v)
     if model.architecture == "gemma3":
         q = rms_norm(q, model.vector(f"{blk}.attn_q_norm.weight"), eps)
         k = rms_norm(k, model.vector(f"{blk}.attn_k_norm.weight"), eps)
-    angles, magnitude = rope_angles(model, positions, n_rot, sliding)
-    q = rotate(q, angles, magnitude, neox=model.architecture != "llama")
-    k = rotate(k, angles, magnitude, neox=model.architecture != "llama")
+    if model.architecture != "bert":
+        angles, magnitude = rope_angles(model, positions, n_rot, sliding)
+        q = rotate(q, angles, magnitude, neox=model.architecture != "llama")
+        k = rotate(k, angles, magnitude, neox=model.architecture != "llama")
 
     k, v = (a.repeat(n_heads // n_kv_heads, axis=1) for a in (k, v))  # a group of query heads shares a key head
     gemma3_27b = model.architecture == "gemma3" and n_layers == 62
     scores = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(n_embd // n_heads if gemma3_27b else head_dim)
     age = positions[:, None] - positions[None, :]  # (n, n), query minus key
-    visible = (age >= 0) & (sequences[:, None] == sequences[None, :])
+    visible = sequences[:, None] == sequences[None, :]
+    if model.get("attention.causal", True):
+        visible &= age >= 0
     if sliding:
         visible &= age < model.get("attention.sliding_window")
     weights = softmax(np.where(visible, scores, -np.inf))  # (n_heads, n, n)
@@ -184,10 +208,59 @@ def attention(model: Model, layer: int, x: Floats, positions: Floats, sequences:
 
 def feed_forward(model: Model, layer: int, x: Floats) -> Floats:
     """x (n, n_embd) to (n, n_embd), before the residual."""
+    if model.architecture == "bert":
+        return model.feed_forward_linear(
+            f"blk.{layer}.ffn_down", gelu(model.feed_forward_linear(f"blk.{layer}.ffn_up", x))
+        )
     activation: Callable[[Floats], Floats] = gelu_tanh if model.architecture == "gemma3" else silu
     gate = activation(model.feed_forward_linear(f"blk.{layer}.ffn_gate", x))  # (n, n_ff)
     up = model.feed_forward_linear(f"blk.{layer}.ffn_up", x)  # (n, n_ff)
     return model.feed_forward_linear(f"blk.{layer}.ffn_down", gate * up)
+
+
+def encoder_states(model: Model, tokens: Sequence[int], positions: Floats, sequences: Floats) -> Floats:
+    """States (n, n_embd) after the last layer."""
+    x = model.rows("token_embd.weight", np.asarray(tokens)) + model.rows("token_types.weight")[0]  # (n, n_embd)
+    if model.architecture == "bert":
+        x = x + model.rows("position_embd.weight", positions.astype(int))
+    x = layer_norm(model, "token_embd_norm", x)
+    for layer in range(model.get("block_count")):
+        x = layer_norm(model, f"blk.{layer}.attn_output_norm", x + attention(model, layer, x, positions, sequences))
+        x = layer_norm(model, f"blk.{layer}.layer_output_norm", x + feed_forward(model, layer, x))
+    return x
+
+
+def decoder_states(model: Model, tokens: Sequence[int], positions: Floats, sequences: Floats) -> Floats:
+    """States (n, n_embd) after the output norm."""
+    gemma = model.architecture == "gemma3"
+    eps = model.get("attention.layer_norm_rms_epsilon")
+    x = model.rows("token_embd.weight", np.asarray(tokens))  # (n, n_embd)
+    if gemma:
+        x = x * math.sqrt(x.shape[1])
+    for layer in range(model.get("block_count")):
+        blk = f"blk.{layer}"
+        y = rms_norm(x, model.vector(f"{blk}.attn_norm.weight"), eps)
+        y = attention(model, layer, y, positions, sequences)
+        x = x + (rms_norm(y, model.vector(f"{blk}.post_attention_norm.weight"), eps) if gemma else y)
+        y = feed_forward(model, layer, rms_norm(x, model.vector(f"{blk}.ffn_norm.weight"), eps))
+        x = x + (rms_norm(y, model.vector(f"{blk}.post_ffw_norm.weight"), eps) if gemma else y)
+    return rms_norm(x, model.vector("output_norm.weight"), eps)
+
+
+def oracle_states(
+    path: str | Path,
+    tokens: Sequence[int],
+    positions: Sequence[int] | None = None,
+    sequences: Sequence[int] | None = None,
+) -> Floats:
+    """States (n, n_embd) that logits and embeddings are made of, of tokens at positions (default 0, 1, …), each
+    attending within its own sequence."""
+    model = Model(path)
+    assert model.architecture in ("llama", "qwen2", "gemma3", *ENCODERS), model.architecture
+    at = np.arange(len(tokens), dtype=np.float64) if positions is None else np.asarray(positions, dtype=np.float64)
+    of = np.zeros(len(tokens)) if sequences is None else np.asarray(sequences, dtype=np.float64)
+    states = encoder_states if model.architecture in ENCODERS else decoder_states
+    return states(model, tokens, at, of)
 
 
 def oracle_logits(
@@ -196,25 +269,9 @@ def oracle_logits(
     positions: Sequence[int] | None = None,
     sequences: Sequence[int] | None = None,
 ) -> Floats:
-    """Logits (n, n_vocab) of tokens at positions (default 0, 1, …), each attending within its own sequence."""
+    """Logits (n, n_vocab); as oracle_states."""
     model = Model(path)
-    assert model.architecture in ("llama", "qwen2", "gemma3"), model.architecture
-    gemma = model.architecture == "gemma3"
-    eps = model.get("attention.layer_norm_rms_epsilon")
-    at = np.arange(len(tokens), dtype=np.float64) if positions is None else np.asarray(positions, dtype=np.float64)
-    of = np.zeros(len(tokens)) if sequences is None else np.asarray(sequences, dtype=np.float64)
-
-    x = model.rows("token_embd.weight", np.asarray(tokens))  # (n, n_embd)
-    if gemma:
-        x = x * math.sqrt(x.shape[1])
-    for layer in range(model.get("block_count")):
-        blk = f"blk.{layer}"
-        y = attention(model, layer, rms_norm(x, model.vector(f"{blk}.attn_norm.weight"), eps), at, of)
-        x = x + (rms_norm(y, model.vector(f"{blk}.post_attention_norm.weight"), eps) if gemma else y)
-        y = feed_forward(model, layer, rms_norm(x, model.vector(f"{blk}.ffn_norm.weight"), eps))
-        x = x + (rms_norm(y, model.vector(f"{blk}.post_ffw_norm.weight"), eps) if gemma else y)
-    x = rms_norm(x, model.vector("output_norm.weight"), eps)
-
+    x = oracle_states(path, tokens, positions, sequences)
     logits = model.linear("output" if "output.weight" in model.tensors else "token_embd", x)  # (n, n_vocab)
-    cap = model.get("final_logit_softcapping", 0.0) if gemma else 0.0
+    cap = model.get("final_logit_softcapping", 0.0) if model.architecture == "gemma3" else 0.0
     return cap * np.tanh(logits / cap) if cap else logits

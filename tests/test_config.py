@@ -7,7 +7,7 @@ from typing import Any
 
 import gguf
 import pytest
-from tiny_models import TinyModel, write_tiny_model
+from tiny_models import ENCODERS, TinyModel, write_tiny_model
 
 from pyinfer.errors import ModelError
 from pyinfer.models.config import ARCHITECTURES, read_config
@@ -38,6 +38,10 @@ class FakeFile:
         assert isinstance(self.metadata[key], str), key
         return self.metadata[key]
 
+    def get_bool(self, key: str) -> bool:
+        assert isinstance(self.metadata[key], bool), key
+        return self.metadata[key]
+
 
 def fake(architecture: str, **keys: Any) -> FakeFile:
     """The keys every file has; more by name with `__` for `.`, None leaves one out."""
@@ -48,6 +52,7 @@ def fake(architecture: str, **keys: Any) -> FakeFile:
         "feed_forward_length": 512,
         "attention.head_count": 4,
         "attention.layer_norm_rms_epsilon": 1e-5,
+        "attention.layer_norm_epsilon": 1e-5,
     }
     least |= {key.replace("__", "."): value for key, value in keys.items()}
     metadata = {f"{architecture}.{key}": value for key, value in least.items() if value is not None}
@@ -65,6 +70,7 @@ def read_file(path: Path) -> FakeFile:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_absent_keys_take_llama_cpp_defaults(architecture):
     config = read_config(fake(architecture))
+    encoder = architecture in ENCODERS
 
     assert config.n_kv_heads == config.n_heads == (4,) * 12
     assert config.head_dim == config.head_dim_v == 64
@@ -72,10 +78,14 @@ def test_absent_keys_take_llama_cpp_defaults(architecture):
     assert config.attn_scale == 1 / 8
     assert (config.attn_softcap, config.final_softcap, config.sliding_window) == (0, 0, 0)
     assert config.tied_output
+    assert (config.encoder, config.causal, config.layer_norm, config.pooling) == (encoder, not encoder, encoder, None)
+    assert config.embd_scale == (16 if architecture == "gemma3" else 1)
     rope = config.rope
+    assert (rope is None) == (architecture == "bert")
+    if rope is None:
+        return
     assert (rope.n_rot, rope.freq_base, rope.factor, rope.attn_factor, rope.n_ctx_orig) == (64, 10000, 1, 1, 128)
     assert rope.neox == (architecture != "llama")
-    assert config.embd_scale == (16 if architecture == "gemma3" else 1)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3"])
@@ -231,7 +241,7 @@ def test_llama_rotates_whole_heads():
 
 
 def test_an_unknown_architecture_lists_the_known_ones():
-    with pytest.raises(ModelError, match=r"'mamba', expected one of gemma3, llama, qwen2"):
+    with pytest.raises(ModelError, match=f"'mamba', expected one of {', '.join(sorted(ARCHITECTURES))}"):
         read_config(fake("mamba"))
 
 

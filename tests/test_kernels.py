@@ -1,8 +1,10 @@
 """The operations of a plan, one at a time, against NumPy in float64, on every instruction set."""
 
+import math
+
 import numpy as np
 import pytest
-from plans import matrix, multiply, random_rows, run
+from plans import dequantized, matrix, multiply, random_rows, run
 
 from pyinfer import _kernels
 from pyinfer.errors import ParameterError
@@ -64,7 +66,68 @@ def test_a_gathering_norm_takes_the_outputs_only(rng):
     np.testing.assert_allclose(out.rows[:2], rms_norm(x[[4, 1]], 1, 1e-6), rtol=1e-5)
 
 
-@pytest.mark.parametrize("act", ["silu", "gelu"])
+def layer_norm(x, weight, bias, eps):
+    return rms_norm(x - x.mean(-1, keepdims=True, dtype=np.float64), weight, eps) + bias
+
+
+@pytest.mark.parametrize("k", [1, 7, 33, 384, 1030])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_centered_norm_is_a_layer_norm_and_may_replace_what_it_norms(rng, k, in_place):
+    n = 5
+    x, y = (rng.standard_normal((2, n, k)) * 3 + 10).astype(np.float32)
+    weight, bias = rng.standard_normal((2, k)).astype(np.float32)
+    plan = _kernels.Plan(n, n, 1, 2)
+    vx, vy = value("x", k, n, x), value("y", k, n, y)
+    out = vx if in_place else value("out", k, n)
+    plan.norm("norm", vx, weight, out, 1e-5, y=vy, bias=bias, centered=True)
+    run(plan, n)
+    np.testing.assert_allclose(out.rows[:n], layer_norm(x + y, weight, bias, 1e-5), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_embeddings_take_positions_and_a_vector_on_top(rng, kind, in_rows):
+    k, n = 96, 5
+    tokens, places = random_rows(rng, kind, 21, k), random_rows(rng, kind, 40, k)
+    added = rng.standard_normal(k).astype(np.float32)
+    of_rows = _kernels.Matrix.of_rows if in_rows else lambda _, rows, k: matrix(kind, rows, k)
+    table, positions = (of_rows(TensorType[kind], rows, k) for rows in (tokens, places))
+    plan, out = _kernels.Plan(n, 40, 1, 2), value("out", k, n)
+    plan.embed("embed", table, out, 0.5, positions, added)
+    ids, at = np.array([20, 0, 7, 7, 3]), np.array([3, 4, 5, 39, 0])
+    run(plan, n, tokens=ids, positions=at)
+    t, p = dequantized(kind, tokens, k), dequantized(kind, places, k)
+    np.testing.assert_allclose(out.rows[:n], 0.5 * t[ids] + p[at] + added, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_a_part_of_a_matrix_multiplies_as_its_rows_do(rng, in_rows):
+    k = 64
+    rows = random_rows(rng, "Q8_0", 53, k)
+    whole = _kernels.Matrix.of_rows(TensorType.Q8_0, rows, k) if in_rows else matrix("Q8_0", rows, k)
+    x = rng.standard_normal((9, k)).astype(np.float32)
+    (expected,), _ = multiply([whole], x)
+    parts, _ = multiply([whole.part(0, 16), whole.part(16, 32), whole.part(48, 5)], x)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), expected)
+    with pytest.raises(ParameterError, match=r"rows 48\.\.54 of a matrix of 53"):
+        whole.part(48, 6)
+
+
+def test_parts_are_whole_row_groups(rng):
+    whole = matrix("F32", random_rows(rng, "F32", 40, 8), 8)
+    for first, n_rows in ((8, 16), (0, 24)):
+        with pytest.raises(ParameterError, match="not whole groups of 16"):
+            whole.part(first, n_rows)
+
+
+ACTS = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "gelu_erf": lambda x: 0.5 * x * np.vectorize(math.erfc)(-x / np.sqrt(2)),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("k", [5, 512, 1030])
 def test_gated_activations(rng, act, k):
     gate, up = (rng.standard_normal((2, 2, k)) * 8).astype(np.float32)
@@ -78,11 +141,7 @@ def test_gated_activations(rng, act, k):
     run(plan, 2)
     g = gate.astype(np.float64)
     with np.errstate(over="ignore"):
-        expected = (
-            g / (1 + np.exp(-g))
-            if act == "silu"
-            else 0.5 * g * (1 + np.tanh(np.sqrt(2 / np.pi) * (g + 0.044715 * g**3)))
-        )
+        expected = ACTS[act](g)
     np.testing.assert_allclose(out.rows[:2], expected * up, rtol=1e-5, atol=1e-5)
 
 
@@ -153,7 +212,7 @@ class Heads:
         pages = n_sequences * -(-self.n_ctx // _kernels.PAGE)
         self.cache = _kernels.Cache(kind, n_kv_heads, dim, np.zeros(pages * stride, np.uint8), 0, stride)
 
-    def attend(self, chunks, sequences=None, positions=None, window=0, softcap=0.0, n_threads=2, **rope):
+    def attend(self, chunks, sequences=None, positions=None, window=0, softcap=0.0, n_threads=2, causal=True, **rope):
         """float32 [n, n_heads, dim]; tokens are passed in chunks."""
         n, capacity = self.n, max(chunks)
         sequences = np.zeros(n, int) if sequences is None else np.asarray(sequences)
@@ -168,7 +227,7 @@ class Heads:
         out = _kernels.Value("out", self.q[0].size, capacity).want("rows")
         plan.angles("angles", inv_freq, rope.pop("mscale", 1.0), angles)
         plan.rope("rope", q, k, v, angles, self.cache, rope.pop("neox", True), **rope)
-        plan.attention("attention", q, self.cache, out, window=window, softcap=softcap)
+        plan.attention("attention", q, self.cache, out, window=window, softcap=softcap, causal=causal)
         rows, start = [], 0
         for size in chunks:
             part = slice(start, start + size)
@@ -179,7 +238,7 @@ class Heads:
             start += size
         return np.concatenate(rows).reshape(n, self.n_heads, self.dim)
 
-    def expected(self, sequences=None, positions=None, window=0, softcap=0.0, q=None, k=None):
+    def expected(self, sequences=None, positions=None, window=0, softcap=0.0, causal=True, q=None, k=None):
         n, group = self.n, self.n_heads // self.n_kv_heads
         sequences = np.zeros(n, int) if sequences is None else np.asarray(sequences)
         positions = np.arange(n) if positions is None else np.asarray(positions)
@@ -188,7 +247,7 @@ class Heads:
         scores = np.einsum("qhd,khd->hqk", q.astype(np.float64), keys)
         scores = softcap * np.tanh(scores / softcap) if softcap else scores
         age = positions[:, None] - positions[None, :]
-        visible = (age >= 0) & (sequences[:, None] == sequences[None, :])
+        visible = ((age >= 0) | (not causal)) & (sequences[:, None] == sequences[None, :])
         visible &= age < window if window else True
         scores = np.where(visible, scores, -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
@@ -224,6 +283,54 @@ def test_windows_and_soft_capping(rng, window, softcap):
     heads = Heads(rng, 150, 4, 2, 32)
     found = heads.attend([100, 50], window=window, softcap=softcap)
     np.testing.assert_allclose(found, heads.expected(window=window, softcap=softcap), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 63, 65, 200, 1100])
+def test_attention_that_is_not_causal_sees_all_of_its_sequence(rng, n):
+    heads = Heads(rng, n, 4, 2, 32)
+    heads.q /= 6
+    found = heads.attend([n], causal=False)
+    np.testing.assert_allclose(found, heads.expected(causal=False), rtol=0, atol=1e-5)
+    for n_threads in (1, 3):
+        np.testing.assert_array_equal(heads.attend([n], causal=False, n_threads=n_threads), found)
+
+
+def test_sequences_of_a_pass_see_themselves_only_and_what_they_see_alone(rng):
+    lengths = [70, 1, 600, 64]
+    sequences = np.repeat(np.arange(4), lengths)
+    positions = np.concatenate([np.arange(n) for n in lengths])
+    heads = Heads(rng, sum(lengths), 4, 2, 32, n_sequences=4)
+    heads.q /= 6
+    found = heads.attend([sum(lengths)], sequences, positions, causal=False)
+    np.testing.assert_allclose(found, heads.expected(sequences, positions, causal=False), rtol=0, atol=1e-5)
+    for s, n in enumerate(lengths):
+        alone, of_s = Heads(rng, n, 4, 2, 32), sequences == s
+        alone.q, alone.k, alone.v = heads.q[of_s], heads.k[of_s], heads.v[of_s]
+        np.testing.assert_array_equal(alone.attend([n], causal=False), found[of_s])
+
+
+def test_without_angles_nothing_turns(rng):
+    n = 9
+    heads = Heads(rng, n, 2, 1, 32)
+    plan = _kernels.Plan(n, n, 1, 2)
+    q, k, v = (
+        value(name, a[0].size, n, a.reshape(n, -1)) for name, a in zip("qkv", (heads.q, heads.k, heads.v), strict=True)
+    )
+    plan.rope("rope", q, k, v, None, heads.cache, True, q_scale=0.25)
+    plan.attention("attention", q, heads.cache, out := value("out", q.k, n))
+    run(plan, n)
+    expected = heads.expected(q=heads.q * 0.25)
+    np.testing.assert_allclose(out.rows[:n].reshape(n, 2, 32), expected, rtol=0, atol=1e-5)
+
+
+def test_a_pass_may_end_after_some_of_its_operations(rng):
+    plan, x = _kernels.Plan(1, 1, 1, 1), rng.standard_normal((1, 32)).astype(np.float32)
+    v, outs = value("x", 32, 1, x), [value("one", 32, 1), value("two", 32, 1)]
+    for out in outs:
+        plan.pack("pack", v, out)
+    plan.run(*(np.zeros(1, np.int32) for _ in range(3)), np.zeros(0, np.int32), np.zeros((1, 1), np.int32), n_ops=1)
+    np.testing.assert_array_equal(outs[0].rows[0], x[0])
+    np.testing.assert_array_equal(outs[1].rows[0], 0)
 
 
 @pytest.mark.parametrize("kv_type", ["f32", "q8_0"])
@@ -274,6 +381,15 @@ def test_what_does_not_fit_is_refused():
         plan.norm("n", x, np.ones(63, np.float32), _kernels.Value("out", 64, 4), 1e-5)
     with pytest.raises(ParameterError, match="activation 'relu'"):
         plan.glu("g", x, [], _kernels.Value("out", 64, 4), "relu")
+    with pytest.raises(ParameterError, match="LayerNorm of what is added"):
+        plan.norm("n", x, np.ones(64), x, 1e-5, y=_kernels.Value("y", 64, 4), post=np.ones(64), centered=True)
+    with pytest.raises(ParameterError, match="63 positions of 64 columns where 64 of 64"):
+        table = _kernels.Matrix.of_rows(TensorType.F32, np.zeros((63, 256), np.uint8), 64)
+        plan.embed("e", table, x, positions=table)
+    with pytest.raises(ParameterError, match="window of attention that is not causal"):
+        stride = _kernels.Cache.page_bytes(TensorType.F32, 1, 64)
+        cache = _kernels.Cache(TensorType.F32, 1, 64, np.zeros(stride, np.uint8), 0, stride)
+        plan.attention("a", x, cache, _kernels.Value("out", 64, 4), window=3, causal=False)
     with pytest.raises(ParameterError, match="33 columns cannot be quantized"):
         _kernels.Value("y", 33, 4).want("quants")
     with pytest.raises(ParameterError, match="tensor type 2"):

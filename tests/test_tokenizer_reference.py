@@ -7,6 +7,7 @@ import pytest
 from pyinfer.tokenizer import load_tokenizer
 
 VOCABULARIES = [
+    "bert-bge",
     "deepseek-coder",
     "deepseek-llm",
     "falcon",
@@ -17,6 +18,7 @@ VOCABULARIES = [
     "qwen2",
     "starcoder",
 ]
+NORMALIZING = ["bert-bge"]  # case, accents and spaces are lost
 SEPARATOR = "\n__ggml_vocab_test__\n"
 REAL_MODELS = ["smollm2-135m-q4_1", "gemma-3-270m-q4_k_m", "qwen2.5-coder-0.5b-q4_k_m", "qwen2.5-coder-1.5b-q4_k_m"]
 
@@ -32,7 +34,8 @@ def test_reference_texts_give_the_ids_of_llama_cpp(reference, name):
 
     assert len(texts) == len(lines) > 40
     assert ids == [[int(i) for i in line.split()] for line in lines]
-    assert [tokenizer.decode(i) for i in ids] == texts
+    if name not in NORMALIZING:
+        assert [tokenizer.decode(i) for i in ids] == texts
 
 
 @pytest.mark.parametrize("name", REAL_MODELS)

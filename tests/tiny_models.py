@@ -17,6 +17,8 @@ import numpy as np
 from gguf import GGMLQuantizationType as Quant
 from numpy.typing import NDArray
 
+ENCODERS = ("bert", "nomic-bert")
+
 # Formats the gguf package can't quantize to: where a block holds its float16 scales, and the size of the minimum's
 # scale in terms of the first one that centres the values on zero.
 RANDOM_BLOCKS: dict[str, tuple[tuple[int, float], ...]] = {
@@ -34,7 +36,7 @@ RANDOM_BLOCKS: dict[str, tuple[tuple[int, float], ...]] = {
 class TinyModel:
     """What to write. Matrices read along n_embd (or n_ff) need a multiple of their format's block there."""
 
-    architecture: str  # llama, qwen2 or gemma3
+    architecture: str  # llama, qwen2, gemma3, bert or nomic-bert
     n_layers: int = 2
     n_embd: int = 256
     n_heads: int | Sequence[int] = 4  # a sequence: one number a layer
@@ -46,6 +48,7 @@ class TinyModel:
     types: Mapping[str, str] = field(default_factory=dict)  # part of a matrix's name: its format; "" for the rest, F32
     biases: bool | None = None  # on attention (and llama's feed-forward); None: as the architecture usually has
     tied: bool = False  # no output.weight
+    fused_qkv: bool = False  # attn_qkv instead of attn_q, attn_k and attn_v
     output_scales: bool = False  # NAME.scale tensors
     rope_factors: Sequence[float] | None = None  # rope_freqs.weight [head_dim/2]
     sliding_window: int = 8  # gemma3
@@ -119,6 +122,9 @@ def _metadata(model: TinyModel) -> dict[str, Any]:
             "attention.sliding_window_pattern": model.sliding_pattern,
             "rope.freq_base": 100000.0,
         }
+    if model.architecture in ENCODERS:
+        del keys["attention.layer_norm_rms_epsilon"]
+        keys |= {"attention.layer_norm_epsilon": 1e-5, "attention.causal": False, "pooling_type": 1}
     keys |= model.metadata
     return {key: value for key, value in keys.items() if value is not None}
 
@@ -139,7 +145,11 @@ def _add_key(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
 def _matrices(model: TinyModel) -> dict[str, tuple[int, int]]:
     """Shape (n_out, n_in) of every matrix, by name without `.weight`."""
     shapes = {"token_embd": (model.n_vocab, model.n_embd)}
-    if not model.tied:
+    if model.architecture in ENCODERS:
+        shapes["token_types"] = (2, model.n_embd)
+        if model.architecture == "bert":
+            shapes["position_embd"] = (model.n_ctx, model.n_embd)
+    elif not model.tied:
         shapes["output"] = (model.n_vocab, model.n_embd)
     for layer in range(model.n_layers):
         n_heads, n_kv_heads = (n if isinstance(n, int) else n[layer] for n in (model.n_heads, model.n_kv_heads))
@@ -152,6 +162,11 @@ def _matrices(model: TinyModel) -> dict[str, tuple[int, int]]:
             "ffn_up": (model.n_ff, model.n_embd),
             "ffn_down": (model.n_embd, model.n_ff),
         }
+        if model.fused_qkv:
+            n_rows = sum(of_layer.pop(f"attn_{part}")[0] for part in "qkv")
+            of_layer["attn_qkv"] = (n_rows, model.n_embd)
+        if model.architecture == "bert":
+            del of_layer["ffn_gate"]
         shapes |= {f"blk.{layer}.{name}": shape for name, shape in of_layer.items()}
     return shapes
 
@@ -160,7 +175,7 @@ def _add_matrix(
     writer: gguf.GGUFWriter, rng: np.random.Generator, name: str, shape: tuple[int, int], model: TinyModel
 ) -> None:
     embd_std = model.n_embd**-0.5 if model.architecture == "gemma3" else 1.0  # gemma3 multiplies it by √n_embd
-    std = embd_std if name == "token_embd" else 1.5 / np.sqrt(shape[1])
+    std = embd_std if name in ("token_embd", "position_embd", "token_types") else 1.5 / np.sqrt(shape[1])
     kind = next((kind for part, kind in model.types.items() if part and part in name), model.types.get("", "F32"))
     if kind in RANDOM_BLOCKS:
         writer.add_tensor(f"{name}.weight", random_blocks(rng, shape, kind, std), raw_dtype=Quant[kind])
@@ -174,19 +189,26 @@ def _add_matrix(
 
 def _vectors(model: TinyModel, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
     """Norms, biases, output scales and RoPE factors, by full name."""
-    norms = {"attn_norm": model.n_embd, "ffn_norm": model.n_embd}
+    encoder = model.architecture in ENCODERS
+    norms = dict.fromkeys(
+        ("attn_output_norm", "layer_output_norm") if encoder else ("attn_norm", "ffn_norm"), model.n_embd
+    )
     if model.architecture == "gemma3":
         norms |= {"post_attention_norm": model.n_embd, "post_ffw_norm": model.n_embd}
         norms |= {"attn_q_norm": model.head_dim, "attn_k_norm": model.head_dim}
-    biased = {"attn_q", "attn_k", "attn_v"}
-    if model.architecture == "llama":
+    biased = {"attn_q", "attn_k", "attn_v", "attn_qkv"}
+    if model.architecture in ("llama", *ENCODERS):
         biased |= {"attn_output", "ffn_gate", "ffn_up", "ffn_down"}
-    with_biases = model.architecture == "qwen2" if model.biases is None else model.biases
+    with_biases = model.architecture in ("qwen2", "bert") if model.biases is None else model.biases
 
-    vectors = {"output_norm.weight": rng.uniform(0.5, 1.5, model.n_embd)}
+    first_or_last = "token_embd_norm" if encoder else "output_norm"
+    vectors = {f"{first_or_last}.weight": rng.uniform(0.5, 1.5, model.n_embd)}
     for layer in range(model.n_layers):
         for name, size in norms.items():
             vectors[f"blk.{layer}.{name}.weight"] = rng.uniform(0.5, 1.5, size)
+    if encoder:
+        for name in list(vectors):
+            vectors[name.replace(".weight", ".bias")] = rng.standard_normal(model.n_embd) * 0.3
     for name, (n_out, _) in _matrices(model).items():
         if with_biases and name.rpartition(".")[2] in biased:
             vectors[f"{name}.bias"] = rng.standard_normal(n_out) * 0.3

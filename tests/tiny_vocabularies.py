@@ -48,3 +48,17 @@ def spm_metadata(
         "tokenizer.ggml.token_type": np.array(types, np.int32),
         **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
     }
+
+
+def wordpiece_metadata(pieces: list[str], **keys: Any) -> dict[str, Any]:
+    """WordPiece with [PAD], [UNK], [CLS], [SEP], [MASK] and pieces as BERT writes them, "##" before those inside."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens = [*special, *(p.removeprefix("##") if p.startswith("##") else "\u2581" + p for p in pieces)]
+    ids = {"padding": 0, "unknown": 1, "cls": 2, "seperator": 3, "mask": 4}
+    return {
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": np.array([CONTROL] * len(special) + [NORMAL] * len(pieces), np.int32),
+        **{f"tokenizer.ggml.{name}_token_id": i for name, i in ids.items()},
+        **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
+    }

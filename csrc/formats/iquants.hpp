@@ -29,7 +29,9 @@ typename V::U byte_of(const B& b, int offset, int i) {
     return b.word(offset + i / 4 * 4) >> (i % 4 * 8) & 255;
 }
 
-struct IQ2_XXS {
+struct CodeBook {};  // formats that gather from a table, which is slow to unpack
+
+struct IQ2_XXS : CodeBook {
     static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}};
@@ -45,7 +47,7 @@ struct IQ2_XXS {
     }
 };
 
-struct IQ2_XS {
+struct IQ2_XS : CodeBook {
     static constexpr int kBlock = 256, kBytes = 74, kSub = 16, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}};
@@ -60,7 +62,7 @@ struct IQ2_XS {
     }
 };
 
-struct IQ2_S {
+struct IQ2_S : CodeBook {
     static constexpr int kBlock = 256, kBytes = 82, kSub = 16, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 16, 1}};
@@ -77,7 +79,7 @@ struct IQ2_S {
     }
 };
 
-struct IQ3_XXS {
+struct IQ3_XXS : CodeBook {
     static constexpr int kBlock = 256, kBytes = 98, kSub = 32, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 96, 4}};
@@ -92,7 +94,7 @@ struct IQ3_XXS {
     }
 };
 
-struct IQ3_S {
+struct IQ3_S : CodeBook {
     static constexpr int kBlock = 256, kBytes = 110, kSub = 32, kOffsetLog2 = 6;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}, {74, 32, 4}, {106, 4, 1}};
@@ -114,7 +116,7 @@ typename V::U with_delta(typename V::U eighths, typename V::U down) {
     return eighths - (-down & 0x02020202u);
 }
 
-struct IQ1_S {
+struct IQ1_S : CodeBook {
     static constexpr int kBlock = 256, kBytes = 50, kSub = 32, kOffsetLog2 = 4;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 32, 4}, {34, 16, 2}};
@@ -130,7 +132,7 @@ struct IQ1_S {
     }
 };
 
-struct IQ1_M {
+struct IQ1_M : CodeBook {
     static constexpr int kBlock = 256, kBytes = 56, kSub = 16, kOffsetLog2 = 4;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 48, 4}, {48, 8, 2}};

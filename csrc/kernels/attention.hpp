@@ -24,13 +24,27 @@ struct Softmax {
 
 inline float exp1(float x) { return exp<Vec>(Vec::splat(x))[0]; }
 
+// Bytes that are wanted soon; taken in `parts` pieces beside the arithmetic on those before them.
+struct Soon {
+    const uint8_t* data;  // or null
+    int64_t n_bytes;
+    int parts;
+
+    void prefetch(int part) const {
+        const int64_t end = data ? n_bytes * (part + 1) / parts : 0;
+        for (int64_t at = n_bytes * part / parts; at < end; at += 64) __builtin_prefetch(data + at);
+    }
+};
+
 // scores: [T][kPage] of the first n_keys positions of a page; q: [head_dim][T]
 template <class E, int T>
-void page_scores(const uint8_t* keys, int head_dim, int n_keys, const float* q, float* scores) {
+void page_scores(const uint8_t* keys, int head_dim, int n_keys, const float* q, float* scores, Soon values) {
     constexpr int N = float_groups(T);
     const int64_t stride = int64_t(head_dim) * kGroup * E::kBytes;
     for (int row = 0; row < kGroup; row += Vec::L)
         for (int g = 0; g * kGroup < n_keys; g += N) {
+            if (row == 0)
+                for (int i = 0; i < N; ++i) values.prefetch(g + i);
             Vec::F f[N][T] = {};
             if constexpr (E::kScaled) {
                 const uint8_t* scales = scales_of<E>(keys, head_dim) + (g * kGroup + row) * 2;
@@ -66,7 +80,8 @@ void group_values(const uint8_t* values, int group, int n_keys, const float* p, 
 }
 
 template <class E, int T>
-void page_values(const uint8_t* values, int n_groups, int n_keys, const float* p, const float* correction, float* o) {
+void page_values(const uint8_t* values, int n_groups, int n_keys, const float* p, const float* correction, float* o,
+                 Soon keys) {
     constexpr int N = float_groups(T), kScaleGroups = kScaleDims / kGroup;
     const int per_scale = E::kScaled ? kScaleGroups : n_groups;
     for (int first = 0; first < n_groups; first += per_scale) {
@@ -80,6 +95,7 @@ void page_values(const uint8_t* values, int n_groups, int n_keys, const float* p
                     Vec::store(scaled + t * kPage + j, Vec::load(p + t * kPage + j) * Vec::load_half(scales + j * 2));
             weights = scaled;
         }
+        for (int i = first; i < end; ++i) keys.prefetch(i);
         int g = first;
         for (; g + N <= end; g += N) group_values<E, T, N>(values, g, n_keys, weights, correction, o);
         for (; g < end; ++g) group_values<E, T, 1>(values, g, n_keys, weights, correction, o);
@@ -121,39 +137,39 @@ inline float softmax_row(float* scores, int low, int high, float softcap, float&
 }
 
 struct Rows {  // a micro-tile: row r is token first + r / heads of the tile, head r % heads of the KV head's
-    int first, count, width;
+    int first, count;
 };
 
 template <class E, int T>
 void attend_page(const Attention& p, const Batch& batch, const QueryTile& tile, int heads, int64_t page, int kv_head,
-                 int base, const Rows& rows, const float* q, Softmax state, float* scores) {
+                 int64_t next_page, int base, const Rows& rows, const float* q, Softmax state, float* scores) {
     int low[T], high[T], n_keys = 0;
     for (int t = 0; t < T; ++t) {
-        low[t] = high[t] = 0;
-        if (t >= rows.count) continue;
         const int position = batch.positions[tile.first + (rows.first + t) / heads];
-        high[t] = position + 1 - base < kPage ? position + 1 - base : kPage;
-        if (p.window > 0 && position + 1 - p.window > base) low[t] = position + 1 - p.window - base;
+        const int end = p.causal ? position + 1 : batch.lengths[batch.sequences[tile.first]];
+        high[t] = end - base < kPage ? end - base : kPage;
+        low[t] = p.window > 0 && position + 1 - p.window > base ? position + 1 - p.window - base : 0;
         if (low[t] < high[t] && high[t] > n_keys) n_keys = high[t];
     }
     if (n_keys == 0) return;
-    page_scores<E, T>(keys_of(p.cache, page, kv_head), p.cache.head_dim, n_keys, q, scores);
+    const uint8_t* values = values_of(p.cache, page, kv_head);
+    const int n_groups = padded(p.cache.head_dim) / kGroup;
+    page_scores<E, T>(keys_of(p.cache, page, kv_head), p.cache.head_dim, n_keys, q, scores,
+                      {values, p.cache.v_head, kPage / kGroup});
     float correction[T];
     for (int t = 0; t < T; ++t)
         correction[t] = softmax_row(scores + t * kPage, low[t], high[t], p.softcap, state.max[t], state.sum[t]);
-    page_values<E, T>(values_of(p.cache, page, kv_head), padded(p.cache.head_dim) / kGroup, n_keys, scores, correction,
-                      state.o);
+    const uint8_t* next = next_page < 0 ? nullptr : keys_of(p.cache, next_page, kv_head);
+    page_values<E, T>(values, n_groups, n_keys, scores, correction, state.o, {next, p.cache.k_head, n_groups});
 }
 
-using AttendPage = void (*)(const Attention&, const Batch&, const QueryTile&, int, int64_t, int, int, const Rows&,
-                            const float*, Softmax, float*);
+using AttendPage = void (*)(const Attention&, const Batch&, const QueryTile&, int, int64_t, int, int64_t, int,
+                            const Rows&, const float*, Softmax, float*);
 
-template <class E>
-AttendPage attend_page_of(int width) {
-    if (width == 1) return attend_page<E, 1>;
-    if (width == 2) return attend_page<E, 2>;
-    if (width == 4 || Vec::kTile == 4) return attend_page<E, 4>;
-    return attend_page<E, Vec::kTile>;
+template <class E, size_t... I>
+AttendPage attend_page_of(int width, std::index_sequence<I...>) {
+    static constexpr AttendPage kByWidth[] = {attend_page<E, int(I) + 1>...};
+    return kByWidth[width - 1];
 }
 
 // Merges a further split into what came before; o values are `step` groups of 16 apart.
@@ -189,7 +205,7 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
     const int first_split = batch.split ? index - tile.first_split : 0;
     const int last_split = batch.split ? first_split + 1 : tile.n_splits;
     const int32_t sequence = batch.sequences[tile.first];
-    const int last_position = batch.positions[tile.first + tile.n_tokens - 1];
+    const int last_position = p.causal ? batch.positions[tile.first + tile.n_tokens - 1] : batch.lengths[sequence] - 1;
 
     float* scores = reinterpret_cast<float*>(worker.scratch);
     float* q = scores + Vec::kTile * kPage;  // [dim][width]
@@ -197,18 +213,18 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
     float* merged = o + Vec::kTile * groups * kGroup;
     const int n_rows = tile.n_tokens * heads;
     for (int row = 0; row < n_rows;) {
-        const Tile shape = tile_of(row, n_rows);
-        const int width = shape.width;
-        const Rows rows{row, n_rows - row < width ? n_rows - row : width, width};
+        const int width = n_rows - row < Vec::kTile ? n_rows - row : Vec::kTile;
+        const Rows rows{row, width};
         row += width;
         const auto query_of = [&](int t) {
             const int token = tile.first + (rows.first + t) / heads, head = kv_head * heads + (rows.first + t) % heads;
             return int64_t(token) * p.n_heads + head;
         };
         for (int t = 0; t < width; ++t)
-            for (int d = 0; d < dim; ++d) q[d * width + t] = t < rows.count ? p.q[query_of(t) * dim + d] : 0;
-        const AttendPage attend =
-            with_kv_type(p.cache.format, [&](auto type) { return attend_page_of<decltype(type)>(width); });
+            for (int d = 0; d < dim; ++d) q[d * width + t] = p.q[query_of(t) * dim + d];
+        const AttendPage attend = with_kv_type(p.cache.format, [&](auto type) {
+            return attend_page_of<decltype(type)>(width, std::make_index_sequence<Vec::kTile>());
+        });
         float max[2][Vec::kTile], sum[2][Vec::kTile];
         for (int t = 0; t < width; ++t) max[1][t] = -INFINITY, sum[1][t] = 0;
         memset(merged, 0, sizeof(float) * width * groups * kGroup);
@@ -219,10 +235,11 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
             memset(o, 0, sizeof(float) * width * groups * kGroup);
             for (int base = split * kSplit; base < (split + 1) * kSplit && base <= last_position; base += kPage) {
                 if (base + kPage <= begin) continue;
-                attend(p, batch, tile, heads, page_of(batch, sequence, base), kv_head, base, rows, q,
+                const int64_t next = base + kPage <= last_position ? page_of(batch, sequence, base + kPage) : -1;
+                attend(p, batch, tile, heads, page_of(batch, sequence, base), kv_head, next, base, rows, q,
                        {max[0], sum[0], o}, scores);
             }
-            for (int t = 0; t < rows.count; ++t) {
+            for (int t = 0; t < width; ++t) {
                 if (batch.split) {
                     const int64_t slot = tile.first_partial + int64_t(split) * tile.n_tokens;
                     const int64_t token = (rows.first + t) / heads, head = kv_head * heads + (rows.first + t) % heads;
@@ -237,7 +254,7 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
             }
         }
         if (batch.split) continue;
-        for (int t = 0; t < rows.count; ++t) {
+        for (int t = 0; t < width; ++t) {
             float* out = p.out + query_of(t) * dim;
             for (int d = 0; d < dim; ++d) out[d] = merged[(d / kGroup * width + t) * kGroup + d % kGroup] / sum[1][t];
         }

@@ -40,6 +40,10 @@ inline Segment rows_from(Segment s, int64_t group, float* out, int64_t ld) {
     return s;
 }
 
+inline Vec::F activation(Activation act, Vec::F x) {
+    return act == kSilu ? silu<Vec>(x) : act == kGelu ? gelu<Vec>(x) : gelu_erf<Vec>(x);
+}
+
 inline void run_glu(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
     const Glu& p = op.glu;
     const int n = batch.rows(op.count);
@@ -56,7 +60,7 @@ inline void run_glu(const Op& op, const Batch& batch, const Worker& worker, int3
         float *g = gate + t * ld, *u = up + t * ld;
         for_each_lane(columns, [&](int64_t i, int count) {
             const Vec::F x = load_some(g + i, count);
-            const Vec::F y = p.act == kSilu ? silu<Vec>(x) : gelu<Vec>(x);
+            const Vec::F y = activation(p.act, x);
             store_some(g + i, p.product.n_segments == 2 ? y * load_some(u + i, count) : y, count);
         });
         emit(p.out, t, n, column, columns, g);

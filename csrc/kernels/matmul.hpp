@@ -1,8 +1,9 @@
 // Matrix products: out[t][row] = scale * sum_k src[t][k] * weight[row][k] + bias[row].
 //
-// A unit is a run of row groups, over all segments of the operation. Up to one tile of tokens, weights are unpacked in
-// registers while they stream from memory. For more, kPanelGroups row groups by kPanelColumns columns are unpacked
-// once into a panel that stays in the second-level cache, and every tile of tokens passes over it.
+// A unit is a run of row groups, over all segments of the operation. For a few tiles of tokens (`block_tiles` of the
+// format), weights are unpacked in registers, by the first tile while they stream from memory. For more, kPanelGroups
+// row groups by kPanelColumns columns are unpacked once into a panel that stays in the second-level cache, and every
+// tile of tokens passes over it.
 #pragma once
 #include "kernels/registry.hpp"
 #include "kernels/tile.hpp"
@@ -136,15 +137,18 @@ inline void multiply_floats(const Segment& s, const Activations& src, const Form
 
 inline void multiply_blocks(const Segment& s, const Activations& src, const FormatKernels& f, int n, int64_t group,
                             const Scratch& scratch) {
-    alignas(64) float sums[Vec::kTile * kGroup] = {};
-    const Tile tile = tile_of(0, n);
+    memset(scratch.sums, 0, size_t(n + Vec::kTile) * kGroup * sizeof(float));
     const int64_t step = columns_at_once(s.weight, f.info, 1);
     for (int64_t column = 0; column < src.k; column += step) {
         const int64_t columns = src.k - column < step ? src.k - column : step;
-        f.dot_blocks[width_index(tile.width)](group_blocks(s.weight, f.info, group, column, columns, scratch.blocks),
-                                              columns, TileView::of(src, 0, tile.width, column), sums);
+        const uint8_t* blocks = group_blocks(s.weight, f.info, group, column, columns, scratch.blocks);
+        for (int t = 0; t < n; t += Vec::kTile) {
+            const Tile tile = tile_of(t, n);
+            float* at = scratch.sums + t * kGroup;
+            f.dot_blocks[width_index(tile.width)](blocks, columns, TileView::of(src, t, tile.width, column), at);
+            if (column + columns == src.k) store_sums(s, group, t, tokens_in(tile, n), at);
+        }
     }
-    store_sums(s, group, 0, n, sums);
 }
 
 inline void multiply_panels(const Segment& s, const Activations& src, const FormatKernels& f, int n, int64_t group,
@@ -179,12 +183,13 @@ inline void multiply(const Segment& s, const Activations& src, int n, int64_t fr
                      const Scratch& scratch) {
     const FormatKernels& f = *find_format(s.weight.format);
     // of floats, by the first tile: all tiles take the same steps
-    const int64_t most = !f.info.quantized ? float_groups(tile_of(0, n).width) : n <= Vec::kTile ? 1 : kPanelGroups;
+    const bool few = n <= f.block_tiles * Vec::kTile;
+    const int64_t most = !f.info.quantized ? float_groups(tile_of(0, n).width) : few ? 1 : kPanelGroups;
     for (int64_t g = from; g < to; g += most) {
         const int64_t count = to - g < most ? to - g : most;
         if (!f.info.quantized)
             multiply_floats(s, src, f, n, g, count, scratch);
-        else if (n <= Vec::kTile)
+        else if (few)
             multiply_blocks(s, src, f, n, g, scratch);
         else
             multiply_panels(s, src, f, n, g, count, scratch);

@@ -41,21 +41,26 @@ struct KVCache {             // of one layer
 
 enum OpKind : int32_t { kEmbed, kNorm, kMatmul, kAngles, kRope, kAttention, kMerge, kGlu, kSoftcap, kPack, kOpKinds };
 enum CountKind : int32_t { kTokens, kOutputs };  // whether an operation's rows are the batch's tokens or its outputs
-enum Activation : int32_t { kSilu, kGelu };
+enum Activation : int32_t { kSilu, kGelu, kGeluErf };
 
-struct Embed {  // out = scale * the token's row of `weight`
+struct Embed {  // out = scale * the token's row of `weight` + the position's row of `positions` + added
     Weight weight;
     float scale;
+    Weight positions;    // without data: none
+    const float* added;  // [k] or null
     Activations out;
 };
 
-struct Norm {             // x += post ? norm(y) * post : y;  out = norm(x) * weight
+// x += post ? norm(y) * post : y;  out = norm(x) * weight + bias, which may be x itself
+struct Norm {
     float* x;             // [n, k]; with gather: rows are picked by the batch's outputs
     const float* y;       // or null
     const float* post;    // or null
     const float* weight;  // [k]
+    const float* bias;    // [k] or null
     float eps;
     int32_t gather;
+    int32_t centered;  // of x, the mean is taken away first (LayerNorm); else RMSNorm
     Activations out;
 };
 
@@ -87,7 +92,7 @@ struct Rope {  // norms and rotates the heads of q and k; stores k and v in the 
     int32_t n_heads, n_pairs, neox;
     float eps, q_scale;
     const float *q_norm, *k_norm;  // [head_dim] or null
-    const float* angles;           // [n, 2, n_pairs]
+    const float* angles;           // [n, 2, n_pairs]; null: nothing turns
     KVCache cache;
 };
 
@@ -96,6 +101,7 @@ struct Attention {
     float* out;      // [n, n_heads * head_dim]
     float* partial;  // splits that wait to be merged: [..][n_heads][2 + head_dim]: maximum, sum, weighted values
     int32_t n_heads, window;  // window 0: none
+    int32_t causal;           // a token sees positions up to its own; else all of its sequence
     float softcap;            // 0: none
     KVCache cache;
 };
@@ -154,6 +160,7 @@ struct Batch {
     const int32_t* sequences;   // [n_tokens]
     const int32_t* outputs;     // [n_outputs] rows whose logits are wanted
     const int32_t* page_table;  // [n_sequences][max_pages]
+    const int32_t* lengths;     // [n_sequences] one more than a sequence's last position in this pass
     int64_t max_pages;
     const QueryTile* tiles;
     int32_t n_tiles;

@@ -27,34 +27,48 @@ void run_rows(const Op& op, const Batch& batch, const Worker& worker, int32_t un
     for_each_row(op, batch, unit, [&](int32_t t) { Row(op, batch, worker, t); });
 }
 
-inline void run_embed(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
-    const Embed& e = op.embed;
-    const FormatKernels& f = *find_format(e.weight.format);
-    const int32_t row = batch.tokens[unit];
-    float* x = reinterpret_cast<float*>(worker.scratch);
-    const int64_t n_blocks = e.weight.k / f.info.block;
-    if (e.weight.row_major)
-        f.info.dequantize(e.weight.data + row * (e.weight.group_bytes / kGroup), n_blocks, x);
+inline void read_row(const Weight& w, int32_t row, float* x) {
+    const FormatKernels& f = *find_format(w.format);
+    const int64_t n_blocks = w.k / f.info.block;
+    if (w.row_major)
+        f.info.dequantize(w.data + row * (w.group_bytes / kGroup), n_blocks, x);
     else
-        f.info.dequantize_grouped(e.weight.data + row / kGroup * e.weight.group_bytes, row % kGroup, n_blocks, x);
-    if (e.scale != 1)
-        for (int64_t i = 0; i < e.weight.k; ++i) x[i] *= e.scale;
-    emit(e.out, unit, batch.rows(op.count), 0, e.weight.k, x);
+        f.info.dequantize_grouped(w.data + row / kGroup * w.group_bytes, row % kGroup, n_blocks, x);
 }
 
-// 1 / sqrt(mean(x^2) + eps)
-inline float inverse_rms(const float* x, int64_t k, float eps) {
+inline void run_embed(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
+    const Embed& e = op.embed;
+    const int64_t k = e.weight.k;
+    float *x = reinterpret_cast<float*>(worker.scratch), *position = x + k;
+    read_row(e.weight, batch.tokens[unit], x);
+    if (e.scale != 1)
+        for (int64_t i = 0; i < k; ++i) x[i] *= e.scale;
+    if (e.positions.data) {
+        read_row(e.positions, batch.positions[unit], position);
+        for (int64_t i = 0; i < k; ++i) x[i] += position[i];
+    }
+    if (e.added)
+        for (int64_t i = 0; i < k; ++i) x[i] += e.added[i];
+    emit(e.out, unit, batch.rows(op.count), 0, k, x);
+}
+
+// The mean of x, or of its squares.
+template <bool Squares>
+float row_mean(const float* x, int64_t k) {
     Vec::F sums[4] = {};
     int64_t i = 0;
     for (; i + 4 * Vec::L <= k; i += 4 * Vec::L)
         for (int j = 0; j < 4; ++j) {
             const Vec::F v = Vec::load(x + i + j * Vec::L);
-            sums[j] = Vec::fma(v, v, sums[j]);
+            sums[j] = Squares ? Vec::fma(v, v, sums[j]) : sums[j] + v;
         }
     float sum = Vec::sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    for (; i < k; ++i) sum += x[i] * x[i];
-    return 1.0f / sqrtf(sum / float(k) + eps);
+    for (; i < k; ++i) sum += Squares ? x[i] * x[i] : x[i];
+    return sum / float(k);
 }
+
+// 1 / sqrt(mean(x^2) + eps)
+inline float inverse_rms(const float* x, int64_t k, float eps) { return 1.0f / sqrtf(row_mean<true>(x, k) + eps); }
 
 inline void run_norm(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
     const Norm& p = op.norm;
@@ -71,9 +85,17 @@ inline void run_norm(const Op& op, const Batch& batch, const Worker& worker, int
         }
     }
     if (!p.weight) return;
-    const float r = inverse_rms(x, k, p.eps);
     float* normed = reinterpret_cast<float*>(worker.scratch);
-    for (int64_t i = 0; i < k; ++i) normed[i] = x[i] * r * p.weight[i];
+    const float* from = x;
+    if (p.centered) {
+        const float mean = row_mean<false>(x, k);
+        for (int64_t i = 0; i < k; ++i) normed[i] = x[i] - mean;
+        from = normed;
+    }
+    const float r = inverse_rms(from, k, p.eps);
+    for (int64_t i = 0; i < k; ++i) normed[i] = from[i] * r * p.weight[i];
+    if (p.bias)
+        for (int64_t i = 0; i < k; ++i) normed[i] += p.bias[i];
     emit(p.out, unit, batch.rows(op.count), 0, k, normed);
 }
 

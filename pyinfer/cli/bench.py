@@ -16,7 +16,7 @@ from typing import Any
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = subparsers.add_parser("bench", help="measure a model's speed")
-    p.add_argument("model", help="a GGUF file")
+    p.add_argument("model", help="a GGUF file or a model's name")
     p.add_argument("-p", "--prompt", type=int, default=512, help="tokens of the prompt, 0: none (default: 512)")
     p.add_argument("-n", "--generate", type=int, default=128, help="tokens generated, 0: none (default: 128)")
     p.add_argument("-d", "--depth", type=int, default=0, help="tokens of context before (default: 0)")
@@ -41,7 +41,9 @@ def counts(text: str) -> list[int]:
 
 def run(args: argparse.Namespace) -> int:
     from pyinfer.cli.measure import measure
+    from pyinfer.cli.progress import progress_bar
     from pyinfer.errors import ParameterError
+    from pyinfer.hub import resolve_model
 
     for name, least in (("prompt", 0), ("generate", 0), ("depth", 0), ("repetitions", 1)):
         if getattr(args, name) < least:
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         check_plot(args)
         args.profile = True
+    args.model = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
     result = measure(args)
     if args.plot:
         from pyinfer.cli.roofline import plot_roofline

@@ -16,16 +16,18 @@ LONG_TEXT = 100  # characters of a string that are shown in the text form
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = subparsers.add_parser("inspect", help="show a file's metadata and tensors")
-    p.add_argument("file", help="a GGUF file, or any part of a split one")
+    p.add_argument("file", help="a GGUF file, any part of a split one, or a model's name")
     p.add_argument("--tensors", action="store_true", help="list the tensors, too")
     p.add_argument("--json", action="store_true", help="as JSON; arrays of more than 8 elements as type and length")
     p.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    from pyinfer.cli.progress import progress_bar
     from pyinfer.gguf import GGUFFile
+    from pyinfer.hub import resolve_model
 
-    with GGUFFile(args.file) as file:
+    with GGUFFile(resolve_model(args.file, progress_bar(f"fetching {args.file}"))) as file:
         report = describe(file, tensors=args.tensors)
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))

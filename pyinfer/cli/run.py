@@ -6,16 +6,16 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from pyinfer.hub.catalogue import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from pyinfer.runtime.llm import LLM
-
-DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = subparsers.add_parser("run", help="generate text from a prompt")
     p.add_argument("prompt", help="the prompt: a chat turn where the model has a chat template")
-    p.add_argument("--model", help=f"a GGUF file (default: {DEFAULT_MODEL}, fetched once)")
+    p.add_argument("--model", default=DEFAULT_MODEL, help=f"a GGUF file or a model's name (default: {DEFAULT_MODEL})")
     # small models may repeat themselves until the context is full
     p.add_argument("-n", "--max-tokens", type=int, default=512, metavar="N", help="at most so many (default: 512)")
     p.add_argument("--raw", action="store_true", help="continue the prompt as it stands, without the chat template")
@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     from pyinfer.cli.progress import progress_bar
-    from pyinfer.default_model import default_model_path
+    from pyinfer.hub import resolve_model
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.sampling import SamplingParams
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         stop=args.stop,
         max_tokens=args.max_tokens,
     )
-    path = args.model or default_model_path(progress_bar("fetching the default model"))
+    path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
     progress = progress_bar("loading")
     with LLM(path, n_ctx=args.ctx, n_threads=args.threads, weights=args.weights, progress=progress) as llm:
         prompt = args.prompt if args.raw else chat_prompt(llm, args.prompt)

@@ -1,8 +1,9 @@
-"""The building blocks that decoder-only transformers are made of, recorded as operations of a plan.
+"""The building blocks that transformers are made of, recorded as operations of a plan.
 
 A model file calls them in the order data flows. Activations that play the same role in every layer share memory, named
-by that role. The residual stream is `x`; `add` only notes what is to be added to it, and the next `norm` does it in the
-same pass. Shapes: x [n_tokens, n_embd]; q [n_tokens, n_heads * head_dim]; k, v [n_tokens, n_kv_heads * head_dim].
+by that role. The residual stream is `x`; `add` only notes what is to be added to it, and the next norm does it in the
+same pass. The norm of the outputs gives `hidden`, what logits and embeddings are made of.
+Shapes: x [n_tokens, n_embd]; q [n_tokens, n_heads * head_dim]; k, v [n_tokens, n_kv_heads * head_dim].
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pyinfer import _kernels
+from pyinfer.errors import ModelError
 from pyinfer.models.config import ModelConfig
 from pyinfer.models.rope import rope_frequencies
 
@@ -23,7 +25,13 @@ ScaleOf = Literal["product", "sum", "nothing"]
 
 
 class Blocks:
-    """Records blocks of a model on `plan`; `caches` holds the KV cache of each layer."""
+    """Records blocks of a model on `plan`; `caches` holds the KV cache of each layer.
+
+    hidden: [n_outputs, n_embd], the tokens asked for after the last norm, once the first n_hidden_ops operations ran.
+    """
+
+    hidden: Value
+    n_hidden_ops: int
 
     def __init__(
         self, plan: _kernels.Plan, config: ModelConfig, weights: Weights, caches: list[_kernels.Cache]
@@ -43,11 +51,15 @@ class Blocks:
         return self._values[key]
 
     def embed(self) -> None:
-        """x = the tokens' rows of the embedding, and the angles of their positions."""
+        """x = the tokens' rows of the embedding, with what positions and types of tokens add; the positions' angles."""
         c = self.config
         self.x = self.value("x", c.n_embd)
         table = self.weights.matrix("token_embd.weight", c.n_vocab, c.n_embd)
-        self.plan.embed("embed", table, self.x.want("rows"), c.embd_scale)
+        positions = self.weights.matrix("position_embd.weight", c.n_ctx_train, c.n_embd) if c.rope is None else None
+        types = self.weights.row_or_none("token_types.weight", 0, c.n_embd)  # all tokens are of the first sentence
+        self.plan.embed("embed", table, self.x.want("rows"), c.embd_scale, positions, types)
+        if c.rope is None:
+            return
         factors = None
         if c.rope.factors_tensor is not None:
             factors = self.weights.vector(c.rope.factors_tensor, c.rope.n_rot // 2)
@@ -61,12 +73,24 @@ class Blocks:
         self._pending = (y, weight)
 
     def norm(self, name: str, outputs: bool = False) -> Value:
-        """RMSNorm(x) * the weight `name`; outputs: only of the tokens whose logits are wanted."""
+        """The norm of x by the weight `name`; outputs: only of the tokens whose outputs are wanted, as `hidden`."""
+        return self._norm(name, self.value("normed", self.config.n_embd), outputs)
+
+    def post_norm(self, name: str, outputs: bool = False) -> Value:
+        """As norm, and x is the result: what follows is added to that."""
+        return self._norm(name, self.x, outputs)
+
+    def _norm(self, name: str, out: Value, outputs: bool) -> Value:
+        c, w = self.config, self.weights
         y, post = self._pending or (None, None)
         self._pending = None
-        out = self.value("normed.outputs" if outputs else "normed", self.config.n_embd)
-        weight = self.weights.vector(f"{name}.weight", self.config.n_embd)
-        self.plan.norm(name, self.x, weight, out, self.config.rms_eps, y=y, post=post, gather=outputs)
+        if outputs:
+            out = self.hidden = self.value("hidden.outputs", c.n_embd).want("rows")
+        weight, bias = w.vector(f"{name}.weight", c.n_embd), w.vector_or_none(f"{name}.bias", c.n_embd)
+        self.plan.norm(
+            name, self.x, weight, out, c.norm_eps, y=y, post=post, gather=outputs, bias=bias, centered=c.layer_norm
+        )
+        self.n_hidden_ops = len(self.plan.names)
         return out
 
     def linear(
@@ -98,36 +122,51 @@ class Blocks:
         return w.matrix(f"{name}.weight", n_rows, k), bias, scale
 
     def attention(self, layer: int, x: Value) -> Value:
-        """Grouped-query attention (Ainslie et al. 2023) with rotary positions; norms of heads if the file has them."""
+        """Grouped-query attention (Ainslie et al. 2023); norms of heads if the file has them."""
         c, blk, cache = self.config, f"blk.{layer}", self.caches[layer]
-        n_heads, n_kv_heads, sliding = c.n_heads[layer], c.n_kv_heads[layer], c.sliding_layers[layer]
-        kv = n_kv_heads * c.head_dim
-        parts = {
-            f"{blk}.attn_q": ("q", n_heads * c.head_dim),
-            f"{blk}.attn_k": ("k", kv),
-            f"{blk}.attn_v": ("v", kv),
-        }
-        q, k, v = self.linear(f"{blk}.qkv", x, parts)
+        sliding = c.sliding_layers[layer]
+        q, k, v = self._qkv(layer, x)
+        angles = None if c.rope is None else self.value(f"angles.{sliding}", c.rope.n_rot)
         self.plan.rope(
-            f"{blk}.rope", q, k, v, self.value(f"angles.{sliding}", c.rope.n_rot), cache, c.rope.neox,
+            f"{blk}.rope", q, k, v, angles, cache, neox=c.rope is not None and c.rope.neox,
             q_norm=self.weights.vector_or_none(f"{blk}.attn_q_norm.weight", c.head_dim),
             k_norm=self.weights.vector_or_none(f"{blk}.attn_k_norm.weight", c.head_dim),
-            eps=c.rms_eps, q_scale=c.attn_scale,
+            eps=c.norm_eps, q_scale=c.attn_scale,
         )  # fmt: skip
         heads = self.value("heads", q.k)
         window = c.sliding_window if sliding else 0
-        self.plan.attention(f"{blk}.attention", q, cache, heads, window=window, softcap=c.attn_softcap)
+        self.plan.attention(f"{blk}.attention", q, cache, heads, window=window, softcap=c.attn_softcap, causal=c.causal)
         (out,) = self.linear(f"{blk}.attn_output", heads, {f"{blk}.attn_output": ("projected", c.n_embd)})
         return out
 
-    def feed_forward(self, layer: int, x: Value, act: str) -> Value:
-        """down(act(gate(x)) * up(x)) (Shazeer 2020); act: "silu" or "gelu"."""
+    def _qkv(self, layer: int, x: Value) -> list[Value]:
+        """Queries, keys and values: three weights, or one with the rows of all three, one after the other."""
+        c, blk, fused = self.config, f"blk.{layer}", f"blk.{layer}.attn_qkv"
+        kv = c.n_kv_heads[layer] * c.head_dim
+        widths = {"q": c.n_heads[layer] * c.head_dim, "k": kv, "v": kv}
+        if not self.weights.has(f"{fused}.weight"):
+            return self.linear(f"{blk}.qkv", x, {f"{blk}.attn_{role}": (role, width) for role, width in widths.items()})
+        if any(width % 16 for width in widths.values()):
+            raise ModelError(f"{fused}.weight: {widths} rows of q, k and v; expected multiples of 16")
+        matrix, bias, scale = self._weight(fused, sum(widths.values()), x.k, "product")
+        first, segments = 0, []
+        for role, width in widths.items():
+            part = None if bias is None else bias[first : first + width]
+            segments.append((matrix.part(first, width), self.value(role, width), part, scale))
+            first += width
+        self.plan.matmul(f"{blk}.qkv", x, segments)
+        return [out for _, out, _, _ in segments]
+
+    def feed_forward(self, layer: int, x: Value, act: str, gated: bool = True) -> Value:
+        """down(act(gate(x)) * up(x)) (Shazeer 2020), or down(act(up(x))); act: "silu", "gelu" or "gelu_erf"."""
         c, blk = self.config, f"blk.{layer}.ffn"
         n_ff = c.n_ff[layer]
         scale_of: ScaleOf = "sum" if c.ffn_output_scales else "nothing"
         hidden = self.value("hidden", n_ff)
-        weights = [self._weight(f"{blk}_{name}", n_ff, x.k, scale_of) for name in ("gate", "up")]
-        self.plan.glu(f"{blk}_gate_up", x, weights, hidden, act)
+        weights = [
+            self._weight(f"{blk}_{name}", n_ff, x.k, scale_of) for name in (("gate", "up") if gated else ("up",))
+        ]
+        self.plan.glu(f"{blk}_gate_up" if gated else f"{blk}_up", x, weights, hidden, act)
         (out,) = self.linear(f"{blk}_down", hidden, {f"{blk}_down": ("projected", c.n_embd)}, scale_of=scale_of)
         return out
 

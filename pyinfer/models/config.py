@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol
 from pyinfer.errors import ModelError
 
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
+POOLINGS = {0: None, 1: "mean", 2: "cls", 3: "last", 4: "rank", (1 << 32) - 1: None}  # as files number them
 
 # Far above any published model; a larger value is damage, and products of two of them stay within 64 bits.
 MAX_LAYERS = 4096
@@ -46,6 +47,7 @@ class ModelFile(Protocol):
     def get_int(self, key: str) -> int: ...
     def get_float(self, key: str) -> float: ...
     def get_str(self, key: str) -> str: ...
+    def get_bool(self, key: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class RopeConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes and constants of a decoder-only transformer; tuples have one entry a layer."""
+    """Sizes and constants of a transformer; tuples have one entry a layer."""
 
     architecture: str
     n_layers: int
@@ -80,8 +82,12 @@ class ModelConfig:
     n_ff: tuple[int, ...]
     n_vocab: int  # rows of the embedding
     n_ctx_train: int
-    rms_eps: float
-    rope: RopeConfig
+    layer_norm: bool  # norms are LayerNorm (Ba et al. 2016); else RMSNorm (Zhang & Sennrich 2019)
+    norm_eps: float
+    rope: RopeConfig | None  # None: n_ctx_train learned positions are added to the embeddings
+    causal: bool  # tokens see those before them; else all of their sequence
+    encoder: bool  # its last layer is its output: there are no logits
+    pooling: str | None  # what makes a text's embedding of its tokens': "mean", "cls", "last" or "rank"
     sliding_window: int  # a query sees this many keys, itself included; 0: no layer slides
     sliding_layers: tuple[bool, ...]
     attn_scale: float  # on query · key
@@ -104,6 +110,9 @@ class Architecture:
     attn_softcap: bool = False  # reads attn_logit_softcapping
     final_softcap: bool = False  # reads final_logit_softcapping
     scaled_embedding: bool = False  # embeddings times √n_embd
+    encoder: bool = False  # no logits, and attention that is not causal unless the file says otherwise
+    layer_norm: bool = False
+    learned_positions: bool = False  # a table of positions, no RoPE
     width_scaled_layers: int = 0  # at this depth attention is scaled by √(n_embd/n_heads), not √head_dim
     ffn_output_scales: bool = False
 
@@ -116,6 +125,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gemma3": Architecture(
         neox=True, sliding_period=6, final_softcap=True, scaled_embedding=True, width_scaled_layers=62
     ),
+    "bert": Architecture(neox=False, encoder=True, layer_norm=True, learned_positions=True),
+    "nomic-bert": Architecture(neox=True, encoder=True, layer_norm=True),
 }
 
 
@@ -160,6 +171,9 @@ class Keys:
         if value == 0:
             self.fail(key, value, "more than 0")
         return value
+
+    def get_bool(self, key: str, default: bool) -> bool:
+        return self.file.get_bool(f"{self.prefix}.{key}") if self.has(key) else default
 
     def get_choice(self, key: str, default: str, known: tuple[str, ...]) -> str:
         value = self.file.get_str(f"{self.prefix}.{key}") if self.has(key) else default
@@ -235,8 +249,12 @@ def read_config(file: ModelFile) -> ModelConfig:
         n_ff=keys.get_per_layer("feed_forward_length", n_layers, MAX_WIDTH),
         n_vocab=_n_vocab(file, n_embd),
         n_ctx_train=n_ctx_train,
-        rms_eps=keys.get_float("attention.layer_norm_rms_epsilon"),
-        rope=_rope(keys, arch, head_dim, n_ctx_train, sliding=bool(sliding_window)),
+        layer_norm=arch.layer_norm,
+        norm_eps=keys.get_float(f"attention.layer_norm_{'' if arch.layer_norm else 'rms_'}epsilon"),
+        rope=None if arch.learned_positions else _rope(keys, arch, head_dim, n_ctx_train, bool(sliding_window)),
+        causal=keys.get_bool("attention.causal", not arch.encoder),
+        encoder=arch.encoder,
+        pooling=_pooling(keys),
         sliding_window=sliding_window,
         sliding_layers=sliding_layers,
         attn_scale=1 / math.sqrt(query_width),
@@ -296,6 +314,13 @@ def _sliding_layers(keys: Keys, arch: Architecture, n_layers: int) -> tuple[bool
     if len(pattern) != n_layers or not set(pattern) <= {0, 1}:
         keys.fail(key, list(pattern), f"{n_layers} zeros and ones, one a layer")
     return tuple(bool(slides) for slides in pattern)
+
+
+def _pooling(keys: Keys) -> str | None:
+    value = keys.get_int("pooling_type", max(POOLINGS), default=0, minimum=-1)
+    if value % (1 << 32) not in POOLINGS:
+        keys.fail("pooling_type", value, "0 to 4")
+    return POOLINGS[value % (1 << 32)]
 
 
 def _check_equal(keys: Keys, key: str, expected: int) -> None:

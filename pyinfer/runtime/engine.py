@@ -1,7 +1,8 @@
 """The engine: a model's weights, its KV cache and its plan, and forward passes over batches of tokens.
 
 A pass takes tokens that each carry a (sequence, position); logits are computed only where they are asked for. The
-model's definition runs once, when the engine is made; a pass is one call into compiled code without the GIL.
+model's definition runs once, when the engine is made; a pass is one call into compiled code without the GIL. A pass can
+end with the last norm and give hidden states, of which embeddings are made; an encoder gives nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyinfer import _kernels
-from pyinfer.errors import ParameterError, PyinferError
+from pyinfer.errors import ModelError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.models import RECORDERS
 from pyinfer.models.blocks import Blocks
@@ -24,6 +25,7 @@ from pyinfer.runtime.weights import Weights
 from pyinfer.system import default_threads
 
 DEFAULT_N_CTX = 4096  # positions, where the model allows: what a long prompt needs, at a bounded price
+SHORT_TEXT = 8  # tokens: a pass of texts of this length can be full
 
 os.register_at_fork(before=_kernels.end_threads)
 
@@ -36,7 +38,8 @@ class Engine:
     sequences held at once; progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes
     them into memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may
     exceed RAM: the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process
-    (SIGBUS).
+    (SIGBUS). Where attention is not causal, sequences are passed whole, so n_batch is at least n_ctx, and n_seqs what
+    it takes to fill a pass with short texts.
     """
 
     def __init__(
@@ -53,9 +56,16 @@ class Engine:
     ) -> None:
         self.config = read_config(file)
         self.n_ctx = check_positive("n_ctx", n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
+        if self.config.rope is None and self.n_ctx > self.config.n_ctx_train:
+            raise ParameterError(f"n_ctx is {self.n_ctx}; the model has {self.config.n_ctx_train} learned positions")
         self.n_threads = check_positive("n_threads", n_threads, default_threads())
-        self.n_batch = min(check_positive("n_batch", n_batch, 512), self.n_ctx * n_seqs)
+        self.n_batch = check_positive("n_batch", n_batch, 512)
         self.n_seqs = check_positive("n_seqs", n_seqs, 1)
+        if self.config.causal:
+            self.n_batch = min(self.n_batch, self.n_ctx * self.n_seqs)
+        else:
+            self.n_batch = max(self.n_batch, self.n_ctx)
+            self.n_seqs = max(self.n_seqs, self.n_batch // SHORT_TEXT)
         self.n_vocab = self.config.n_vocab
         self.n_ctx_train = self.config.n_ctx_train
         self.isa: str = _kernels.current_isa()
@@ -65,6 +75,7 @@ class Engine:
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
         blocks = Blocks(self._plan, self.config, tensors, self._cache.layers)
         self._logits = RECORDERS[self.config.architecture](blocks)
+        self._hidden, self._n_hidden_ops = blocks.hidden, blocks.n_hidden_ops
         tensors.load(self.n_threads, progress)
 
     def forward(
@@ -75,18 +86,45 @@ class Engine:
         tokens, positions, sequences: int32 [n]; outputs: int32 [m], the rows whose logits are wanted.
         Returns float32 [m, n_vocab], valid until the next pass. A position is written over if it is there already;
         positions before a sequence's first new one must have been passed before.
-        Raises ParameterError for values out of range, ContextError beyond n_ctx, KeyboardInterrupt on Ctrl-C.
+        Raises ParameterError for values out of range, ContextError beyond n_ctx, KeyboardInterrupt on Ctrl-C,
+        ModelError for an encoder.
         """
-        ids, at, of, wanted = (np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs))
         with self._lock:
-            plan = self._open_plan()
-            for sequence in np.unique(of).tolist():
-                if not 0 <= sequence < self.n_seqs:
-                    raise ParameterError(f"sequence {sequence} of {self.n_seqs}")
-                self._cache.reserve(sequence, int(at[of == sequence].max()) + 1)
-            plan.run(ids, at, of, wanted, self._cache.page_table)
-            rows: NDArray[np.float32] = self._logits.rows[: len(wanted)]
-        return rows
+            self._open_plan()
+            if self._logits is None:
+                raise ModelError(
+                    f"a model of the architecture {self.config.architecture!r} is an encoder: it embeds texts "
+                    "(LLM.embed) and cannot generate any"
+                )
+            n = self._run(tokens, positions, sequences, outputs)
+            return self._logits.rows[:n]
+
+    def hidden(
+        self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
+    ) -> NDArray[np.float32]:
+        """As forward, but the states of the wanted rows after the last norm: float32 [m, n_embd].
+
+        Where attention is not causal, a pass takes whole sequences, from position 0 on, and caches nothing.
+        """
+        with self._lock:
+            n = self._run(tokens, positions, sequences, outputs, self._n_hidden_ops)
+            return self._hidden.rows[:n]
+
+    def _run(
+        self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike, n_ops: int = -1
+    ) -> int:
+        """One pass, of the first n_ops operations only unless that is negative; returns how many rows are wanted."""
+        ids, at, of, wanted = (np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs))
+        plan = self._open_plan()
+        for sequence in np.unique(of).tolist():
+            if not 0 <= sequence < self.n_seqs:
+                raise ParameterError(f"sequence {sequence} of {self.n_seqs}")
+            here = at[of == sequence]
+            if not (self.config.causal or np.array_equal(here, np.arange(len(here)))):
+                raise ParameterError(f"sequence {sequence} has positions {here}; expected a whole text, from 0 on")
+            self._cache.reserve(sequence, int(here.max()) + 1)
+        plan.run(ids, at, of, wanted, self._cache.page_table, n_ops)
+        return len(wanted)
 
     def truncate(self, sequence: int, n_keep: int) -> None:
         """Forget the positions of a sequence from n_keep on."""
@@ -108,8 +146,8 @@ class Engine:
         """Give back weights and cache, once no pass is under way."""
         with self._lock:
             self._plan = None
-            self.__dict__.pop("_logits", None)
-            self.__dict__.pop("_cache", None)
+            for name in ("_logits", "_hidden", "_cache"):
+                self.__dict__.pop(name, None)
 
     def _open_plan(self) -> _kernels.Plan:
         if self._plan is None:

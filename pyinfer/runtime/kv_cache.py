@@ -29,10 +29,11 @@ class KVCache:
             raise ParameterError(f"keys of {config.head_dim} and values of {config.head_dim_v} dimensions differ")
         kind = KV_TYPES[kv_type]
         sizes = [_kernels.Cache.page_bytes(kind, n, config.head_dim) for n in config.n_kv_heads]
-        self.page_bytes = sum(sizes)
+        # without causality no later pass reads what is cached, so all layers can use the same memory
+        self.page_bytes = sum(sizes) if config.causal else max(sizes)
         pages_each = -(-n_ctx // PAGE)
         memory = allocate(self.page_bytes * n_seqs * pages_each)
-        offsets = np.cumsum([0, *sizes]).tolist()
+        offsets = np.cumsum([0, *sizes]).tolist() if config.causal else [0] * len(sizes)
         self.layers = [
             _kernels.Cache(kind, n, config.head_dim, memory, offset, self.page_bytes)
             for n, offset in zip(config.n_kv_heads, offsets, strict=False)

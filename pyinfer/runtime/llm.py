@@ -28,10 +28,12 @@ class LLM:
         with LLM("model.gguf") as llm:
             print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
 
-    path: a GGUF file, or any part of a split one. n_ctx: tokens of prompt and text together (default: what the model
+    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows.
+    n_ctx: tokens of prompt and text together (default: what the model
     was trained for, at most 4096). n_threads: default the cores that the process may use. kv_type: of cached keys and
     values, "f16", "bf16", "f32" or "q8_0". n_batch: prompt tokens passed at once. progress(bytes done, bytes in all):
-    called while weights are loaded. weights: "copy" takes them into memory, rearranged for speed, and the file is not
+    called while the model is fetched, then while weights are loaded.
+    weights: "copy" takes them into memory, rearranged for speed, and the file is not
     used any more; "mmap" leaves them in the mapped file, for models larger than RAM and for processes that share one:
     the file must stay as it is until `close`, since shortening a mapped file ends the process (SIGBUS).
     Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. Calls from several threads
@@ -48,6 +50,9 @@ class LLM:
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        from pyinfer.hub import resolve_model
+
+        path = resolve_model(path, progress)
         self._lock = threading.Lock()
         self._owner: int | None = None
         with GGUFFile(path) as file:
@@ -171,3 +176,20 @@ class LLM:
                 yield
             finally:
                 self._owner = None
+
+    def embed(
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        pooling: str | None = None,
+        normalize: bool = True,
+        truncate: bool = False,
+    ) -> NDArray[np.float32]:
+        """Embeddings of texts, float32 [n_texts, n_embd]; see pyinfer.runtime.embedding.embed.
+
+        first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
+        print("cosine", first @ second)
+        """
+        from pyinfer.runtime.embedding import embed
+
+        with self._exclusive():
+            return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)

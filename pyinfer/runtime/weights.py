@@ -85,6 +85,16 @@ class Weights:
     def vector_or_none(self, name: str, n: int) -> NDArray[np.float32] | None:
         return self.vector(name, n) if self.has(name) else None
 
+    def row_or_none(self, name: str, row: int, k: int) -> NDArray[np.float32] | None:
+        """One row of a matrix of k columns, float32 [k]; None where the file has no such matrix."""
+        if not self.has(name):
+            return None
+        info = self._info(name)
+        if info.file_shape[0] != k:
+            raise ModelError(f"{self._file.path}: {name} has shape {info.shape}, expected rows of {k}")
+        values: NDArray[np.float32] = _kernels.dequantize(info.rows()[row : row + 1], info.type, k)[0]
+        return values
+
     def scalar(self, name: str, default: float) -> float:
         return float(self.vector(name, 1)[0]) if self.has(name) else default
 

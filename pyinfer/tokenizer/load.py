@@ -10,6 +10,7 @@ from pyinfer.tokenizer.bpe import BPETokenizer
 from pyinfer.tokenizer.ids_only import IdsOnlyTokenizer
 from pyinfer.tokenizer.spm import SPMTokenizer
 from pyinfer.tokenizer.vocabulary import KEY, read_text
+from pyinfer.tokenizer.wordpiece import WordPieceTokenizer
 
 if TYPE_CHECKING:
     from pyinfer.gguf import GGUFFile
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 TOKENIZERS: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
     "gpt2": BPETokenizer,
     "llama": SPMTokenizer,
+    "bert": WordPieceTokenizer,
     "none": IdsOnlyTokenizer,
     "no_vocab": IdsOnlyTokenizer,
     "test": IdsOnlyTokenizer,

