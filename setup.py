@@ -49,7 +49,7 @@ class BuildExt(build_ext):
             isa = Path(source).name.split("_")[0]
             flags = KERNELS + ISA_FLAGS[isa] if Path(source).parent.name == "units" else []
             (target,) = compiler.object_filenames([source], output_dir=kwargs.get("output_dir") or "")
-            newest = max(Path(p).stat().st_mtime for p in [source, "setup.py", *(headers() if flags else [])])
+            newest = max(Path(p).stat().st_mtime for p in [source, "setup.py", *headers()])
             if Path(target).exists() and Path(target).stat().st_mtime > newest:
                 return [target]
             extra = [*(kwargs.get("extra_postargs") or []), *flags]

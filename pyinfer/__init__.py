@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyinfer.runtime.generation import Completion, Piece
     from pyinfer.runtime.guide import Guide
     from pyinfer.runtime.llm import LLM
-    from pyinfer.runtime.sampling import SamplingParams
+    from pyinfer.runtime.params import SamplingParams
     from pyinfer.tokenizer import load_tokenizer
 
 __all__ = [
@@ -53,7 +53,7 @@ _HOMES = {
     "Completion": "pyinfer.runtime.generation",
     "Guide": "pyinfer.runtime.guide",
     "Piece": "pyinfer.runtime.generation",
-    "SamplingParams": "pyinfer.runtime.sampling",
+    "SamplingParams": "pyinfer.runtime.params",
     "load_tokenizer": "pyinfer.tokenizer",
 }
 

@@ -1,5 +1,6 @@
 """Small vocabularies as GGUF metadata, for tests that need no file."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,26 @@ def spm_metadata(
         "tokenizer.ggml.token_type": np.array(types, np.int32),
         **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
     }
+
+
+class ListedTokens:
+    """A vocabulary of given texts, as samplers ask for it; text becomes the longest tokens from left to right."""
+
+    def __init__(self, texts: Sequence[str], eog_ids: Iterable[int] = ()) -> None:
+        self._texts = [text.encode() for text in texts]
+        self.n_vocab = len(texts)
+        self.eog_ids = frozenset(eog_ids)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._texts[token]
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        rest, ids = text.encode(), []
+        while rest:
+            longest = max((t for t in self._texts if t and rest.startswith(t)), key=len)
+            ids.append(self._texts.index(longest))
+            rest = rest[len(longest) :]
+        return ids
 
 
 def wordpiece_metadata(pieces: list[str], **keys: Any) -> dict[str, Any]:

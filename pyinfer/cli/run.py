@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from pyinfer.cli.progress import progress_bar
     from pyinfer.hub import resolve_model
     from pyinfer.runtime.llm import LLM
-    from pyinfer.runtime.sampling import SamplingParams
+    from pyinfer.runtime.params import SamplingParams
 
     params = SamplingParams(
         temperature=args.temp,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pyinfer.errors import ContextError
 from pyinfer.runtime.engine import Engine
-from pyinfer.runtime.sampling import Sampler, SamplingParams
+from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.sampling import Sampler
 from pyinfer.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length"]
@@ -125,7 +126,7 @@ class Stream(Iterator[Piece]):
         room = engine.n_ctx - len(prompt)
         limit = room if params.max_tokens is None else min(params.max_tokens, room)
         decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
-        stop, sampler = StopText(params.stop), Sampler(params, prompt)
+        stop, sampler = StopText(params.stop), Sampler(params, prompt, tokenizer)
         tokens: list[int] = []
         texts: list[str] = []
         finish_reason: FinishReason = "length"
@@ -134,7 +135,7 @@ class Stream(Iterator[Piece]):
         logits = prefill(engine, prompt)
         prefilled = time.perf_counter()
         while True:
-            token = sampler.sample(logits)
+            token = sampler.sample(logits).token
             if token in tokenizer.eog_ids:
                 finish_reason = "stop"
                 break

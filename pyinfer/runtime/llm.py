@@ -16,7 +16,7 @@ from pyinfer.errors import ContextError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.runtime.engine import Engine
 from pyinfer.runtime.generation import Completion, Piece, Stream
-from pyinfer.runtime.sampling import SamplingParams
+from pyinfer.runtime.params import SamplingParams
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 LOGITS_CHUNK = 64  # tokens: the engine's rows of logits stay resident once they were used

@@ -1,217 +1,305 @@
-"""From logits to the next token: repetition penalty, top-k, top-p, min-p, temperature, draw, in this order.
+"""From logits to the next token: what a request forbids, its samplers in their order, and the draw.
 
-The order and the meaning of each step are those of llama.cpp's default chain; so top-p and min-p see probabilities at
-temperature 1. Each step is a function without state. Steps that choose candidates look for a cheap threshold first, so
-that a vocabulary of 262,144 tokens is never sorted where a few tokens will do.
+docs/sampling.md has the order and the parameters. The samplers are functions (samplers.py, penalties.py) and small
+objects (adaptive.py); the Sampler here holds what they need of a text: its tokens and the state of random numbers.
 """
 
 from __future__ import annotations
 
-import math
+import copy
+import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer import _sampling
 from pyinfer.errors import ModelError, ParameterError
+from pyinfer.runtime.adaptive import AdaptiveP, Mirostat
+from pyinfer.runtime.logprobs import Choice, choice_of
+from pyinfer.runtime.params import LogitsProcessor, SamplingParams, shown
+from pyinfer.runtime.penalties import Breakers, Vocabulary, find_breakers, penalize, penalize_repeats
+from pyinfer.runtime.samplers import (
+    LEAST_TEMPERATURE,
+    Candidates,
+    all_candidates,
+    draw,
+    dynamic_temperature,
+    exclude_top_choices,
+    keep_min_p,
+    keep_top_k,
+    keep_top_n_sigma,
+    keep_top_p,
+    keep_typical,
+    scale,
+)
 
-FLOAT_RANGES = {  # name: least, greatest, how errors say it
-    "temperature": (0.0, math.inf, "a number of at least 0 (0: the likeliest token)"),
-    "top_p": (0.0, 1.0, "a number from 0 to 1 (1: off)"),
-    "min_p": (0.0, 1.0, "a number from 0 to 1 (0: off)"),
-    "repetition_penalty": (1e-6, math.inf, "a number above 0 (1: off)"),
-}
-INT_RANGES = {
-    "top_k": (0, None, "a whole number of at least 0 (0: off)"),
-    "repetition_window": (0, None, "a whole number of at least 0"),
-    "seed": (0, 2**64 - 1, "None or a whole number from 0 to 2**64 - 1"),
-    "max_tokens": (1, None, "None or a whole number of at least 1"),
-}
-OPTIONAL = ("seed", "max_tokens")
-GROUPS = 64  # top_k: columns are maxima of this many logits; fewer leave more to partition, more let more through
-ENOUGH_FOR_TOP_P = 256  # likeliest tokens that nearly always hold the probability asked for
-BINS_PER_NAT = 64  # top_p: of its histogram, fine enough that few tokens share a bin
-N_BINS = 32 * BINS_PER_NAT  # the last bin also takes all that lies farther below
-STRETCH = 512  # weights summed together when drawing
-LEAST_TEMPERATURE = 1e-6  # smaller ones leave nothing but the largest float32 logit anyway
+__all__ = ["Choice", "Sampler", "SamplingParams", "choice_of"]
+
+FIRST_ROOM = 256  # tokens; doubled when they are used up
+
+
+class SamplerVocabulary(Vocabulary, Protocol):
+    """What a sampler asks of a Tokenizer."""
+
+    eog_ids: frozenset[int]
 
 
 @dataclass(frozen=True)
-class SamplingParams:
-    """How tokens are chosen, and when to stop. The defaults are llama.cpp's.
+class Step:
+    """A sampler in the chain: when it does anything, what it does, and whether the likeliest candidate always stays."""
 
-    temperature: 0 takes the likeliest token, whatever the other parameters say (but for the penalty).
-    top_k: keep the k likeliest tokens (0: all). top_p: keep the fewest likeliest tokens whose probabilities add up to
-    p (1: all; at least one stays). min_p: keep tokens at least p times as likely as the likeliest (0: all).
-    repetition_penalty: divide positive logits of tokens among the last `repetition_window` (prompt included), multiply
-    negative ones (1: off). seed: the same seed gives the same tokens; None: another each time.
-    stop: end before the first of these texts. max_tokens: end after so many (None: when the context is full).
-    Raises ParameterError with the name, the value and what is allowed.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repetition_penalty: float = 1.0
-    repetition_window: int = 64
-    seed: int | None = None
-    stop: str | Sequence[str] = ()
-    max_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, (least, greatest, allowed) in FLOAT_RANGES.items():
-            value = getattr(self, name)
-            fits = _is_number(value, int | float | np.integer | np.floating) and least <= value <= greatest
-            if not fits or math.isinf(value):
-                raise ParameterError(f"{name} is {value!r}; expected {allowed}")
-        for name, (first, last, allowed) in INT_RANGES.items():
-            value = getattr(self, name)
-            if value is None and name in OPTIONAL:
-                continue
-            if not _is_number(value, int | np.integer) or value < first or (last is not None and value > last):
-                raise ParameterError(f"{name} is {value!r}; expected {allowed}")
-        stops = (self.stop,) if isinstance(self.stop, str) else self.stop
-        if not isinstance(stops, Sequence) or not all(isinstance(text, str) and text for text in stops):
-            raise ParameterError(f"stop is {self.stop!r}; expected a text or a list of texts, none of them empty")
-        object.__setattr__(self, "stop", tuple(stops))
+    is_on: Callable[[SamplingParams], bool]
+    apply: Callable[[Sampler, Candidates], Candidates]
+    keeps_likeliest: bool = False
 
 
-def _is_number(value: Any, kinds: Any) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
+def penalties_on(p: SamplingParams) -> bool:
+    changes = p.repetition_penalty != 1 or p.frequency_penalty != 0 or p.presence_penalty != 0
+    return changes and p.repetition_window != 0
 
 
-class Candidates(NamedTuple):
-    """Tokens still in the draw, in any order."""
-
-    ids: NDArray[np.int64]  # [n]
-    logits: NDArray[np.float32]  # [n]
-
-    def where(self, selection: NDArray[Any]) -> Candidates:
-        return Candidates(self.ids[selection], self.logits[selection])
-
-
-@lru_cache(maxsize=4)
-def _all_ids(n_vocab: int) -> NDArray[np.int64]:
-    ids = np.arange(n_vocab)
-    ids.flags.writeable = False
-    return ids
+STEPS = {
+    "penalties": Step(penalties_on, lambda s, c: s.penalize(c)),
+    "dry": Step(lambda p: p.dry_multiplier > 0 and p.dry_window != 0, lambda s, c: s.penalize_repeats(c)),
+    "top_n_sigma": Step(lambda p: p.top_n_sigma > 0, lambda s, c: keep_top_n_sigma(c, s.params.top_n_sigma), True),
+    "top_k": Step(lambda p: p.top_k > 0, lambda s, c: keep_top_k(c, s.params.top_k), True),
+    "typ_p": Step(lambda p: p.typical_p < 1, lambda s, c: keep_typical(c, s.params.typical_p)),
+    "top_p": Step(lambda p: p.top_p < 1, lambda s, c: keep_top_p(c, s.params.top_p), True),
+    "min_p": Step(lambda p: p.min_p > 0, lambda s, c: keep_min_p(c, s.params.min_p), True),
+    "xtc": Step(lambda p: p.xtc_probability > 0 and p.xtc_threshold <= 0.5, lambda s, c: s.exclude_top_choices(c)),
+    "temperature": Step(lambda p: p.temperature != 1 or p.dynatemp_range > 0, lambda s, c: s.scale(c)),
+}
+SCALE = STEPS["temperature"]
 
 
-def all_candidates(logits: NDArray[np.float32]) -> Candidates:
-    """Every token. logits: float32 [n_vocab]."""
-    return Candidates(_all_ids(len(logits)), logits)
+def chain_of(params: SamplingParams) -> list[Step]:
+    """The samplers that do anything, in their order; without those that can't change the choice."""
+    if params.mirostat:
+        return [SCALE]
+    steps = [STEPS[name] for name in params.samplers if name in STEPS and STEPS[name].is_on(params)]
+    if SCALE in steps and is_greedy(params):
+        del steps[steps.index(SCALE) + 1 :]
+        while len(steps) > 1 and steps[-2].keeps_likeliest:
+            del steps[-2]
+    return steps
 
 
-def penalize_repetition(
-    logits: NDArray[np.float32], recent: Sequence[int] | NDArray[np.int64], penalty: float
-) -> NDArray[np.float32]:
-    """Logits with those of recent tokens divided (positive) or multiplied (negative) by the penalty, once a token."""
-    if penalty == 1.0 or len(recent) == 0:
-        return logits
-    ids = np.unique(np.asarray(recent, np.int64))
-    penalized: NDArray[np.float32] = logits.copy()
-    penalized[ids] = np.where(logits[ids] > 0, logits[ids] / penalty, logits[ids] * penalty)
-    return penalized
+def is_greedy(params: SamplingParams) -> bool:
+    return params.temperature < LEAST_TEMPERATURE and params.dynatemp_range == 0
 
 
-def keep_top_k(candidates: Candidates, k: int) -> Candidates:
-    """The k largest logits; among equal ones at the border, any. k = 0: all."""
-    n = len(candidates.logits)
-    if k == 0 or k >= n:
-        return candidates
-    columns = n // GROUPS
-    if k < columns:
-        # k columns have a maximum of at least `threshold`, so at least k logits do
-        maxima = candidates.logits[: columns * GROUPS].reshape(GROUPS, columns).max(axis=0)
-        threshold = np.partition(maxima, columns - k)[columns - k]
-        candidates = candidates.where(np.flatnonzero(candidates.logits >= threshold))
-        n = len(candidates.logits)
-    return candidates.where(np.argpartition(candidates.logits, n - k)[n - k :]) if k < n else candidates
-
-
-def keep_top_p(candidates: Candidates, p: float) -> Candidates:
-    """The fewest largest logits whose probabilities add up to at least p, at least one. p = 1: all."""
-    if p >= 1.0:
-        return candidates
-    below = candidates.logits.max() - candidates.logits
-    weights = np.exp(-below)
-    mass = p * float(weights.sum(dtype=np.float64))
-    likely = keep_top_k(all_candidates(candidates.logits), ENOUGH_FOR_TOP_P).ids
-    if weights[likely].sum(dtype=np.float64) >= mass:
-        return candidates.where(_heaviest(likely, weights, mass))
-    # a histogram of weight by distance from the largest logit: only the bin where the sum passes p is sorted
-    bins = np.minimum(below * BINS_PER_NAT, N_BINS - 1).astype(np.intp)
-    mass_to_bin = np.cumsum(np.bincount(bins, weights, N_BINS))
-    border = min(int(np.searchsorted(mass_to_bin, mass)), N_BINS - 1)
-    mass_before = mass_to_bin[border - 1] if border else 0.0
-    at_border = _heaviest(np.flatnonzero(bins == border), weights, mass - mass_before)
-    return candidates.where(np.concatenate([np.flatnonzero(bins < border), at_border]))
-
-
-def _heaviest(indices: NDArray[np.int64], weights: NDArray[np.float32], mass: float) -> NDArray[np.int64]:
-    """The fewest of these indices, heaviest first, whose weights add up to mass; at least one."""
-    indices = indices[np.argsort(-weights[indices], kind="stable")]
-    cumulative = np.cumsum(weights[indices].astype(np.float64))
-    return indices[: int(np.searchsorted(cumulative, mass)) + 1]
-
-
-def keep_min_p(candidates: Candidates, p: float) -> Candidates:
-    """Tokens whose probability is at least p times the likeliest one's. p = 0: all."""
-    if p == 0.0:
-        return candidates
-    return candidates.where(np.flatnonzero(candidates.logits >= candidates.logits.max() + np.float32(math.log(p))))
-
-
-def weigh(candidates: Candidates, temperature: float) -> NDArray[np.float32]:
-    """What is proportional to softmax(logits / temperature), the largest 1, float32 [n]. temperature > 0."""
-    with np.errstate(over="ignore"):
-        below = (candidates.logits - candidates.logits.max()) / max(temperature, LEAST_TEMPERATURE)
-    weights: NDArray[np.float32] = np.exp(below)
-    return weights
-
-
-def draw(candidates: Candidates, weights: NDArray[np.float32], uniform: float) -> int:
-    """The token where the cumulative weight passes the fraction `uniform`, in [0, 1), of the whole."""
-    # first the stretch, then the token in it: a running sum over a whole vocabulary takes milliseconds
-    starts = np.arange(0, len(weights), STRETCH)
-    stretches = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
-    passed = uniform * stretches[-1]
-    stretch = min(int(np.searchsorted(stretches, passed, side="right")), len(starts) - 1)
-    rest = passed - (stretches[stretch - 1] if stretch else 0.0)
-    cumulative = np.cumsum(weights[starts[stretch] : starts[stretch] + STRETCH].astype(np.float64))
-    chosen = min(int(np.searchsorted(cumulative, rest, side="right")), len(cumulative) - 1)
-    return int(candidates.ids[starts[stretch] + chosen])
+def is_fixed(params: SamplingParams) -> bool:
+    return params.temperature >= LEAST_TEMPERATURE and params.dynatemp_range == 0
 
 
 class Sampler:
-    """Chooses tokens one after the other; remembers the last ones and the state of the random numbers."""
+    """Chooses the tokens of one text, one after the other.
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
+    prompt: the tokens before, which penalties and processors see. Raises ParameterError where params has a token id
+    that the tokenizer does not have.
+
+        sampler = Sampler(SamplingParams(seed=1), prompt, tokenizer)
+        choice = sampler.sample(logits)
+    """
+
+    params: SamplingParams
+
+    def __init__(self, params: SamplingParams, prompt: Sequence[int], tokenizer: SamplerVocabulary) -> None:
         self.params = params
+        self._chain = chain_of(params)
+        self._adaptive = adaptive_of(params)
+        self._temperature = 1.0  # of the draw
+        if self._chain and self._chain[-1] is SCALE and self._adaptive is None and is_fixed(params):
+            self._temperature = params.temperature  # dividing all logits would be a pass of its own
+            del self._chain[-1]
+        self._seed = random.SystemRandom().getrandbits(64) if params.seed is None else int(params.seed)
         # Python's generator, as its numbers for a seed stay the same from version to version
-        self._random = random.Random(params.seed)
-        self._tokens = list(prompt)
+        self._random = random.Random(self._seed)
+        self._n_tokens = len(prompt)
+        self._tokens = np.empty(len(prompt) + FIRST_ROOM, np.int64)
+        self._tokens[: len(prompt)] = prompt
+        n_vocab = tokenizer.n_vocab
+        bias = dict(params.logit_bias)
+        for name, ids in (
+            ("logit_bias", bias),
+            ("banned_tokens", params.banned_tokens),
+            ("allowed_tokens", params.allowed_tokens or ()),
+            ("stop_token_ids", params.stop_token_ids),
+        ):
+            check_in_vocabulary(name, ids, n_vocab)
+        self._bias_ids = np.array(list(bias), np.int64)
+        self._bias = np.array(list(bias.values()), np.float32)
+        never = set(params.banned_tokens) | (tokenizer.eog_ids if params.ignore_eos else set())
+        self._banned = np.array(sorted(never), np.int64)
+        self._allowed = None if params.allowed_tokens is None else np.array(list(params.allowed_tokens), np.int32)
+        self._breakers = Breakers.none(0)
+        if STEPS["dry"] in self._chain:
+            self._breakers = find_breakers(tokenizer, tuple(params.dry_sequence_breakers))
 
-    def sample(self, logits: NDArray[np.float32]) -> int:
-        """The next token after logits float32 [n_vocab], which stay as they are. ModelError if they hold a NaN."""
-        params = self.params
-        largest = logits[np.argmax(logits)]  # the first NaN, if there is one
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """The prompt and all tokens since, read-only."""
+        tokens = self._tokens[: self._n_tokens]
+        tokens.flags.writeable = False
+        return tokens
+
+    def accept(self, token: int) -> None:
+        """Note a token that was not drawn."""
+        if self._n_tokens == len(self._tokens):
+            self._tokens = np.concatenate([self._tokens, np.empty_like(self._tokens)])
+        self._tokens[self._n_tokens] = token
+        self._n_tokens += 1
+
+    def fork(self, index: int) -> Sampler:
+        """A copy that goes on by itself. Index 0 draws what this one would; others have a seed of their own.
+
+        A seed and an index give the same numbers every time.
+        """
+        other = copy.copy(self)
+        other._tokens = self._tokens.copy()
+        other._adaptive = copy.copy(self._adaptive)
+        other._random = random.Random()
+        if index == 0:
+            other._random.setstate(self._random.getstate())
+        else:
+            other._seed = derived_seed(self._seed, index)
+            other._random.seed(other._seed)
+        return other
+
+    def sample(
+        self, logits: NDArray[np.float32], mask: NDArray[np.uint32] | None = None, banned: Iterable[int] = ()
+    ) -> Choice:
+        """The next token, drawn and noted.
+
+        logits: float32 [n_vocab], which stay as they are. mask: uint32 [ceil(n_vocab / 32)], bits of the tokens that a
+        guide allows, the least significant first. banned: ids that must not come now, such as ends of the text.
+        Raises ModelError for logits that are no numbers; ParameterError where a logits processor fails, and where no
+        token is left.
+        """
+        raw = np.ascontiguousarray(logits, np.float32)
+        largest = raw[np.argmax(raw)]  # the first NaN, if there is one
         if not np.isfinite(largest):
             raise ModelError(f"the model computed a logit of {largest}: its weights are damaged or overflow float32")
-        recent = self._tokens[-params.repetition_window :] if params.repetition_window else []
-        logits = penalize_repetition(logits, recent, params.repetition_penalty)
-        token = int(np.argmax(logits)) if params.temperature == 0 else self._draw(logits)
-        self._tokens.append(token)
-        return token
+        candidates = self._candidates(raw, mask, banned)
+        for step in self._chain:
+            candidates = step.apply(self, candidates)
+        token = self._choose(candidates)
+        self.accept(token)
+        return choice_of(raw, token, self.params.logprobs)
 
-    def _draw(self, logits: NDArray[np.float32]) -> int:
-        params = self.params
-        candidates = keep_top_k(all_candidates(logits), params.top_k)
-        candidates = keep_top_p(candidates, params.top_p)
-        candidates = keep_min_p(candidates, params.min_p)
-        return draw(candidates, weigh(candidates, params.temperature), self._random.random())
+    def _candidates(
+        self, raw: NDArray[np.float32], mask: NDArray[np.uint32] | None, banned: Iterable[int]
+    ) -> Candidates:
+        """The tokens that may come at all, with the logits that processors and bias give them."""
+        now = np.fromiter(banned, np.int64)
+        logits = raw
+        for i, process in enumerate(self.params.logits_processors):
+            logits = processed(f"logits_processors[{i}]", process, self.tokens, logits.copy())
+        if len(self._bias_ids) or len(self._banned) or len(now):
+            logits = logits.copy() if logits is raw else logits
+            logits[self._bias_ids] += self._bias
+            logits[self._banned] = -np.inf
+            logits[now] = -np.inf
+        candidates = all_candidates(logits)
+        if self._allowed is not None:
+            bits = None if mask is None else bits_of(mask, self._allowed)
+            allowed = self._allowed if bits is None else self._allowed[bits]
+            candidates = Candidates(allowed, logits[allowed])
+        elif mask is not None:
+            candidates = Candidates(*_sampling.keep_bits(fitted(mask, len(logits)), *candidates))
+        if candidates.logits is not raw and not candidates.logits.max(initial=-np.inf) > -np.inf:
+            raise ParameterError(
+                "no token is left to choose from: each one is ruled out by allowed_tokens, banned_tokens, logit_bias, "
+                "logits_processors, min_tokens, ignore_eos or the guide"
+            )
+        return candidates
+
+    def _choose(self, candidates: Candidates) -> int:
+        if self._adaptive is not None:
+            return self._adaptive.choose(candidates, self._random.random())
+        if len(candidates.ids) == 1:
+            return int(candidates.ids[0])
+        return int(candidates.ids[draw(candidates, self._random.random(), self._temperature)])
+
+    def _recent(self, window: int) -> NDArray[np.int64]:
+        first = 0 if window < 0 else max(0, self._n_tokens - window)
+        return self._tokens[first : self._n_tokens]
+
+    def penalize(self, candidates: Candidates) -> Candidates:
+        p = self.params
+        recent = self._recent(p.repetition_window)
+        return penalize(candidates, recent, p.repetition_penalty, p.frequency_penalty, p.presence_penalty)
+
+    def penalize_repeats(self, candidates: Candidates) -> Candidates:
+        p = self.params
+        recent = self._recent(p.dry_window)
+        return penalize_repeats(candidates, recent, self._breakers, p.dry_multiplier, p.dry_base, p.dry_allowed_length)
+
+    def exclude_top_choices(self, candidates: Candidates) -> Candidates:
+        if self._random.random() > self.params.xtc_probability:
+            return candidates
+        return exclude_top_choices(candidates, self.params.xtc_threshold)
+
+    def scale(self, candidates: Candidates) -> Candidates:
+        p = self.params
+        if p.dynatemp_range == 0 or p.mirostat:
+            return scale(candidates, p.temperature)
+        return scale(candidates, dynamic_temperature(candidates, p.temperature, p.dynatemp_range, p.dynatemp_exponent))
+
+
+def adaptive_of(params: SamplingParams) -> Mirostat | AdaptiveP | None:
+    """What draws the token itself, if anything does."""
+    if params.mirostat:
+        return Mirostat(params.mirostat_tau, params.mirostat_eta)
+    if params.adaptive_target >= 0 and "adaptive_p" in params.samplers:
+        return AdaptiveP(params.adaptive_target, params.adaptive_decay)
+    return None
+
+
+def derived_seed(seed: int, index: int) -> int:
+    """A seed that depends on both, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "little")
+
+
+def check_in_vocabulary(name: str, ids: Iterable[int], n_vocab: int) -> None:
+    for token in ids:
+        if token >= n_vocab:
+            raise ParameterError(f"{name} has the token id {token}; the vocabulary has 0 to {n_vocab - 1}")
+
+
+def bits_of(mask: NDArray[np.uint32], ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Whether the bit of each id is set; bits that the mask does not have are not."""
+    words = fitted(mask, int(ids.max(initial=0)) + 1)
+    bits: NDArray[np.bool_] = (words[ids >> 5] >> (ids & 31).astype(np.uint32) & 1).astype(np.bool_)
+    return bits
+
+
+def fitted(mask: NDArray[np.uint32], n_bits: int) -> NDArray[np.uint32]:
+    """A mask with at least so many bits: a guide knows nothing of rows of logits beyond its vocabulary."""
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint32 or mask.ndim != 1:
+        raise ParameterError(f"mask is {shown(mask)}; expected uint32 [ceil(n_vocab / 32)]")
+    missing = (n_bits + 31) // 32 - len(mask)
+    return np.ascontiguousarray(mask if missing <= 0 else np.pad(mask, (0, missing)))
+
+
+def processed(
+    name: str, process: LogitsProcessor, tokens: NDArray[np.int64], logits: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What a user's function makes of logits, checked."""
+    name = f"{name} ({getattr(process, '__qualname__', type(process).__qualname__)})"
+    shape = logits.shape
+    try:
+        result = process(tokens, logits)
+    except Exception as error:
+        raise ParameterError(f"{name} raised {type(error).__name__}: {error}") from error
+    if not isinstance(result, np.ndarray) or result.shape != shape or result.dtype != np.float32:
+        found = f"{result.dtype} {list(result.shape)}" if isinstance(result, np.ndarray) else shown(result)
+        raise ParameterError(f"{name} returned {found}; expected float32 {list(shape)}")
+    largest = result.max()
+    if not largest < np.inf:
+        raise ParameterError(f"{name} returned a logit of {largest}; expected numbers or -inf")
+    return np.ascontiguousarray(result)
