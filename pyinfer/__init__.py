@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ModelError,
         ParameterError,
         PyinferError,
+        TemplateError,
         TokenizerError,
     )
     from pyinfer.runtime.generation import Completion, Piece
@@ -43,6 +44,7 @@ __all__ = [
     "Piece",
     "PyinferError",
     "SamplingParams",
+    "TemplateError",
     "TokenizerError",
     "__version__",
     "load_tokenizer",

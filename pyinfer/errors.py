@@ -20,6 +20,10 @@ class TokenizerError(PyinferError):
     """The vocabulary is missing or inconsistent, or a token id is out of range."""
 
 
+class TemplateError(PyinferError):
+    """A chat template is not valid, fails, refuses the messages, or takes too much time or memory."""
+
+
 class ContextError(PyinferError):
     """A prompt or a sequence does not fit into the context."""
 

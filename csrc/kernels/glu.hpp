@@ -18,17 +18,14 @@ inline int64_t glu_steps(const Glu& p) {
     return (n_groups(p.product.segments[0].weight) + kGluGroups - 1) / kGluGroups;
 }
 
-inline int64_t glu_steps_per_unit(const Op& op, const Batch& batch) {
+inline Units glu_units_of(const Op& op, const Batch& batch) {
     const int n = batch.rows(op.count);
-    const int64_t share = glu_steps(op.glu) / (int64_t(batch.n_threads) * kUnitsPerThread);
     const int64_t most = n > Vec::kTile ? 1 : Scratch::kRows / (int64_t(n) * 2 * kGluColumns);
-    return share < 1 ? 1 : share < most ? share : most;
+    return {glu_steps(op.glu), batch.n_threads, most};
 }
 
 inline int32_t glu_units(const Op& op, const Batch& batch) {
-    if (batch.rows(op.count) == 0) return 0;
-    const int64_t per_unit = glu_steps_per_unit(op, batch);
-    return int32_t((glu_steps(op.glu) + per_unit - 1) / per_unit);
+    return batch.rows(op.count) == 0 ? 0 : glu_units_of(op, batch).count();
 }
 
 // The segment's rows from a row group on, as a segment of their own.
@@ -47,7 +44,8 @@ inline Vec::F activation(Activation act, Vec::F x) {
 inline void run_glu(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
     const Glu& p = op.glu;
     const int n = batch.rows(op.count);
-    const int64_t per_unit = glu_steps_per_unit(op, batch), first = unit * per_unit * kGluGroups;
+    const auto [begin, end] = glu_units_of(op, batch).of(unit);
+    const int64_t first = begin * kGluGroups, per_unit = end - begin;
     const int64_t all = n_groups(p.product.segments[0].weight);
     const int64_t groups = all - first < per_unit * kGluGroups ? all - first : per_unit * kGluGroups;
     const int64_t ld = 2 * per_unit * kGluColumns, column = first * kGroup;

@@ -14,7 +14,6 @@ namespace PYINFER_ISA {
 constexpr int kPanelGroups = 4;
 constexpr int64_t kPanelColumns = 2048;  // 4 groups: 128 KiB of quants, and a token tile of 16 KiB in the first level
 constexpr int64_t kBlocksBytes = 128 << 10;  // of blocks interleaved at a time
-constexpr int kUnitsPerThread = 8;           // enough for a late thread to leave its share to the others
 
 // Reads memory in order, which hardware prefetchers follow.
 inline void touch(const uint8_t* data, int64_t n) {
@@ -29,17 +28,42 @@ inline int64_t total_groups(const Matmul& m) {
     return total;
 }
 
-inline int64_t groups_per_unit(const Matmul& m, const Batch& batch, int n) {
-    const int64_t share = total_groups(m) / (int64_t(batch.n_threads) * kUnitsPerThread);
-    if (n > Vec::kTile && share > kPanelGroups) return kPanelGroups;
-    return share > 1 ? share : 1;
+constexpr int kShortUnits = 2;  // of a thread
+
+struct Span {
+    int64_t begin, end;
+};
+
+// How `total` steps of a product are cut into units: each thread begins with a long one, since reading memory on is
+// faster than beginning anew, and the rest are short ones, so that threads end together: 86 to 89 % of the bandwidth
+// where units of the same length, eight a thread, reached 84. Up to `most` steps each.
+class Units {
+  public:
+    Units(int64_t total, int32_t n_threads, int64_t most) : total_(total), n_long_(n_threads) {
+        long_ = total * 7 / (8 * n_threads);
+        if (long_ > most) long_ = 0;
+        const int64_t rest = total - long_ * n_long_, share = rest / (n_threads * kShortUnits);
+        short_ = share < 1 ? 1 : share < most ? share : most;
+    }
+    int32_t count() const { return int32_t((long_ ? n_long_ : 0) + (total_ - long_ * n_long_ + short_ - 1) / short_); }
+    Span of(int32_t unit) const {
+        if (long_ && unit < n_long_) return {unit * long_, (unit + 1) * long_};
+        const int64_t begin = long_ * n_long_ + (unit - (long_ ? n_long_ : 0)) * short_;
+        return {begin, begin + short_ < total_ ? begin + short_ : total_};
+    }
+
+  private:
+    int64_t total_, long_, short_, n_long_;
+};
+
+inline Units units_of(const Matmul& m, const Batch& batch, int n) {
+    return {total_groups(m), batch.n_threads, n > Vec::kTile ? kPanelGroups : INT32_MAX};
 }
 
 inline int32_t matmul_units(const Op& op, const Batch& batch) {
     const int n = batch.rows(op.count);
     if (n == 0) return 0;
-    const int64_t per_unit = groups_per_unit(op.matmul, batch, n);
-    return int32_t((total_groups(op.matmul) + per_unit - 1) / per_unit);
+    return units_of(op.matmul, batch, n).count();
 }
 
 inline int width_index(int width) { return width == 1 ? 0 : width == 2 ? 1 : width == 4 ? 2 : 3; }
@@ -199,9 +223,8 @@ inline void multiply(const Segment& s, const Activations& src, int n, int64_t fr
 inline void run_matmul(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
     const Matmul& m = op.matmul;
     const int n = batch.rows(op.count);
-    const int64_t per_unit = groups_per_unit(m, batch, n);
     const Scratch scratch(worker.scratch, n);
-    int64_t begin = unit * per_unit, end = begin + per_unit;
+    auto [begin, end] = units_of(m, batch, n).of(unit);
     for (int i = 0; i < m.n_segments; ++i) {
         const Segment& s = m.segments[i];
         const int64_t groups = n_groups(s.weight);

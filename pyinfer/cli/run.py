@@ -70,21 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
 def chat_prompt(llm: LLM, text: str) -> str | list[int]:
     """The token ids of a chat's first turn by the model's template; the text itself if it has none."""
-    from pyinfer.tokenizer.chat import render
+    from pyinfer.chat import encode_chat
 
-    tokenizer = llm.tokenizer
-    if tokenizer.chat_template is None:
+    if llm.tokenizer.chat_template is None:
         return text
-
-    def text_of(token: int | None) -> str:
-        return "" if token is None else tokenizer.token_bytes(token).decode(errors="replace")
-
-    bos = text_of(tokenizer.bos_id)
-    rendered = render(
-        tokenizer.chat_template,
-        [{"role": "user", "content": text}],
-        bos_token=bos,
-        eos_token=text_of(tokenizer.eos_id),
-    )
-    starts_with_bos = bool(bos) and rendered.startswith(bos)
-    return tokenizer.encode(rendered, add_special=not starts_with_bos, parse_special=True)
+    return encode_chat(llm.tokenizer, [{"role": "user", "content": text}])

@@ -2,7 +2,8 @@
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from pyinfer._bpe import SpecialTokens
@@ -10,6 +11,7 @@ from pyinfer.errors import TokenizerError
 from pyinfer.tokenizer.stream import StreamDecoder
 from pyinfer.tokenizer.vocabulary import CONTROL, UNKNOWN, USER_DEFINED, Vocabulary
 
+NO_UTF8 = 0xFF  # a byte that no text has
 MAX_TEXT = 1 << 30  # bytes; positions are 32 bits in the compiled part
 
 # White space beside these tokens belongs to them: (part of the model's name or pre-tokenizer) -> side and exceptions.
@@ -26,15 +28,22 @@ class Tokenizer(ABC):
 
     def __init__(self, vocabulary: Vocabulary, add_bos: bool, adds_space: bool = False) -> None:
         self._types = vocabulary.types.tolist()
+        self.special_texts = {
+            i: vocabulary.texts[i].decode(errors="replace")
+            for i in vocabulary.ids_of_types(CONTROL, UNKNOWN, USER_DEFINED)
+        }
         self._special = _special_tokens(vocabulary)
         self.n_vocab = len(vocabulary.texts)
         self.bos_id = vocabulary.bos_id
         self.eos_id = vocabulary.eos_id
+        self.unknown_id = vocabulary.unknown_id
+        self.padding_id = vocabulary.padding_id
         self.eog_ids = vocabulary.eog_ids
         self.add_bos = (add_bos if vocabulary.add_bos is None else vocabulary.add_bos) and self.bos_id is not None
         self.add_eos = bool(vocabulary.add_eos) and self.eos_id is not None
         self.adds_space = adds_space
         self.chat_template = vocabulary.chat_template
+        self.chat_templates = vocabulary.chat_templates
 
     @abstractmethod
     def _encode_plain(self, text: bytes, after_special: bool) -> list[int]:
@@ -59,16 +68,64 @@ class Tokenizer(ABC):
         """
         data = _utf8(text)
         ids = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
-        after_special = not continues
-        for start, end, token in self._special.split(data, parse_special):
-            if token >= 0:
-                ids.append(token)
-            else:
-                ids += self._encode_plain(data[start:end], after_special)
-            after_special = token >= 0
+        ids += self._encode_fragments(data, self._special.split(data, parse_special), not continues)
         if add_special and self.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
         return ids
+
+    def encode_shielded(self, text: str, shielded: Sequence[int], literal: Container[int] = ()) -> list[int]:
+        """Token ids of a text whose control tokens are parsed, but for those that would take a shielded character.
+
+        `shielded`: indices of characters, in order. `literal`: user-defined tokens that are not recognised there
+        either. No begin or end token is added. Raises TokenizerError as `encode` does.
+
+            tokenizer.encode_shielded("<|im_start|><|im_end|>", shielded=[12])  # the second is text
+        """
+        data = _utf8(text)
+        masked = bytearray(data)
+        at = offset = 0
+        for i in shielded:
+            offset += len(text[at:i].encode())
+            at = i
+            masked[offset] = NO_UTF8
+        fragments = []
+        for start, end, token in self._special.split(bytes(masked), True):
+            if token >= 0:
+                fragments.append((start, end, token))
+                continue
+            for a, b, found in self._special.split(data[start:end], False):
+                plain = found >= 0 and found in literal and NO_UTF8 in masked[start + a : start + b]
+                fragments.append((start + a, start + b, -1 if plain else found))
+        return self._encode_fragments(data, fragments)
+
+    def _encode_fragments(
+        self, data: bytes, fragments: Iterable[tuple[int, int, int]], after_special: bool = True
+    ) -> list[int]:
+        """Ids of (start, end, special token or -1) in order; neighbouring pieces of plain text are one text."""
+        ids: list[int] = []
+        for plain, group in groupby(fragments, lambda fragment: fragment[2] < 0):
+            parts = list(group)
+            if plain:
+                ids += self._encode_plain(data[parts[0][0] : parts[-1][1]], after_special)
+            else:
+                ids += [token for _, _, token in parts]
+            after_special = not plain
+        return ids
+
+    def find_special(self, text: str) -> list[tuple[int, int, int]]:
+        """(start, end, id) of the special tokens in a text, control tokens included; start and end count characters.
+
+        Raises TokenizerError as `encode` does.
+        """
+        data = _utf8(text)
+        found: list[tuple[int, int, int]] = []
+        at = 0
+        for start, end, token in self._special.split(data, True):
+            n = len(data[start:end].decode())
+            if token >= 0:
+                found.append((at, at + n, token))
+            at += n
+        return found
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of token ids; bytes that are not UTF-8 become U+FFFD. `skip_special`: without control tokens.
@@ -86,9 +143,15 @@ class Tokenizer(ABC):
         """The bytes that a token stands for: often not whole characters. Raises TokenizerError if out of range."""
         return self._token_bytes(self._checked(token))
 
-    def stream_decoder(self, skip_special: bool = False, continues: bool = False) -> StreamDecoder:
-        """A decoder that is given ids one by one; `continues`: they continue a text, so a leading space is kept."""
-        return StreamDecoder(self, skip_special, continues)
+    def stream_decoder(
+        self, skip_special: bool = False, continues: bool = False, shown: Collection[int] = ()
+    ) -> StreamDecoder:
+        """A decoder that is given ids one by one.
+
+        `continues`: they continue a text, so a leading space is kept. `shown`: control tokens that are text even
+        with skip_special, such as those that mark a tool call.
+        """
+        return StreamDecoder(self, skip_special, continues, shown)
 
     def is_special(self, token: int) -> bool:
         """Whether a token is no text: a control token or the unknown token."""

@@ -28,10 +28,12 @@ class IdsOnlyTokenizer(Tokenizer):
             bos_id=None,
             eos_id=None,
             unknown_id=None,
+            padding_id=None,
             eog_ids=frozenset(),
             add_bos=False,
             add_eos=False,
             chat_template=None,
+            chat_templates={},
             name="",
         )
         super().__init__(none, add_bos=False)

@@ -1,6 +1,7 @@
 """Text from token ids one at a time, without ever giving half a character."""
 
 import codecs
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,12 +11,20 @@ if TYPE_CHECKING:
 class StreamDecoder:
     """Turns ids into text as they come; all that it gives, joined, is `Tokenizer.decode` of the ids.
 
-    With `continues` the ids continue a text, so that a space in front of the first word is kept.
+    With `continues` the ids continue a text, so that a space in front of the first word is kept. Control tokens of
+    `shown` are given even with `skip_special`.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", skip_special: bool = False, continues: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: "Tokenizer",
+        skip_special: bool = False,
+        continues: bool = False,
+        shown: Collection[int] = (),
+    ) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
+        self._shown = shown
         self._drop_space = tokenizer.adds_space and not continues
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -28,7 +37,8 @@ class StreamDecoder:
             self._drop_space = False
             if not special and not tokenizer.is_user_defined(token):
                 piece = piece.removeprefix(b" ")
-        return "" if special and self._skip_special else self._decoder.decode(piece)
+        skipped = special and self._skip_special and token not in self._shown
+        return "" if skipped else self._decoder.decode(piece)
 
     def finish(self) -> str:
         """What is left: U+FFFD if the last character is cut short."""

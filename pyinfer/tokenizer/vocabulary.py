@@ -16,6 +16,8 @@ from pyinfer.tokenizer.well_known import END_TEXTS, FILL_END_TEXTS, FILL_TEXTS, 
 KEY = "tokenizer.ggml."
 MAX_TOKENS = 1 << 27  # token ids are int32, and merges add symbols of their own
 
+NAMED_IDS = ("bos", "eos", "eot", "eom", "unknown", "padding")
+
 # Types of `tokenizer.ggml.token_type`; csrc/bpe.hpp has the same.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
@@ -48,10 +50,12 @@ class Vocabulary:
     bos_id: int | None
     eos_id: int | None
     unknown_id: int | None
+    padding_id: int | None
     eog_ids: frozenset[int]
     add_bos: bool | None  # None: the file leaves it to the tokenizer
     add_eos: bool | None
     chat_template: str | None
+    chat_templates: dict[str, str]  # further ones by name
     name: str  # general.name, lower case
 
     def ids_of_types(self, *types: int) -> list[int]:
@@ -123,6 +127,12 @@ def read_text(metadata: Mapping[str, Any], key: str) -> str | None:
     return value
 
 
+def read_named_texts(metadata: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    """The texts under keys that begin alike, by the rest of their keys."""
+    keys = [key for key in metadata if key.startswith(prefix)]
+    return {key.removeprefix(prefix): text for key in keys if (text := read_text(metadata, key)) is not None}
+
+
 def read_vocabulary(metadata: Mapping[str, Any], model: str, defaults: Mapping[str, int]) -> Vocabulary:
     """Reads `tokenizer.*`; `defaults`: ids of bos, eos and unknown where the file names none.
 
@@ -133,7 +143,7 @@ def read_vocabulary(metadata: Mapping[str, Any], model: str, defaults: Mapping[s
     if not 0 < n <= MAX_TOKENS:
         raise TokenizerError(f"{KEY}tokens has {n} tokens; expected 1 to {MAX_TOKENS}")
     types = read_numbers(metadata, KEY + "token_type", n, NORMAL, np.int32)
-    ids = {name: read_id(metadata, name, n, defaults.get(name)) for name in ("bos", "eos", "eot", "eom", "unknown")}
+    ids = {name: read_id(metadata, name, n, defaults.get(name)) for name in NAMED_IDS}
     vocabulary = Vocabulary(
         model=model,
         pre=read_text(metadata, KEY + "pre") or "default",
@@ -143,10 +153,12 @@ def read_vocabulary(metadata: Mapping[str, Any], model: str, defaults: Mapping[s
         bos_id=ids["bos"],
         eos_id=ids["eos"],
         unknown_id=ids["unknown"],
+        padding_id=ids["padding"],
         eog_ids=frozenset(),
         add_bos=read_flag(metadata, "add_bos_token"),
         add_eos=read_flag(metadata, "add_eos_token"),
         chat_template=read_text(metadata, "tokenizer.chat_template"),
+        chat_templates=read_named_texts(metadata, "tokenizer.chat_template."),
         name=(metadata["general.name"] if isinstance(metadata.get("general.name"), str) else "").lower(),
     )
     named = {i for name in ("eos", "eot", "eom") if (i := ids[name]) is not None}

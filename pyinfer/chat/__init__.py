@@ -1,0 +1,21 @@
+"""Chats: messages to a prompt by the model's template, and the answer to thoughts, text and tool calls."""
+
+from pyinfer.chat.answer import Answer, AnswerDelta, AnswerParser
+from pyinfer.chat.conversation import ChatPrompt, encode_chat, prepare_chat
+from pyinfer.chat.templates import builtin_templates, choose_template, render
+from pyinfer.chat.tools import ToolCall, ToolFormat, tool_format
+
+__all__ = [
+    "Answer",
+    "AnswerDelta",
+    "AnswerParser",
+    "ChatPrompt",
+    "ToolCall",
+    "ToolFormat",
+    "builtin_templates",
+    "choose_template",
+    "encode_chat",
+    "prepare_chat",
+    "render",
+    "tool_format",
+]

@@ -1,0 +1,226 @@
+"""Chat templates: Jinja programs that turn messages into the text that a model was trained on.
+
+They come from the model's file, from a text, or by name from the formats of `builtin/`. Rendered text is what
+`transformers.apply_chat_template` gives. `pyinfer/chat/sandbox.py` says what keeps them harmless.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pyinfer.errors import ParameterError, TemplateError
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+    from types import CodeType
+
+    from pyinfer.chat.sandbox import BoundedEnvironment
+    from pyinfer.tokenizer import Tokenizer
+
+MAX_TEMPLATE = 1 << 17  # characters; published ones have up to 20,000
+
+Message = Mapping[str, Any]
+
+
+def render(
+    template: str,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    documents: Sequence[Mapping[str, Any]] | None = None,
+    add_generation_prompt: bool = True,
+    **variables: Any,
+) -> str:
+    """The text of a list of {"role": …, "content": …} by a template's source.
+
+    `variables` are further ones that the template knows, such as bos_token or enable_thinking.
+
+    Raises TemplateError if the template is not valid, fails, refuses the messages, or takes too much time or memory.
+
+        render(tokenizer.chat_template, [{"role": "user", "content": "Hello"}])
+    """
+    names = {"bos_token": "", "eos_token": "", **variables}
+    names |= {"messages": messages, "tools": tools, "documents": documents}
+    names["add_generation_prompt"] = add_generation_prompt
+    from pyinfer.chat.sandbox import Meter
+
+    try:
+        environment = _environment(Meter().weight(list(names.values())))
+        loaded = environment.template_class.from_code(
+            environment, _compile(template), environment.make_globals(None), None
+        )
+        pieces, size = [], 0
+        for piece in loaded.generate(names):
+            size += len(piece)
+            environment.meter.check(size)
+            pieces.append(piece)
+        return "".join(pieces)
+    except TemplateError:
+        raise
+    # A template is a program: it can divide by zero, add a string to a number or recurse without end.
+    except Exception as error:
+        raise _template_error(error) from error
+
+
+def template_variables(template: str) -> frozenset[str]:
+    """The names that a template reads and does not set, such as "tools". Raises TemplateError if it is not valid."""
+    return _variables(template)
+
+
+def builtin_templates() -> tuple[str, ...]:
+    """The names of the formats that come with pyinfer, in order."""
+    return tuple(sorted(path.name.removesuffix(".jinja") for path in _builtin().iterdir()))
+
+
+def choose_template(tokenizer: Tokenizer, template: str | None = None, with_tools: bool = False) -> str:
+    """The source of the template to use: the model's own, or that of a name, or `template` itself if it is a source.
+
+    A name is one of those in the model's file ("default" is its main one) or of `builtin_templates()`. Without
+    `template`, one that the file calls "tool_use" is taken when there are tools.
+
+    Raises ParameterError if there is no such template or, without `template`, none in the file.
+    """
+    own = dict(tokenizer.chat_templates)
+    if tokenizer.chat_template is not None:
+        own["default"] = tokenizer.chat_template
+    if template is None:
+        preferred = ("tool_use", "default") if with_tools else ("default",)
+        chosen = next((own[name] for name in preferred if name in own), None)
+        if chosen is None:
+            raise ParameterError(
+                f"the model's file has no chat template; template can be the source of one or one of {_listed(own)}"
+            )
+        return chosen
+    if not isinstance(template, str):
+        raise ParameterError(f"template is a {type(template).__name__}; expected a name or the source of a template")
+    if template in own:
+        return own[template]
+    if template in builtin_templates():
+        return (_builtin() / f"{template}.jinja").read_text("utf-8")
+    if "{" not in template:
+        raise ParameterError(f"template is {template!r:.60}; expected Jinja or one of {_listed(own)}")
+    return template
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What a template expects of messages, found out by rendering a few.
+
+    takes_text: contents that are texts. takes_parts: contents that are lists of {"type": "text", "text": …}.
+    text_arguments: the arguments of a tool call are a JSON text; otherwise they are a dict. takes_none: the content
+    beside tool calls may be None.
+    """
+
+    takes_text: bool
+    takes_parts: bool
+    text_arguments: bool
+    takes_none: bool
+
+
+@lru_cache(maxsize=16)
+def template_habits(template: str) -> Habits:
+    """What a template expects of messages. Never raises: one that fails with all of them is taken to be usual."""
+    word = "pyinfer-probe"
+    as_text = _try(template, word)
+    as_parts = _try(template, [{"type": "text", "text": word}])
+    takes_parts = word in as_parts and not any(f"{q}text{q}" in as_parts for q in "'\"")
+    arguments = {"probe_key": word}
+    as_dict = _try(template, "", arguments)
+    # In a dict's place, Python's own notation and a failure are signs that the template expects JSON.
+    good = word in as_dict and "'probe_key'" not in as_dict
+    text_arguments = not good and word in _try(template, "", json.dumps(arguments))
+    none = _try(template, None, json.dumps(arguments) if text_arguments else arguments)
+    return Habits(
+        takes_text=word in as_text or not takes_parts,
+        takes_parts=takes_parts,
+        text_arguments=text_arguments,
+        takes_none=word in none and "None" not in none,
+    )
+
+
+def _try(template: str, content: Any, arguments: Any = None) -> str:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    if arguments is not None:
+        function = {"name": "probe", "arguments": arguments}
+        call = {"id": "probe1234", "type": "function", "function": function}
+        messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": content, "tool_calls": [call]}]
+    try:
+        return render(template, messages, add_generation_prompt=False)
+    except TemplateError:
+        return ""
+
+
+def _builtin() -> Traversable:
+    return files("pyinfer.chat") / "builtin"
+
+
+def _listed(own: Mapping[str, str]) -> str:
+    return ", ".join(sorted({*own, *builtin_templates()}))
+
+
+def _environment(input_size: int = 0) -> BoundedEnvironment:
+    # Jinja takes tens of milliseconds to import, and most programs never render a template.
+    from pyinfer.chat.sandbox import BoundedEnvironment
+
+    environment = BoundedEnvironment(input_size)
+    environment.add_filter("tojson", _to_json)
+    environment.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
+    return environment
+
+
+@lru_cache(maxsize=16)
+def _compile(template: str) -> CodeType:
+    if len(template) > MAX_TEMPLATE:
+        raise TemplateError(f"chat template: it has {len(template)} characters; at most {MAX_TEMPLATE} are compiled")
+    return _environment().compile(template)
+
+
+@lru_cache(maxsize=16)
+def _variables(template: str) -> frozenset[str]:
+    from jinja2.meta import find_undeclared_variables
+
+    try:
+        _compile(template)
+        return frozenset(find_undeclared_variables(_environment().parse(template)))
+    except TemplateError:
+        raise
+    except Exception as error:
+        raise _template_error(error) from error
+
+
+def _template_error(error: Exception) -> TemplateError:
+    import jinja2
+
+    if isinstance(error, jinja2.TemplateError):
+        lineno = getattr(error, "lineno", None)  # syntax errors have it
+        return TemplateError(
+            f"chat template: {error.message or type(error).__name__}{f' (line {lineno})' * bool(lineno)}"
+        )
+    return TemplateError(f"chat template: {type(error).__name__}: {error}")
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON as it is: Jinja's own filter escapes <, > and & for HTML, which models have not seen."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    from jinja2 import TemplateError
+
+    raise TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
