@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TokenizerError,
     )
     from pyinfer.runtime.generation import Completion, Piece
+    from pyinfer.runtime.guide import Guide
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.params import SamplingParams
     from pyinfer.tokenizer import load_tokenizer
@@ -37,6 +38,7 @@ __all__ = [
     "ContextError",
     "DownloadError",
     "GGUFError",
+    "Guide",
     "ModelError",
     "ParameterError",
     "Piece",
@@ -51,6 +53,7 @@ __all__ = [
 _HOMES = {
     "LLM": "pyinfer.runtime.llm",
     "Completion": "pyinfer.runtime.generation",
+    "Guide": "pyinfer.runtime.guide",
     "Piece": "pyinfer.runtime.generation",
     "SamplingParams": "pyinfer.runtime.params",
     "load_tokenizer": "pyinfer.tokenizer",
