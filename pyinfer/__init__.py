@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from pyinfer.runtime.async_llm import AsyncLLM
     from pyinfer.runtime.generation import Completion, Piece
+    from pyinfer.runtime.guide import Guide
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.params import SamplingParams
     from pyinfer.tokenizer import load_tokenizer
@@ -42,6 +43,7 @@ __all__ = [
     "ContextError",
     "DownloadError",
     "GGUFError",
+    "Guide",
     "ModelError",
     "ParameterError",
     "Piece",
@@ -58,6 +60,7 @@ _HOMES = {
     "LLM": "pyinfer.runtime.llm",
     "AsyncLLM": "pyinfer.runtime.async_llm",
     "Completion": "pyinfer.runtime.generation",
+    "Guide": "pyinfer.runtime.guide",
     "Piece": "pyinfer.runtime.generation",
     "SamplingParams": "pyinfer.runtime.params",
     "load_tokenizer": "pyinfer.tokenizer",

@@ -209,3 +209,18 @@ def test_an_unknown_vocabulary_is_refused_with_the_name_of_the_file(tmp_path):
     GGUFWriter(path, {"tokenizer.ggml.model": "t5"}).write()
     with pytest.raises(TokenizerError, match=r"m\.gguf: tokenizer\.ggml\.model is 't5'"):
         load_tokenizer(path)
+
+
+def test_a_text_that_continues_another_has_no_space_in_front():
+    tokenizer = tokenizer_from_metadata(spm_metadata({"▁a": 0.0, "a": -1.0, "▁": -2.0}))
+
+    assert tokenizer.decode_bytes(tokenizer.encode("a", add_special=False)) == b" a"
+    assert tokenizer.decode_bytes(tokenizer.encode("a", add_special=False, continues=True)) == b"a"
+    assert tokenizer.decode_bytes(tokenizer.encode(" a", add_special=False, continues=True)) == b" a"
+
+
+def test_tokens_by_their_types():
+    tokenizer = tokenizer_of({**CHATML, "<unk>": UNKNOWN})
+
+    assert tokenizer.ids_of_types(CONTROL, UNKNOWN) == [START, END, 260]
+    assert tokenizer.ids_of_types(USER_DEFINED) == [TOOL, LONG_TOOL]

@@ -53,12 +53,14 @@ class Tokenizer(ABC):
     def _token_bytes(self, token: int) -> bytes:
         """Bytes of a token in range."""
 
-    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+    def encode(
+        self, text: str, add_special: bool = True, parse_special: bool = False, continues: bool = False
+    ) -> list[int]:
         """Token ids of a text.
 
         `add_special`: with the begin and end tokens that the model asks for. `parse_special`: control tokens such as
         "<|im_end|>" in the text become their ids; otherwise they are plain text, and only tokens that the vocabulary
-        calls user-defined are recognised.
+        calls user-defined are recognised. `continues`: the text goes on from another, so no space is put in front.
 
         Raises TokenizerError if the text is not Unicode (lone surrogates) or has characters without a token.
 
@@ -66,7 +68,7 @@ class Tokenizer(ABC):
         """
         data = _utf8(text)
         ids = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
-        ids += self._encode_fragments(data, self._special.split(data, parse_special))
+        ids += self._encode_fragments(data, self._special.split(data, parse_special), not continues)
         if add_special and self.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
         return ids
@@ -158,6 +160,10 @@ class Tokenizer(ABC):
     def is_user_defined(self, token: int) -> bool:
         """Whether a token is text that is always kept whole."""
         return bool(self._types[self._checked(token)] == USER_DEFINED)
+
+    def ids_of_types(self, *types: int) -> list[int]:
+        """The ids of all tokens of these types (see pyinfer.tokenizer.vocabulary)."""
+        return [token for token, kind in enumerate(self._types) if kind in types]
 
     def _checked(self, token: Any) -> int:
         try:

@@ -39,7 +39,9 @@ class IdsOnlyTokenizer(Tokenizer):
         super().__init__(none, add_bos=False)
         self.n_vocab = n
 
-    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+    def encode(
+        self, text: str, add_special: bool = True, parse_special: bool = False, continues: bool = False
+    ) -> list[int]:
         """Raises TokenizerError."""
         self._refuse()
 

@@ -1,0 +1,1 @@
+"""Grammars and schemas, read, checked and translated for llguidance."""

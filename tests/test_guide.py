@@ -1,0 +1,544 @@
+"""Guides: texts that look as described, always come to an end, and descriptions that nothing can meet."""
+
+import json
+import re
+from typing import Literal
+
+import numpy as np
+import pytest
+import regex
+from guided_texts import greedy_over, random_choice, tiny_tokenizer, write
+from tiny_vocabularies import NORMAL, bpe_metadata, spm_metadata
+
+from pyinfer.errors import ParameterError
+from pyinfer.runtime.guide import Guide, GuideMatcher, allowed_ids
+from pyinfer.tokenizer import load_tokenizer, tokenizer_from_metadata
+
+pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")
+VOCABULARIES = ["tiny", "llama-spm", "qwen2"]
+
+ADDRESS = {
+    "type": "object",
+    "properties": {"street": {"type": "string", "maxLength": 20}, "zip": {"type": "string", "pattern": "^[0-9]{5}$"}},
+    "required": ["street", "zip"],
+    "additionalProperties": False,
+}
+SCHEMAS = {
+    "any object": {"type": "object"},
+    "anything": True,
+    "string": {"type": "string"},
+    "bounded string": {"type": "string", "minLength": 3, "maxLength": 8},
+    "pattern": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3,5}$"},
+    "pattern inside": {"type": "string", "pattern": "ab+c", "maxLength": 12},
+    "date and time": {"type": "string", "format": "date-time"},
+    "email": {"type": "string", "format": "email"},
+    "ipv4": {"type": "string", "format": "ipv4"},
+    "uuid": {"type": "string", "format": "uuid"},
+    "made-up format": {"type": "string", "format": "colour", "maxLength": 5},
+    "integers from 3 to 117": {"type": "integer", "minimum": 3, "maximum": 117},
+    "negative numbers": {"type": "number", "exclusiveMinimum": -10, "maximum": -0.5},
+    "multiples of 7": {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 1000},
+    "enum": {"enum": ["red", "grün", "日本", 4, None, True, {"a": [1]}]},
+    "const": {"const": {"version": 2, "text": 'a "quoted" word\n'}},
+    "nothing but null": {"type": "null"},
+    "list": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 5},
+    "tuple": {
+        "type": "array",
+        "prefixItems": [{"type": "string", "maxLength": 4}, {"type": "boolean"}],
+        "items": False,
+    },
+    "list of lists": {"type": "array", "items": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}},
+    "address": ADDRESS,
+    "nested": {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "home": ADDRESS, "others": {"type": "array", "items": ADDRESS}},
+        "required": ["name", "home", "others"],
+    },
+    "optional properties": {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "boolean"}, "c": {"type": "null"}},
+        "additionalProperties": False,
+    },
+    "map of numbers": {"type": "object", "additionalProperties": {"type": "number"}, "maxProperties": 3},
+    "any of": {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 5}, {"type": "array", "maxItems": 0}]},
+    "one of": {
+        "oneOf": [
+            {"properties": {"kind": {"const": "cat"}, "lives": {"type": "integer"}}, "required": ["kind"]},
+            {"properties": {"kind": {"const": "dog"}, "name": {"type": "string"}}, "required": ["kind"]},
+        ],
+        "type": "object",
+    },
+    "all of": {"allOf": [{"type": "integer", "minimum": 5}, {"maximum": 9}]},
+    "reference": {
+        "$defs": {"point": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}},
+        "type": "object",
+        "properties": {"from": {"$ref": "#/$defs/point"}, "to": {"$ref": "#/$defs/point"}},
+        "required": ["from", "to"],
+    },
+    "tree": {
+        "type": "object",
+        "properties": {"value": {"type": "integer"}, "children": {"type": "array", "items": {"$ref": "#"}}},
+        "required": ["value", "children"],
+        "additionalProperties": False,
+    },
+    "linked list that may end": {
+        "$defs": {"node": {"properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}}},
+        "$ref": "#/$defs/node",
+        "type": "object",
+    },
+}
+
+
+@pytest.fixture(scope="module", params=VOCABULARIES)
+def tokenizer(request):
+    if request.param == "tiny":
+        return tiny_tokenizer()
+    reference = request.getfixturevalue("reference")
+    return load_tokenizer(reference / "vocab" / f"ggml-vocab-{request.param}.gguf")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_tokenizer()
+
+
+@pytest.mark.parametrize("whitespace", [True, False], ids=["free", "fixed"])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_json_meets_its_schema_and_ends(tokenizer, name, whitespace):
+    jsonschema = pytest.importorskip("jsonschema")
+    guide = Guide.json(SCHEMAS[name], whitespace)
+
+    for seed in range(3):
+        written = write(guide, tokenizer, random_choice(tokenizer, seed))
+
+        assert written.finished, written.text
+        value = json.loads(written.text)
+        jsonschema.validate(value, SCHEMAS[name], cls=jsonschema.Draft202012Validator)
+        if not whitespace and name != "const":  # numbers and escapes have several spellings
+            assert "\n" not in written.text
+
+
+def test_greedy_choice_of_the_same_logits_everywhere_meets_the_schema(tokenizer):
+    logits = np.random.default_rng(5).standard_normal(tokenizer.n_vocab).astype(np.float32)
+    logits[tokenizer.encode('"', add_special=False, continues=True)] += 10
+
+    written = greedy_over(logits, tokenizer, Guide.json(ADDRESS))
+
+    assert written.finished
+    assert json.loads(written.text).keys() == {"street", "zip"}
+
+
+def test_white_space_between_elements_has_bounds(tiny):
+    space = tiny.encode(" ")[0]
+    guide = Guide.json(ADDRESS)
+
+    written = write(guide, tiny, lambda ids: space if space in ids else int(ids[0]), most=200)
+
+    assert written.text.startswith('{ "street" : "  ')
+
+
+def test_fixed_white_space_is_that_of_json_dumps(tokenizer):
+    value = {"list": [1, 2], "empty": [], "inner": {"a": True}}
+    guide = Guide.json({"const": value}, whitespace=False)
+
+    written = write(guide, tokenizer, random_choice(tokenizer, 0))
+
+    assert written.text == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"[a-c]{3,9}",
+        r"(\+\d{1,3} )?\(\d{3}\) \d{3}-\d{4}",
+        r"(yes|no|maybe)(, (yes|no))*",
+        r"[A-Z][a-z]+b",
+        r"[äöü€]{2,4}x?",
+        r"^a/b\\c\n#$",
+        r"(?i)hello",
+        r"\w{2,6}\s\d",
+        r"a*",
+        r"",
+    ],
+)
+def test_a_text_is_matched_by_the_whole_expression(tokenizer, pattern):
+    for seed in range(4):
+        written = write(Guide.regex(pattern), tokenizer, random_choice(tokenizer, seed, patience=8))
+
+        assert written.finished
+        assert regex.fullmatch(pattern, written.text), written.text
+
+
+def test_each_choice_is_written_and_nothing_else(tokenizer):
+    choices = ["yes", "no", "yesterday", 'with "quotes" | and [signs]', "日本", "é", " leading", "a\nb", "yes"]
+    guide = Guide.choice(choices)
+
+    texts = {write(guide, tokenizer, random_choice(tokenizer, seed)).text for seed in range(60)}
+
+    assert texts == set(choices)
+
+
+def test_thousands_of_choices(tiny):
+    choices = [f"choice {i:05}" for i in range(10_000)]
+
+    assert write(Guide.choice(choices), tiny, random_choice(tiny, 0)).text in choices
+
+
+def test_a_choice_that_begins_another_may_end_or_go_on(tiny):
+    matcher = Guide.choice(["a", "abc"]).matcher(tiny)
+    matcher.accept(tiny.encode("a")[0])
+
+    allowed = allowed_ids(matcher.mask(), tiny.n_vocab)
+
+    assert matcher.complete and not matcher.finished
+    assert tiny.eog_ids <= set(allowed)
+    assert {tiny.token_bytes(i) for i in set(allowed) - tiny.eog_ids} == {b"b"}
+
+
+def test_lark_with_a_schema_inside(tokenizer):
+    guide = Guide.lark('start: "<call>" call "</call>"\ncall: %json {"type": "object", "maxProperties": 0}')
+
+    written = write(guide, tokenizer, random_choice(tokenizer, 0))
+
+    assert re.fullmatch(r"<call>\{\s*\}</call>", written.text)
+
+
+def test_a_token_of_the_vocabulary_by_its_name_and_by_its_id(tiny):
+    start = tiny.encode("<|tool|>", parse_special=True)
+
+    for grammar in (Guide.lark('start: "a" <|tool|>'), Guide.gbnf(f'root ::= "a" <[{start[0]}]>')):
+        assert write(grammar, tiny, random_choice(tiny, 0)).tokens == [*tiny.encode("a"), *start]
+
+
+def test_control_tokens_never_stand_for_their_text(tiny):
+    written = write(Guide.regex(re.escape("<|tool|><|im_end|>")), tiny, random_choice(tiny, 0))
+
+    assert written.text == "<|tool|><|im_end|>"
+    assert not any(tiny.is_special(token) for token in written.tokens)
+
+
+def test_a_text_ends_only_where_it_is_complete(tokenizer):
+    matcher = Guide.regex("ab|abab").matcher(tokenizer)
+
+    for token in tokenizer.encode("abab", add_special=False, continues=True):
+        assert tokenizer.eog_ids.isdisjoint(allowed_ids(matcher.mask())) or matcher.complete
+        matcher.accept(token)
+
+    assert matcher.finished and matcher.complete
+    assert matcher.forced() == []
+    assert set(allowed_ids(matcher.mask())) == tokenizer.eog_ids
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|endoftext|>"])
+def test_any_end_token_ends_a_text_that_could_go_on(tiny, end):
+    (token,) = tiny.encode(end, parse_special=True)
+    matcher = Guide.regex("a+").matcher(tiny)
+    with pytest.raises(ParameterError, match="can't follow"):
+        matcher.accept(token)
+    matcher.accept(97)
+
+    matcher.accept(token)
+
+    assert matcher.finished
+
+
+def test_forced_tokens_are_those_of_encode_and_agree_with_the_mask(tokenizer):
+    matcher = Guide.regex("The quick brown fox, 日本語 jumps[.!]").matcher(tokenizer)
+    expected = tokenizer.encode("The quick brown fox, 日本語 jumps", add_special=False, continues=True)
+
+    forced = matcher.forced()
+
+    # the last ones may be written otherwise together with what follows
+    assert len(forced) >= len(expected) - 2
+    assert forced == expected[: len(forced)]
+    for token in forced:
+        assert allowed_ids(matcher.mask()).tolist() == [token]
+        matcher.accept(token)
+    if len(forced) == len(expected):
+        assert {tokenizer.token_bytes(i)[:1] for i in allowed_ids(matcher.mask())} == {b".", b"!"}
+
+
+def test_with_fixed_white_space_most_tokens_are_forced(tokenizer):
+    schema = {"type": "object", "properties": {f"property_{i}": {"type": "boolean"} for i in range(8)}}
+    schema |= {"required": list(schema["properties"]), "additionalProperties": False}
+
+    written = write(Guide.json(schema, whitespace=False), tokenizer, random_choice(tokenizer, 0))
+
+    assert written.n_forced > 0.7 * len(written.tokens)
+
+
+def test_texts_are_the_same_whether_forced_tokens_are_taken_or_drawn(tokenizer):
+    guide = Guide.json(SCHEMAS["reference"], whitespace=False)
+
+    def first(ids):
+        return int(ids[0])
+
+    forced = write(guide, tokenizer, first, most=40)
+    drawn = write(guide, tokenizer, first, most=40, force=False)
+
+    assert forced.n_forced > 0
+    n = min(len(forced.tokens), len(drawn.tokens))
+    assert forced.tokens[:n] == drawn.tokens[:n]
+
+
+def test_rollback_restores_every_state(tokenizer):
+    text = '{"street": "abc", "zip": "12345"}'
+    matcher = Guide.json(ADDRESS).matcher(tokenizer)
+    tokens = tokenizer.encode(text, add_special=False, continues=True)
+    masks = []
+    for token in tokens:
+        masks.append(matcher.mask())
+        matcher.accept(token)
+    assert matcher.finished
+    end = min(tokenizer.eog_ids)
+    matcher.accept(end)
+    matcher.accept(end)
+
+    matcher.rollback(2)
+    assert matcher.finished
+    for n in range(1, len(tokens) + 1):
+        matcher.rollback(1)
+        np.testing.assert_array_equal(matcher.mask(), masks[-n])
+        assert not matcher.finished
+
+    for token in tokens:
+        matcher.accept(token)
+    matcher.rollback(len(tokens))
+    np.testing.assert_array_equal(matcher.mask(), masks[0])
+    with pytest.raises(ParameterError, match="1 tokens back; there are 0"):
+        matcher.rollback(1)
+
+
+def test_rollback_over_an_end_that_was_chosen(tiny):
+    matcher = Guide.regex("a+").matcher(tiny)
+    matcher.accept(97)
+    mask = matcher.mask()
+    matcher.accept(min(tiny.eog_ids))
+
+    matcher.rollback(1)
+
+    assert not matcher.finished
+    np.testing.assert_array_equal(matcher.mask(), mask)
+
+
+@pytest.mark.parametrize("token", [98, -1, 10**6])
+def test_a_token_that_can_not_follow_is_refused_and_changes_nothing(tiny, token):
+    matcher = Guide.regex("abc").matcher(tiny)
+    mask = matcher.mask()
+
+    with pytest.raises(ParameterError, match=rf"regex guide 'abc': token {token} can't follow here"):
+        matcher.accept(token)
+
+    np.testing.assert_array_equal(matcher.mask(), mask)
+    assert write(Guide.regex("abc"), tiny, random_choice(tiny, 0)).text == "abc"
+
+
+def test_a_token_after_the_end_is_refused(tiny):
+    matcher = Guide.regex("a").matcher(tiny)
+    matcher.accept(97)
+
+    with pytest.raises(ParameterError, match="token 97 after the end"):
+        matcher.accept(97)
+
+
+def test_matchers_of_one_guide_do_not_disturb_each_other(tiny):
+    guide = Guide.regex("[ab]c")
+    one, other = guide.matcher(tiny), guide.matcher(tiny)
+
+    one.accept(97)
+
+    assert allowed_ids(one.mask()).tolist() == [99]
+    assert {97, 98} <= set(allowed_ids(other.mask()))
+
+
+def test_a_vocabulary_without_an_end_token():
+    tokenizer = tokenizer_from_metadata(bpe_metadata())
+    matcher = Guide.regex("ab?").matcher(tokenizer)
+    matcher.accept(97)
+
+    assert allowed_ids(matcher.mask()).tolist() == [98]
+    assert matcher.complete and not matcher.finished
+    matcher.accept(98)
+    assert matcher.finished
+    assert not matcher.mask().any()
+
+
+def test_an_end_token_whose_type_is_text_only_ends():
+    tokenizer = tokenizer_from_metadata(bpe_metadata(special={"zz": NORMAL}, eos_token_id=256))
+
+    written = write(Guide.regex("z{2,4}"), tokenizer, lambda ids: int(ids[-1]))
+
+    assert written.text == "zz"
+    assert written.tokens == tokenizer.encode("z") * 2
+
+
+def test_bytes_that_are_a_piece_as_well_are_left_to_the_piece():
+    tokenizer = tokenizer_from_metadata(spm_metadata({"a": -1.0, "▁a": -2.0}))
+    matcher = Guide.regex("[ab ]+").matcher(tokenizer)
+
+    allowed = [tokenizer.token_bytes(i) for i in allowed_ids(matcher.mask())]
+
+    assert sorted(allowed) == [b" ", b" a", b"a", b"b"]
+
+
+def test_forced_texts_that_encode_would_change(tiny):
+    """SentencePiece writes a space for U+2581: its bytes are taken instead."""
+    tokenizer = tokenizer_from_metadata(spm_metadata({"▁": -1.0, "a": -1.0}))
+
+    assert write(Guide.regex("a▁a"), tokenizer, random_choice(tokenizer, 0)).text == "a▁a"
+
+
+def test_pydantic_models(tokenizer):
+    pydantic = pytest.importorskip("pydantic")
+
+    class Wheel(pydantic.BaseModel):
+        size: int = pydantic.Field(ge=10, le=30)
+
+    class Vehicle(pydantic.BaseModel):
+        name: str = pydantic.Field(max_length=10)
+        kind: Literal["car", "bike"]
+        wheels: list[Wheel] = pydantic.Field(min_length=1, max_length=4)
+        tags: set[str] = pydantic.Field(max_length=2)
+        trailer: "Vehicle | None" = None
+
+    for seed in range(3):
+        written = write(Guide.json(Vehicle), tokenizer, random_choice(tokenizer, seed), most=1000)
+
+        assert written.finished
+        Vehicle.model_validate_json(written.text)
+
+
+def test_guides_are_compared_and_hashed_by_what_they_say():
+    assert Guide.json({"type": "null"}) == Guide.json('{"type": "null"}') != Guide.json({"type": "null"}, False)
+    assert len({Guide.regex("a"), Guide.regex("a"), Guide.lark("a")}) == 2
+    with pytest.raises(AttributeError):
+        Guide.regex("a").source = "b"
+
+
+NOT_DESCRIPTIONS = {
+    "no JSON": (lambda: Guide.json("{"), "JSON schema is no JSON"),
+    "nesting": (lambda: Guide.json('{"items": ' * 50_000 + "{}" + "}" * 50_000), "nested too deeply"),
+    "a number": (lambda: Guide.json("3"), "expected an object, or true or false"),
+    "None": (lambda: Guide.json(None), "expected an object, or true or false"),
+    "not a number": (lambda: Guide.json({"minimum": float("nan")}), "can't be written as JSON"),
+    "an object": (lambda: Guide.json({"enum": [object()]}), "can't be written as JSON"),
+    "no choices": (lambda: Guide.choice([]), r"choices is \[\]; expected at least one text"),
+    "an empty choice": (lambda: Guide.choice(["a", ""]), "none empty"),
+    "a number as choice": (lambda: Guide.choice(["a", 1]), "none empty"),
+    "a text as choices": (lambda: Guide.choice("abc"), "choices is a str; expected a list of texts"),
+    "bytes": (lambda: Guide.regex(b"a"), "the regex guide is a bytes; expected a str"),
+    "a kind": (lambda: Guide("xml", "a"), "kind is 'xml'; expected one of json, regex"),
+    "too long": (lambda: Guide.regex("a" * 2**20 + "a"), "1048577 characters; at most 1048576"),
+    "no rules": (lambda: Guide.gbnf(""), "no rule 'root'"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_DESCRIPTIONS)
+def test_what_is_no_description_is_refused_at_once(name):
+    make, says = NOT_DESCRIPTIONS[name]
+
+    with pytest.raises(ParameterError, match=says):
+        make()
+
+
+IMPOSSIBLE = {
+    "false": (Guide.json(False), "nothing meets it"),
+    "no values": (Guide.json({"enum": []}), "anyOf is empty"),
+    "no types": (Guide.json({"type": []}), "anyOf is empty"),
+    "two types": (Guide.json({"allOf": [{"type": "string"}, {"type": "number"}]}), "incompatible types"),
+    "too few items": (Guide.json({"type": "array", "minItems": 3, "maxItems": 2}), r"minItems \(3\) is greater"),
+    "too short": (Guide.json({"type": "string", "minLength": 5, "maxLength": 2}), r"minLength \(5\) is greater"),
+    "too small": (Guide.json({"type": "integer", "minimum": 5, "maximum": 1}), r"minimum \(5\) is greater"),
+    "no multiple": (Guide.json({"type": "integer", "multipleOf": 7, "minimum": 1, "maximum": 6}), "multiple of 7"),
+    "pattern": (Guide.json({"type": "string", "pattern": "^a$", "minLength": 3}), "Regex is empty"),
+    "property": (Guide.json({"type": "object", "properties": {"a": False}, "required": ["a"]}), "'a' is unsatisfiable"),
+    "no room": (Guide.json({"type": "object", "required": ["a"], "additionalProperties": False}), "unsatisfiable"),
+    "itself": (Guide.json({"$ref": "#"}), "without end"),
+    "missing": (Guide.json({"$ref": "#/$defs/a"}), "does not exist"),
+    "type": (Guide.json({"type": "text"}), "Invalid type: text"),
+    "keyword": (Guide.json({"type": "array", "uniqueItems": True}), "uniqueItems"),
+    "regex": (Guide.regex("("), "unclosed group"),
+    "look-around": (Guide.regex("a(?=b)"), "look-ahead"),
+    "no character": (Guide.regex(r"[^\s\S]"), "no token can follow"),
+    "left recursion": (Guide.lark('start: start "a"'), "no token can follow"),
+    "rule": (Guide.lark("start: other"), "unknown name"),
+    "terminal": (Guide.lark('start: A\nA: A "b"'), "circular reference"),
+    "no grammar": (Guide.lark(""), "Empty grammar"),
+    "token": (Guide.lark("start: <|nothing|>"), "unknown special token"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_can_not_be_met_or_compiled_is_refused_at_submission(tiny, name):
+    guide, says = IMPOSSIBLE[name]
+
+    with pytest.raises(ParameterError, match=says) as error:
+        guide.matcher(tiny)
+
+    assert str(guide) in str(error.value) or guide.kind == "json"
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "guide",
+    [
+        Guide.regex("((a{1000}){1000}){1000}"),
+        Guide.regex("(" * 5000 + "a" + ")" * 5000),
+        Guide.regex("(.*a.{20}|.*b.{20})*c{100000}"),
+        Guide.json({"type": "string", "minLength": 10**6}),
+        Guide.json({"type": "array", "items": {"type": "array"}, "minItems": 10**9}),
+        Guide.json({"type": "integer", "multipleOf": 10**8 + 7}),
+        Guide.json({"type": "integer", "allOf": [{"multipleOf": 99_991}, {"multipleOf": 99_989}]}),
+        Guide.json('{"items": ' * 200 + "{}" + "}" * 200),
+        Guide.json({"properties": {f"property{i}": {"type": "string"} for i in range(20_000)}}),
+        Guide.lark("start: " + "(" * 5000 + '"a"' + ")" * 5000),
+        Guide.lark("start: R0\n" + "\n".join(f"R{i}: R{i + 1} R{i + 1}" for i in range(60)) + '\nR60: "a"'),
+        Guide.lark('start: start start | "a" | ""'),
+    ],
+    ids=lambda guide: f"{guide.kind} {guide.source[:20]}",
+)
+def test_hostile_descriptions_are_refused_or_followed_in_time(tiny, guide):
+    try:
+        write(guide, tiny, lambda ids: int(ids[len(ids) // 2]), most=20)
+    except ParameterError as error:
+        assert len(str(error)) < 500
+
+
+def test_ids_without_a_vocabulary_can_not_be_guided():
+    tokenizer = tokenizer_from_metadata(
+        {"tokenizer.ggml.model": "none", "general.architecture": "llama", "llama.vocab_size": 8}
+    )
+
+    with pytest.raises(ParameterError, match="needs a vocabulary"):
+        Guide.regex("a").matcher(tokenizer)
+
+
+def test_without_llguidance_an_error_says_what_to_install(tiny, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "llguidance", None)
+
+    with pytest.raises(ParameterError, match=r"pip install pyinfer\[guided\]"):
+        Guide.regex("a").matcher(tiny)
+
+
+def test_compiled_vocabularies_go_with_their_tokenizers():
+    import gc
+    import weakref
+
+    tokenizer = tiny_tokenizer()
+    matcher = Guide.regex("a").matcher(tokenizer)
+    assert isinstance(matcher, GuideMatcher)
+    gone = weakref.ref(tokenizer)
+
+    del tokenizer, matcher
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_the_largest_vocabulary(real_model):
+    tokenizer = load_tokenizer(real_model("gemma-3-270m-q4_k_m"))
+
+    written = write(Guide.json(SCHEMAS["nested"]), tokenizer, random_choice(tokenizer, 1))
+
+    assert tokenizer.n_vocab == 262_144
+    assert json.loads(written.text)["home"].keys() == {"street", "zip"}
