@@ -1,5 +1,6 @@
 """Generation: stop strings, ends, counts, the prompt in chunks; on a small random model and on a real one."""
 
+import re
 import threading
 import time
 
@@ -200,6 +201,32 @@ def test_forced_tokens_are_appended_without_a_pass_each(llm, monkeypatch):
     assert scored.tokens == done.tokens == tuple(choice.token for choice in scored.logprobs)
     short = llm.generate(prompt, SamplingParams(temperature=0, guide=guide, max_tokens=5))
     assert short.tokens == done.tokens[:5] and short.finish_reason == "length"
+
+
+def test_guides_bind_texts_in_a_batch(llm):
+    pytest.importorskip("llguidance")
+    import json
+
+    from pyinfer import Guide
+
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"],
+        "additionalProperties": False,
+    }
+    guides = [Guide.json(schema, whitespace=False), Guide.regex("[0-9]{3}-[a-f]{2}"), Guide.choice(["yes", "no"])]
+    params = [SamplingParams(guide=guide, seed=i, max_tokens=40) for i, guide in enumerate(guides)]
+    done = llm.generate(["Hello"] * 4, [*params, GREEDY])
+    assert json.loads(done[0].text)["ok"] in (True, False)
+    assert re.fullmatch(guides[1].source, done[1].text) and done[2].text in ("yes", "no")
+    assert [d.finish_reason for d in done[:3]] == ["stop"] * 3
+    assert done[3].tokens == llm.generate("Hello", GREEDY).tokens
+    # where a text can only end, min_tokens does not keep it
+    short = llm.generate("Hello", SamplingParams(guide=guides[2], min_tokens=10, seed=0))
+    assert short.text in ("yes", "no")
+    with pytest.raises(ParameterError, match="regex guide"):
+        llm.generate("Hello", SamplingParams(guide=Guide.regex("(")))
 
 
 def test_a_forced_run_and_what_is_drawn_after_it_see_all_tokens(llm):

@@ -424,24 +424,62 @@ def test_a_forked_child_goes_on_with_the_model(load):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_a_fork_while_another_thread_is_in_a_step_never_hangs(load):
+def test_a_fork_waits_for_the_end_of_another_threads_step(load):
     llm = load(n_ctx=8192, n_threads=2)
-    thread = threading.Thread(target=lambda: llm.generate("abc", SamplingParams(max_tokens=700, ignore_eos=True)))
+    expected = llm.generate("abc", GREEDY).tokens
+    thread = threading.Thread(target=lambda: llm.generate("abc", SamplingParams(max_tokens=200, ignore_eos=True)))
     thread.start()
     while llm.scheduler.n_running == 0:
         time.sleep(0.001)
-
-    def task():
-        try:
-            llm.generate("abc", GREEDY)
-        except PyinferError as error:
-            return 0 if "was forked while" in str(error) else 1
-        return 2
-
-    statuses = [in_child(task) for _ in range(3)]
+    statuses = [in_child(lambda: int(llm.generate("abc", GREEDY).tokens != expected)) for _ in range(3)]
     thread.join()
     assert statuses == [0] * 3
+    assert llm.generate("abc", GREEDY).tokens == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_in_the_middle_of_a_step_that_does_not_end_is_an_error_in_the_child(load, monkeypatch):
+    monkeypatch.setattr("pyinfer.runtime.forks.PATIENCE", 0.01)
+    llm = load()
+    within, go_on = threading.Event(), threading.Event()
+
+    def blocks(tokens, logits):
+        within.set()
+        go_on.wait(20)
+        return logits
+
+    thread = threading.Thread(target=lambda: llm.generate("abc", SamplingParams(logits_processors=[blocks])))
+    thread.start()
+    within.wait()
+
+    def task():
+        for call in (lambda: llm.generate("abc", GREEDY), lambda: llm.logits([1]), lambda: llm.embed("x")):
+            try:
+                call()
+                return 2
+            except PyinferError as error:
+                if "was forked while another thread" not in str(error):
+                    return 1
+        llm.close()
+        return 0
+
+    assert in_child(task) == 0
+    go_on.set()
+    thread.join()
     assert llm.generate("abc", GREEDY).tokens
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_processor_may_fork(load):
+    llm = load()
+    statuses = []
+
+    def forks(tokens, logits):
+        statuses.append(in_child(lambda: 0))
+        return logits
+
+    assert llm.generate("abc", SamplingParams(logits_processors=[forks], max_tokens=2, ignore_eos=True)).tokens
+    assert statuses == [0, 0] and is_idle(llm)
 
 
 class Guesses(Request):

@@ -126,10 +126,14 @@ class AsyncLLM:
         with self._work:
             self._work.notify()
 
-    def after_fork(self) -> None:
-        """In a forked child: the thread is gone, and with it what it did."""
-        self._thread, self._work = None, threading.Condition()
-        self._open.clear()
+    def before_fork(self) -> None:
+        """The scheduler sees to it that no step is under way."""
+
+    def after_fork(self, in_child: bool) -> None:
+        """In a child the thread is gone, and with it what it did."""
+        if in_child:
+            self._thread, self._work = None, threading.Condition()
+            self._open.clear()
 
     def _has_work(self) -> bool:
         return any(not request.finished and not request.paused for request in list(self._open))

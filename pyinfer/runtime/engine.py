@@ -200,10 +200,14 @@ class Engine:
             for name in ("_logits", "_hidden", "_rows", "cache"):
                 self.__dict__.pop(name, None)
 
-    def after_fork(self) -> None:
-        """In a forked child: what another thread was in the middle of is lost, and nobody holds the lock."""
-        self._torn = self._torn or self._lock.locked()
-        self._lock = threading.Lock()
+    def before_fork(self) -> None:
+        """Who runs passes sees to it that there is none; see Role."""
+
+    def after_fork(self, in_child: bool) -> None:
+        """In a child, what another thread was in the middle of is lost, and nobody holds the lock."""
+        if in_child:
+            self._torn = self._torn or self._lock.locked()
+            self._lock = threading.Lock()
 
     def _open_plan(self) -> _kernels.Plan:
         if self._plan is None:

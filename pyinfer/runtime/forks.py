@@ -1,18 +1,21 @@
 """What becomes of models when their process forks.
 
-Before a fork the calling thread's idle workers are ended. In the child only the thread that forked lives on: whatever
-another one was in the middle of stays half done. So each object that has locks is asked to make new ones, and refuses
-to work where one was held: an error instead of a wait for ever.
+In the child only the thread that forked lives on: whatever another one was in the middle of stays half done. So before
+a fork each model is asked to come to rest, for which it may take a moment, and the calling thread's idle workers are
+ended. In the child each object makes new locks, and refuses to work where one was held nevertheless: an error instead
+of a wait for ever.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import weakref
 from typing import Protocol
 
 from pyinfer import _kernels
 
+PATIENCE = 5.0  # seconds that a fork waits for the end of another thread's step
 TORN = (
     "this process was forked while another thread was using the model; fork when no thread does, or load the model "
     "in the child"
@@ -20,21 +23,36 @@ TORN = (
 
 
 class Inherited(Protocol):
-    def after_fork(self) -> None: ...
+    def before_fork(self) -> None: ...
+    def after_fork(self, in_child: bool) -> None: ...
 
 
-_inherited: weakref.WeakSet[Inherited] = weakref.WeakSet()
+_serials = itertools.count()
+_inherited: weakref.WeakKeyDictionary[Inherited, int] = weakref.WeakKeyDictionary()
 
 
 def watch(thing: Inherited) -> None:
-    """Call thing.after_fork() in children forked from now on, as long as it lives."""
-    _inherited.add(thing)
+    """Call thing's methods at forks from now on, as long as it lives."""
+    _inherited[thing] = next(_serials)
 
 
-def _in_child() -> None:
-    for thing in list(_inherited):
-        thing.after_fork()
+def _things() -> list[Inherited]:
+    """In the order of their making, so that two threads that fork wait for each other nowhere."""
+    return [thing for thing, _ in sorted(_inherited.items(), key=lambda item: item[1])]
+
+
+def _before() -> None:
+    for thing in _things():
+        thing.before_fork()
+    _kernels.end_threads()
+
+
+def _after(in_child: bool) -> None:
+    for thing in _things():
+        thing.after_fork(in_child)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_kernels.end_threads, after_in_child=_in_child)
+    os.register_at_fork(
+        before=_before, after_in_parent=lambda: _after(in_child=False), after_in_child=lambda: _after(in_child=True)
+    )

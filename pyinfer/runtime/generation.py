@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import Request
 from pyinfer.runtime.sampling import Sampler
 from pyinfer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.guide import GuideMatcher
 
 FinishReason = Literal["stop", "length"]
 MAX_AHEAD = 64  # pieces that a consumer may be behind before its text is paused
@@ -108,16 +111,6 @@ class StopText:
 def overlap(text: str, stop: str) -> int:
     """The length of the longest end of text that is a beginning, not the whole, of stop."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
-
-
-class GuideMatcher(Protocol):
-    """Where a text is in a guide's language."""
-
-    @property
-    def finished(self) -> bool: ...
-    def mask(self) -> NDArray[np.uint32]: ...
-    def accept(self, token: int) -> None: ...
-    def forced(self) -> list[int]: ...
 
 
 def allows_only(mask: NDArray[np.uint32], ids: Collection[int]) -> bool:

@@ -45,6 +45,7 @@ class Role:
         self._driver: int | None = None  # a thread
         self._sleepers: list[Sleeper] = []
         self._claims: list[Claim] = []
+        self._forking = False  # whether the role is held for a fork
         self.torn = False  # in a child that was forked in the middle of a step
 
     def check(self) -> None:
@@ -104,11 +105,28 @@ class Role:
             if self._driver is None and not self.torn:
                 self._tidy()
 
-    def after_fork(self) -> bool:
-        """In a forked child: new locks. Whether there is no step under way, here or in a thread that is gone."""
+    def before_fork(self) -> None:
+        """Have the role, unless the thread forks within a step or another one's takes too long."""
+        if self.torn or self._driver == threading.get_ident():
+            return
+        claim = self._claim()
+        if claim is None or claim.bed.acquire(timeout=forks.PATIENCE):
+            self._forking = True
+        else:
+            self._withdraw(claim)
+
+    def after_fork(self, in_child: bool) -> bool:
+        """Give the role back; in a child make new locks. Whether this is a child, and no step is under way."""
+        forking, self._forking = self._forking, False
+        if not in_child:
+            if forking:
+                self._leave()
+            return False
         self.torn = self.torn or self.mutex.locked() or self._driver not in (None, threading.get_ident())
         self.mutex = threading.Lock()
         self._sleepers, self._claims = [], []
+        if forking:
+            self._driver = None
         return not self.torn and self._driver is None
 
     def _take(self, ready: Callable[[], bool]) -> Sleeper | None:

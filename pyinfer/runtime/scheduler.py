@@ -136,9 +136,13 @@ class Scheduler:
             with self._role.held():
                 self._end_all("the model is closed")
 
-    def after_fork(self) -> None:
-        """In a forked child: requests under way are of callers that are gone."""
-        if self._role.after_fork():
+    def before_fork(self) -> None:
+        """Come to rest between two steps."""
+        self._role.before_fork()
+
+    def after_fork(self, in_child: bool) -> None:
+        """Go on; in a child, without the requests under way, whose callers are gone."""
+        if self._role.after_fork(in_child):
             self._end_all("the process was forked while this request was under way")
 
     def _check_open(self) -> None:

@@ -36,7 +36,7 @@ VERSION = 1
 START = struct.Struct("<8sII")
 MAX_HEADER = 1 << 16  # bytes; far more than it has
 DIGEST_BYTES = 32
-SAMPLED_TENSORS, SAMPLE_BYTES = 64, 512
+SAMPLED_TENSORS, SAMPLE_BYTES = 16, 512
 
 
 class Layout(NamedTuple):
