@@ -1,0 +1,68 @@
+"""Arguments that `pyinfer run` and `pyinfer chat` share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.llm import LLM
+    from pyinfer.runtime.params import SamplingParams
+
+
+def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> None:
+    """Those of sampling and of loading a model; max_tokens: where small models that repeat themselves end."""
+    p.add_argument(
+        "-n",
+        "--max-tokens",
+        type=int,
+        default=max_tokens,
+        metavar="N",
+        help=f"at most so many (default: {max_tokens})",
+    )
+    p.add_argument(
+        "--temp", "--temperature", type=float, default=0.8, help="0 takes the likeliest token (default: 0.8)"
+    )
+    p.add_argument("--top-k", type=int, default=40, help="keep the k likeliest tokens, 0: all (default: 40)")
+    p.add_argument("--top-p", type=float, default=0.95, help="keep tokens up to this probability (default: 0.95)")
+    p.add_argument("--min-p", type=float, default=0.05, help="and at least this likely by the best (default: 0.05)")
+    p.add_argument("--repeat-penalty", type=float, default=1.0, help="penalty on recent tokens, 1: none (default: 1)")
+    p.add_argument("--seed", type=int, help="of the random numbers")
+    p.add_argument("--stop", action="append", default=[], help="end before this text; may be given several times")
+    p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
+    p.add_argument("-c", "--ctx", type=int, help="context in tokens (default: the model's, at most 4096)")
+    p.add_argument(
+        "--weights", choices=("copy", "mmap"), default="copy", help="copied to memory, or in the mapped file"
+    )
+
+
+def sampling_params(args: argparse.Namespace) -> SamplingParams:
+    from pyinfer.runtime.params import SamplingParams
+
+    return SamplingParams(
+        temperature=args.temp,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        min_p=args.min_p,
+        repetition_penalty=args.repeat_penalty,
+        seed=args.seed,
+        stop=args.stop,
+        max_tokens=args.max_tokens,
+    )
+
+
+def load_model(args: argparse.Namespace) -> LLM:
+    """The model for one text at a time, with bars while it is fetched and loaded."""
+    from pyinfer.hub import resolve_model
+    from pyinfer.progress import progress_bar
+    from pyinfer.runtime.llm import LLM
+
+    path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
+    return LLM(
+        path,
+        n_ctx=args.ctx,
+        n_threads=args.threads,
+        n_seqs=1,
+        weights=args.weights,
+        progress=progress_bar("loading"),
+    )

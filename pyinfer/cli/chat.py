@@ -1,0 +1,316 @@
+"""`pyinfer chat`: a conversation on the terminal, or of the lines of a pipe."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling_params
+from pyinfer.cli.dialogue import Dialogue, Message
+from pyinfer.cli.line_input import LineInput, one_interrupt
+from pyinfer.errors import ParameterError, PyinferError
+from pyinfer.hub.catalogue import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from pyinfer.chat import ChatCompletion
+    from pyinfer.runtime.llm import LLM
+    from pyinfer.runtime.params import SamplingParams
+
+HELP = """\
+/reset               forget the conversation, but not the system message
+/system [TEXT | -]   show, set or remove the system message
+/undo                take back the last turn
+/regen               answer the last message anew
+/params [NAME [VALUE]]   show or set sampling parameters, such as /params temperature 0.2
+/stats               tokens and speed after each answer, or no more
+/save FILE, /load FILE   the conversation as JSON
+/quit                leave, as Ctrl-D does
+A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines.
+Ctrl-C stops an answer and keeps what came of it."""
+DIM, PLAIN = "\x1b[2m", "\x1b[0m"
+NO_PARAMS = ("n", "best_of", "logprobs", "prompt_logprobs", "logits_processors", "guide")  # a chat has no use for them
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = subparsers.add_parser("chat", help="talk with a model")
+    p.add_argument(
+        "model",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        help=f"a GGUF file or a model's name (default: {DEFAULT_MODEL})",
+    )
+    p.add_argument("--system", metavar="TEXT", help="the system message")
+    p.add_argument("--template", metavar="NAME", help="another chat template than the model's, such as chatml")
+    add_generation_arguments(p, max_tokens=1024)
+    p.add_argument("--stats", action="store_true", help="tokens and speed after each answer")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pyinfer.chat import choose_template
+    from pyinfer.hub.packaged import cache_dir
+
+    params = sampling_params(args)
+    with load_model(args) as llm:
+        llm.engine.check_decoder()
+        choose_template(llm.tokenizer, args.template)
+        chat = TerminalChat(llm, params, Dialogue(args.system), args.template, args.stats)
+        lines = LineInput(cache_dir() / "chat_history", chat.completions)
+        try:
+            converse(chat, lines)
+        finally:
+            lines.close()
+    return 0
+
+
+def converse(chat: TerminalChat, lines: LineInput) -> None:
+    """Turn by turn until the input ends, or Ctrl-C comes twice at the prompt (once, where nobody types)."""
+    if lines.interactive:
+        notice(f"{chat.llm.path.name}; /help shows what can be done here, Ctrl-D leaves")
+    asked_to_leave = False
+    while not chat.left:
+        try:
+            message = lines.message()
+            asked_to_leave = False
+        except EOFError:
+            if lines.interactive:
+                notice("")
+            return
+        except KeyboardInterrupt:
+            if asked_to_leave or not lines.interactive:
+                raise
+            asked_to_leave = True
+            notice("\nCtrl-C again leaves")
+            continue
+        try:
+            with one_interrupt() if lines.interactive else contextlib.nullcontext():
+                chat.take(message)
+        except KeyboardInterrupt:
+            if not lines.interactive:
+                raise
+            notice("stopped, and the message is taken back")
+        except PyinferError as error:
+            notice(f"error: {error}")
+        except OSError as error:
+            if error.filename is None:  # of the output, not of a file that was named
+                raise
+            notice(f"error: {error.filename}: {error.strerror}")
+
+
+class TerminalChat:
+    """A conversation with a model, and the commands that change it. left: whether /quit was given."""
+
+    def __init__(
+        self, llm: LLM, params: SamplingParams, dialogue: Dialogue, template: str | None, shows_stats: bool
+    ) -> None:
+        self.llm = llm
+        self.params = params
+        self.dialogue = dialogue
+        self.left = False
+        self._template = template
+        self._shows_stats = shows_stats
+        self._commands: dict[str, Callable[[str], None]] = {
+            "help": lambda _: notice(HELP),
+            "reset": self._reset,
+            "system": self._system,
+            "undo": self._undo,
+            "regen": self._regen,
+            "params": self._params,
+            "stats": self._stats,
+            "save": self._save,
+            "load": self._load,
+            "quit": self._quit,
+        }
+
+    def take(self, text: str) -> None:
+        """A message or a command. Raises PyinferError and OSError, with the conversation as it was."""
+        command, _, rest = text.strip().partition(" ")
+        if command.startswith("/") and command[1:].isalpha():
+            if command[1:] not in self._commands:
+                raise ParameterError(f"{command} is no command; /help shows them")
+            self._commands[command[1:]](rest.strip())
+        elif text.strip():
+            self.answer(text)
+
+    def completions(self, line: str) -> list[str]:
+        """What a line that begins so may be, for commands and the names of parameters."""
+        if line.startswith("/params "):
+            options = [f"/params {name} " for name in self._settable()]
+        else:
+            options = [f"/{name} " for name in self._commands]
+        return [option for option in options if option.startswith(line)] if line.startswith("/") else []
+
+    def answer(self, text: str) -> None:
+        """Add a user's message and the model's answer to it, which is shown as it comes."""
+        n_before, dropped_before = len(self.dialogue.messages), self.dialogue.n_dropped
+        self.dialogue.add({"role": "user", "content": text})
+        try:
+            n_ctx = self.llm.n_ctx
+            n_answer = min(self.params.max_tokens or n_ctx, n_ctx // 4)
+            if n_turns := self.dialogue.fit(self._count, n_ctx, n_answer):
+                notice(
+                    f"the context of {n_ctx} tokens is full: the model does not see the {n_turns} oldest turns any more"
+                )
+            self.dialogue.add(self._stream())
+        except BaseException:
+            del self.dialogue.messages[n_before:]
+            self.dialogue.n_dropped = dropped_before
+            raise
+
+    def _stream(self) -> Message:
+        """The answer, or what came of it until Ctrl-C. Raises KeyboardInterrupt if nothing came."""
+        stream = self.llm.stream_chat(self.dialogue.seen(), self.params, template=self._template, reasoning=True)
+        printer = AnswerPrinter()
+        try:
+            for delta in stream:
+                printer.show(delta.reasoning, delta.content)
+        except KeyboardInterrupt:
+            stream.close()
+            if not printer.began or not sys.stdin.isatty():
+                raise
+            printer.end()
+            notice("stopped")
+            return stream.answer.as_dict()
+        printer.end()
+        done = stream.completion
+        if done is not None and done.finish_reason == "length":
+            notice("the answer was cut: it has as many tokens as max_tokens or the context allows")
+        if self._shows_stats and done is not None:
+            notice(speed(done))
+        return stream.answer.as_dict()
+
+    def _count(self, messages: list[Message]) -> int:
+        from pyinfer.chat import encode_chat
+
+        return len(encode_chat(self.llm.tokenizer, messages, self._template))
+
+    def _reset(self, _: str) -> None:
+        self.dialogue.reset()
+        notice("the conversation begins anew")
+
+    def _system(self, text: str) -> None:
+        if text:
+            self.dialogue.system = None if text == "-" else text
+        notice("no system message" if self.dialogue.system is None else f"system: {self.dialogue.system}")
+
+    def _undo(self, _: str) -> None:
+        text = self.dialogue.take_back_turn()
+        notice("there is nothing to take back" if text is None else f"taken back: {text}")
+
+    def _regen(self, _: str) -> None:
+        messages = list(self.dialogue.messages)
+        text = self.dialogue.take_back_turn()
+        if text is None:
+            raise ParameterError("there is no message to answer")
+        try:
+            self.answer(text)
+        except BaseException:
+            self.dialogue.messages = messages
+            raise
+
+    def _params(self, text: str) -> None:
+        name, _, value = text.partition(" ")
+        settable = self._settable()
+        if name and name not in settable:
+            raise ParameterError(f"{name!r:.60} is no parameter; expected one of {', '.join(settable)}")
+        if value.strip():
+            self.params = replace(self.params, **{name: parsed(value.strip())})
+        for shown in [name] if name else settable:
+            notice(f"{shown} {getattr(self.params, shown)!r}")
+
+    def _settable(self) -> list[str]:
+        return [field.name for field in fields(self.params) if field.name not in NO_PARAMS]
+
+    def _stats(self, _: str) -> None:
+        self._shows_stats = not self._shows_stats
+        notice(f"tokens and speed are {'' if self._shows_stats else 'not '}shown")
+
+    def _save(self, name: str) -> None:
+        self.dialogue.save(file_named(name, "/save"))
+        notice(f"{len(self.dialogue.messages)} messages are saved in {name}")
+
+    def _load(self, name: str) -> None:
+        self.dialogue.load(file_named(name, "/load"))
+        notice(f"{len(self.dialogue.messages)} messages are loaded")
+
+    def _quit(self, _: str) -> None:
+        self.left = True
+
+
+class AnswerPrinter:
+    """Shows an answer on standard output as it comes; its thoughts as well, dimmed, if that is a terminal.
+
+    began: whether anything of the answer has come.
+    """
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._dims = colours(sys.stdout)
+        self._thinks = False
+        self.began = False
+
+    def show(self, reasoning: str, content: str) -> None:
+        self.began = True
+        if reasoning and self._terminal:
+            if not self._thinks:
+                self._write(DIM if self._dims else "thoughts: ")
+            self._thinks = True
+            self._write(reasoning)
+        if content:
+            self._end_thoughts("\n\n")
+            self._write(content)
+
+    def end(self) -> None:
+        self._end_thoughts("")
+        self._write("\n")
+
+    def _end_thoughts(self, gap: str) -> None:
+        if self._thinks:
+            self._write((PLAIN if self._dims else "") + gap)
+            self._thinks = False
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def colours(file: IO[Any]) -> bool:
+    """Whether a file is a terminal that shows colours (https://no-color.org)."""
+    return file.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def notice(text: str) -> None:
+    """What the program says, apart from the model."""
+    sys.stderr.write(f"{DIM}{text}{PLAIN}\n" if text and colours(sys.stderr) else f"{text}\n")
+    sys.stderr.flush()
+
+
+def speed(done: ChatCompletion) -> str:
+    """Counts and speeds, in a line."""
+    text = done.completion
+    return (
+        f"prompt: {text.prompt_tokens - text.cached_tokens} new of {text.prompt_tokens} tokens, "
+        f"{text.prompt_tokens_per_second:.1f}/s; "
+        f"answer: {text.completion_tokens} tokens, {text.tokens_per_second:.1f}/s"
+    )
+
+
+def parsed(value: str) -> Any:
+    """A value as Python writes it, or else the text itself."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
+
+
+def file_named(name: str, command: str) -> Path:
+    if not name:
+        raise ParameterError(f"{command} needs the name of a file")
+    return Path(name).expanduser()
