@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from pyinfer.runtime.engine import Engine
 from pyinfer.runtime.generation import Completion, Piece, Stream
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.scoring import Perplexity, Score
 
 LOGITS_CHUNK = 64  # tokens: the engine's rows of logits stay resident once they were used
 
@@ -193,3 +197,38 @@ class LLM:
 
         with self._exclusive():
             return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
+
+    def score(self, prompt: str | Sequence[int], continuations: Sequence[str | Sequence[int]]) -> list[Score]:
+        """How likely each of these texts is after a prompt; see pyinfer.runtime.scoring.score.
+
+        first, second = llm.score("The capital of France is", [" Paris", " Rome"])
+        print(first.logprob > second.logprob, first.greedy)
+        """
+        from pyinfer.runtime.scoring import score
+
+        with self._exclusive():
+            return score(self.engine, self._tokenizer, prompt, continuations)
+
+    def score_tokens(self, texts: Iterable[tuple[Sequence[int], int]]) -> list[Score]:
+        """Scores of texts as token ids, each with the position from which on it is scored."""
+        from pyinfer.runtime.scoring import score_tokens
+
+        with self._exclusive():
+            return score_tokens(self.engine, texts)
+
+    def perplexity(
+        self,
+        text: str | Sequence[int],
+        n_ctx: int = 512,
+        stride: int | None = None,
+        n_chunks: int | None = None,
+        progress: Callable[[Perplexity, int], None] | None = None,
+    ) -> Perplexity:
+        """How well the model predicts a text, by llama-perplexity's method; see pyinfer.runtime.scoring.perplexity.
+
+        print(llm.perplexity(Path("book.txt").read_text()).value)
+        """
+        from pyinfer.runtime.scoring import perplexity
+
+        with self._exclusive():
+            return perplexity(self.engine, self._tokenizer, text, n_ctx, stride, n_chunks, progress)
