@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from seed_vocabulary import vocabulary
 
-from pyinfer.cli.progress import progress_bar
 from pyinfer.gguf import GGUFWriter, TensorType
+from pyinfer.progress import progress_bar
 
 Progress = Callable[[int, int], None]
 

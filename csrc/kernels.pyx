@@ -299,6 +299,21 @@ cdef class Cache:
     def n_pages(self) -> int:
         return len(self.memory) // self.c.page_stride
 
+    def move_keys(self, const int32_t[::1] pages not None, const double[::1] inv_freq not None, int distance,
+                  bint neox, int n_threads=1):
+        """Give the keys in these pages positions that are `distance` further; inv_freq: those they were rotated by."""
+        cdef int n_pairs = inv_freq.shape[0], n_heads = self.c.n_kv_heads, unit
+        if 2 * n_pairs > self.c.head_dim:
+            raise ParameterError(f"{n_pairs} rotated pairs do not fit into heads of {self.c.head_dim}")
+        for page in pages:
+            if not 0 <= page < self.n_pages:
+                raise ParameterError(f"page {page} of {self.n_pages}")
+        turns = distance * np.asarray(inv_freq)
+        cdef const float[::1] angles = np.concatenate([np.cos(turns), np.sin(turns)]).astype(np.float32)
+        cdef float[:, ::1] rows = np.empty((max(1, pages.shape[0] * n_heads), self.c.head_dim), np.float32)
+        for unit in prange(<int>pages.shape[0] * n_heads, nogil=True, num_threads=n_threads, schedule="dynamic"):
+            kernels.rotate_keys(self.c, pages[unit // n_heads], unit % n_heads, &angles[0], n_pairs, neox, &rows[unit, 0])
+
 
 cdef const float* floats(object owner, object array, int64_t n, str what) except? NULL:
     """The address of a float32 vector of n values that `owner` keeps alive; None gives NULL."""

@@ -150,6 +150,8 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         const FormatInfo* (*format)(int32_t format) noexcept nogil
         int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_row) noexcept nogil
         int64_t (*dot_limit)(int64_t n, int32_t* sink) noexcept nogil
+        void (*rotate_keys)(const KVCache& c, int64_t page, int kv_head, const float* angles, int n_pairs, bool_t neox,
+                            float* x) noexcept nogil
 
 
 cdef extern from "isa/select.hpp" namespace "pyinfer" nogil:

@@ -113,7 +113,7 @@ void parallel_for(int64_t n, int32_t n_threads, F f) {
 
 // Ends the threads that OpenMP keeps waiting, so that a fork has none to lose.
 inline void release_threads() {
-#if defined(_OPENMP) && _OPENMP >= 201811
+#if defined(_OPENMP) && (_OPENMP >= 201811 || __GNUC__ >= 9)  // GCC has the call before it claims the version
     omp_pause_resource_all(omp_pause_hard);
 #endif
 }

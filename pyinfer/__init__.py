@@ -17,15 +17,18 @@ from pyinfer.version import __version__
 
 if TYPE_CHECKING:
     from pyinfer.errors import (
+        BusyError,
         ContextError,
         DownloadError,
         GGUFError,
         ModelError,
         ParameterError,
         PyinferError,
+        StateError,
         TemplateError,
         TokenizerError,
     )
+    from pyinfer.runtime.async_llm import AsyncLLM
     from pyinfer.runtime.generation import Completion, Piece
     from pyinfer.runtime.guide import Guide
     from pyinfer.runtime.llm import LLM
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LLM",
+    "AsyncLLM",
+    "BusyError",
     "Completion",
     "ContextError",
     "DownloadError",
@@ -44,6 +49,7 @@ __all__ = [
     "Piece",
     "PyinferError",
     "SamplingParams",
+    "StateError",
     "TemplateError",
     "TokenizerError",
     "__version__",
@@ -52,6 +58,7 @@ __all__ = [
 
 _HOMES = {
     "LLM": "pyinfer.runtime.llm",
+    "AsyncLLM": "pyinfer.runtime.async_llm",
     "Completion": "pyinfer.runtime.generation",
     "Guide": "pyinfer.runtime.guide",
     "Piece": "pyinfer.runtime.generation",

@@ -62,6 +62,9 @@ class Cache:
     def page_bytes(format: int, n_kv_heads: int, head_dim: int) -> int: ...
     @property
     def n_pages(self) -> int: ...
+    def move_keys(
+        self, pages: Ints, inv_freq: NDArray[np.float64], distance: int, neox: bool, n_threads: int = 1
+    ) -> None: ...
 
 class OpCost(NamedTuple):
     of_outputs: bool

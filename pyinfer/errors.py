@@ -32,5 +32,13 @@ class ParameterError(PyinferError, ValueError):
     """An argument of a public call has a wrong type or is out of its range."""
 
 
+class StateError(PyinferError):
+    """A saved session is damaged, cut short, or of another model, or there is nothing to save."""
+
+
+class BusyError(PyinferError):
+    """More requests wait than are allowed to."""
+
+
 class DownloadError(PyinferError):
     """A model could not be fetched, or what arrived is not what was asked for."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HUGE_PAGE = 2 << 20  # bytes, on x86-64
+UNKNOWN_MEMORY = 8 << 30  # bytes, where the system does not tell
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -63,6 +64,29 @@ def cgroup_cpu_quota(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None
         elif "cpu" in controllers.split(","):
             quotas += [_quota_v1(folder) for folder in _with_ancestors(cgroups / controllers, group)]
     return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def usable_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """Bytes of RAM that this process may use: the machine's, or what its cgroups (v1 or v2) allow, if that is less."""
+    limits = [_physical_memory()]
+    for line in _lines(proc / "self" / "cgroup"):
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if controllers == "":
+            files = [folder / "memory.max" for folder in _with_ancestors(cgroups, group)]
+        elif "memory" in controllers.split(","):
+            files = [folder / "memory.limit_in_bytes" for folder in _with_ancestors(cgroups / controllers, group)]
+        else:
+            continue
+        # v2 says "max" where there is no limit
+        limits += [int(text) for path in files for text in _lines(path)[:1] if text.strip().isdigit()]
+    return min(limits)
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no such call
+        return UNKNOWN_MEMORY
 
 
 def _with_ancestors(mount: Path, group: str) -> list[Path]:

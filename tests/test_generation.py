@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import oracle_logits
-from tiny_models import TinyModel, write_tiny_model
+from tiny_models import TinyModel, write_text_model
 
 import pyinfer
 from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams
-from pyinfer.gguf import GGUFFile, GGUFWriter
 from pyinfer.runtime.generation import StopText, overlap
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -45,31 +44,9 @@ def test_overlap_is_the_longest_beginning_of_a_stop_string_at_the_end(text, stop
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
-    """A random model whose vocabulary is bytes: token i is the character chr(i)."""
-    folder = tmp_path_factory.mktemp("llm")
-    plain = write_tiny_model(folder / "plain.gguf", TinyModel("llama", n_vocab=128, n_ctx=96))
-    target = folder / "model.gguf"
-    with GGUFFile(plain) as file:
-        metadata = {k: v for k, v in file.metadata.items() if not k.startswith("tokenizer.")}
-        tokens = [chr(i) if 33 <= i < 127 else f"<{i}>" for i in range(128)]
-        tokens[32], tokens[10] = "Ġ", "Ċ"
-        metadata |= {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.tokens": tokens,
-            "tokenizer.ggml.token_type": np.array([1 if len(t) == 1 else 3 for t in tokens], np.int32),
-            "tokenizer.ggml.merges": ["a b"][:0] or np.array([], np.int32),
-            "tokenizer.ggml.eos_token_id": 1,
-            "tokenizer.ggml.bos_token_id": 2,
-        }
-        metadata["tokenizer.ggml.merges"] = ["a b"]
-        tokens[127] = "ab"
-        metadata["tokenizer.ggml.token_type"][127] = 1
-        writer = GGUFWriter(target, metadata)
-        for info in file.tensors.values():
-            writer.add_tensor(info.name, info.rows().view(np.float32).reshape(info.shape))
-        writer.write()
-    with LLM(target, kv_type="f32", n_batch=16) as model:
-        model.plain_path = plain
+    """A random model whose tokens are characters."""
+    path = write_text_model(tmp_path_factory.mktemp("llm") / "model.gguf", TinyModel("llama", n_vocab=128, n_ctx=96))
+    with LLM(path, kv_type="f32", n_batch=16) as model:
         yield model
 
 
@@ -78,14 +55,14 @@ def test_greedy_text_is_what_the_oracle_would_say(llm):
     done = llm.generate("Hello world", GREEDY)
     assert done.prompt_tokens == len(ids) == 11
     for i, token in enumerate(done.tokens[:4]):
-        logits = oracle_logits(llm.plain_path, ids + list(done.tokens[:i]))[-1]
+        logits = oracle_logits(llm.path, ids + list(done.tokens[:i]))[-1]
         assert logits.max() - logits[token] < 1e-4
     assert done.text == llm.tokenizer.decode(done.tokens, skip_special=True)
 
 
 def test_a_stream_is_the_completion_in_pieces(llm):
-    stream, pieces = llm.start("abc", GREEDY)
-    parts = list(pieces)
+    stream = llm.stream("abc", GREEDY)
+    parts = list(stream)
     assert "".join(p.text for p in parts) == stream.completion.text == llm.generate("abc", GREEDY).text
     assert stream.completion.completion_tokens == len(stream.completion.tokens) <= 12
     assert stream.completion.prompt_seconds > 0 and stream.completion.generation_seconds > 0
@@ -139,10 +116,110 @@ def test_logits_are_those_of_the_oracle_and_stay(llm):
     logits = llm.logits(ids)
     kept = logits.copy()
     assert logits.shape == (70, 128) and logits.dtype == np.float32
-    expected = oracle_logits(llm.plain_path, ids.tolist())
+    expected = oracle_logits(llm.path, ids.tolist())
     assert ((logits - expected) ** 2).mean() < 1e-8 * (expected**2).mean()
     llm.generate("other", GREEDY)
     np.testing.assert_array_equal(logits, kept)
+
+
+def test_stop_tokens_end_the_text_once_it_has_min_tokens(llm):
+    whole = llm.generate("Hello", SamplingParams(temperature=0, max_tokens=30, ignore_eos=True))
+    stop = whole.tokens[4]
+    first = whole.tokens.index(stop)
+    done = llm.generate("Hello", SamplingParams(temperature=0, max_tokens=30, ignore_eos=True, stop_token_ids=[stop]))
+    assert (done.finish_reason, done.tokens) == ("stop", whole.tokens[:first])
+    later = SamplingParams(temperature=0, max_tokens=30, ignore_eos=True, stop_token_ids=[stop], min_tokens=10)
+    done = llm.generate("Hello", later)
+    assert done.completion_tokens >= 10 and stop not in done.tokens
+
+
+def test_ignore_eos_goes_on_until_max_tokens(llm):
+    params = {"seed": 1, "logit_bias": {1: 20.0}, "max_tokens": 40}
+    assert llm.generate("Hello", SamplingParams(**params)).finish_reason == "stop"
+    done = llm.generate("Hello", SamplingParams(**params, ignore_eos=True))
+    assert (done.finish_reason, done.completion_tokens) == ("length", 40)
+    later = llm.generate("Hello", SamplingParams(**params, min_tokens=7))
+    assert (later.finish_reason, later.tokens) == ("stop", done.tokens[:7])
+
+
+def test_logprobs_are_those_of_the_models_logits(llm):
+    params = SamplingParams(seed=2, max_tokens=10, logprobs=3, prompt_logprobs=2, ignore_eos=True)
+    done = llm.generate("Hello", params)
+    tokens = [*done.prompt, *done.tokens]
+    logits = llm.logits(tokens).astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    assert done.prompt_logprobs[0] is None
+    found = [*done.prompt_logprobs[1:], *done.logprobs]
+    assert [choice.token for choice in found] == tokens[1:]
+    for i, choice in enumerate(found):
+        assert abs(choice.logprob - expected[i, choice.token]) < 1e-4
+        best = np.argsort(-expected[i], kind="stable")[: len(choice.top)]
+        assert [token for token, _ in choice.top] == best.tolist()
+        assert len(choice.top) == (2 if i < len(done.prompt) - 1 else 3)
+    pieces = [choice for piece in llm.stream("Hello", params) for choice in piece.logprobs]
+    assert pieces == list(done.logprobs[: len(pieces)])
+
+
+class Phrase:
+    """A guide whose texts are all the same: `free` tokens, then those of a phrase, each certain."""
+
+    def __init__(self, phrase, free=1):
+        self.phrase, self.free, self.given = phrase, free, []
+
+    def matcher(self, tokenizer):
+        return Phrase(self.phrase, self.free)
+
+    @property
+    def finished(self):
+        return len(self.given) == self.free + len(self.phrase)
+
+    def mask(self):
+        rest = [ord("a"), ord("b")] if len(self.given) < self.free else self.forced()[:1]
+        bits = np.zeros(4, np.uint32)
+        for token in rest:
+            bits[token // 32] |= np.uint32(1 << token % 32)
+        return bits
+
+    def forced(self):
+        return [ord(c) for c in self.phrase[len(self.given) - self.free :]] if len(self.given) >= self.free else []
+
+    def accept(self, token):
+        assert self.mask()[token // 32] >> np.uint32(token % 32) & 1
+        self.given.append(token)
+
+
+def test_forced_tokens_are_appended_without_a_pass_each(llm, monkeypatch):
+    passes, run = [], llm.engine.run
+    monkeypatch.setattr(llm.engine, "run", lambda *batch: (passes.append(len(batch[0])), run(*batch))[1])
+    guide = Phrase("(the whole rest)")
+    prompt = llm.tokenizer.encode("Hello")
+    done = llm.generate(prompt, SamplingParams(temperature=0, guide=guide))
+    assert done.text[0] in "ab" and done.text[1:] == guide.phrase and done.finish_reason == "stop"
+    assert len(passes) == 1
+    scored = llm.generate(prompt, SamplingParams(temperature=0, guide=guide, logprobs=0))  # each one by its logits
+    assert scored.tokens == done.tokens == tuple(choice.token for choice in scored.logprobs)
+    short = llm.generate(prompt, SamplingParams(temperature=0, guide=guide, max_tokens=5))
+    assert short.tokens == done.tokens[:5] and short.finish_reason == "length"
+
+
+def test_a_forced_run_and_what_is_drawn_after_it_see_all_tokens(llm):
+    class Twice(Phrase):
+        """Forced in the middle: the phrase, then free text for ever."""
+
+        def matcher(self, tokenizer):
+            return Twice(self.phrase, self.free)
+
+        finished = False
+
+        def mask(self):
+            return super().mask() if self.forced() or len(self.given) < self.free else np.full(4, ~np.uint32(0))
+
+    prompt = llm.tokenizer.encode("Hello")
+    params = {"temperature": 0, "ignore_eos": True}
+    done = llm.generate(prompt, SamplingParams(guide=Twice("xyz"), max_tokens=12, **params))
+    begun = list(done.tokens[:4])
+    assert begun[1:] == [ord(c) for c in "xyz"]
+    assert llm.generate(prompt + begun, SamplingParams(max_tokens=8, **params)).tokens == done.tokens[4:]
 
 
 @pytest.mark.parametrize(
@@ -168,17 +245,16 @@ def test_params_of_another_type_are_refused(llm):
         llm.generate("x", {"temperature": 0})
 
 
-def test_a_stream_left_early_frees_the_model(llm):
+def test_a_stream_left_early_gives_back_its_place(llm):
     pieces = llm.stream("Hello", SamplingParams(temperature=0))
     next(pieces)
-    for call in (lambda: llm.generate("x", GREEDY), lambda: llm.logits([1])):  # not a wait for ever
-        with pytest.raises(ParameterError, match="another stream"):
-            call()
+    assert llm.generate("x", GREEDY).tokens  # beside it
     pieces.close()
-    assert llm.generate("x", GREEDY).tokens
+    assert (llm.scheduler.n_running, llm.scheduler.n_waiting) == (0, 0)
+    assert list(pieces) == [] and pieces.completion is None
 
 
-def test_threads_take_turns(llm):
+def test_threads_share_a_model(llm):
     expected = {text: llm.generate(text, GREEDY).tokens for text in ("one", "two", "three")}
     found = {}
 

@@ -399,3 +399,48 @@ def test_what_does_not_fit_is_refused():
 def test_isas_are_chosen_by_name():
     with pytest.raises(ParameterError, match=r"'mmx' \(PYINFER_ISA\) is not available here; there are: .*scalar"):
         _kernels.select_isa("mmx")
+
+
+def cached_keys(memory, kv_type, dim):
+    """The keys of a page with one KV head, float64 [PAGE, dim]; csrc/kernels/kv.hpp says how they lie."""
+    n = _kernels.PAGE * dim
+    if kv_type == "q8_0":
+        elements = memory[:n].view(np.int8).astype(np.float64)
+        scales = memory[n : n + -(-dim // 32) * _kernels.PAGE * 2].view(np.float16).reshape(-1, _kernels.PAGE)
+    elif kv_type == "bf16":
+        elements = (memory[: 2 * n].view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    else:
+        dtype = {"f32": np.float32, "f16": np.float16}[kv_type]
+        elements = memory[: n * dtype().itemsize].view(dtype).astype(np.float64)
+    keys = elements.reshape(-1, dim, 16).transpose(0, 2, 1).reshape(-1, dim)
+    return keys * np.repeat(scales.T, 32, axis=1)[:, :dim] if kv_type == "q8_0" else keys
+
+
+@pytest.mark.parametrize("kv_type", KV)
+@pytest.mark.parametrize("neox, n_pairs", [(True, 20), (False, 20), (True, 16)])
+def test_moved_keys_are_those_of_the_other_positions(rng, kv_type, neox, n_pairs):
+    kind, bound = KV[kv_type]
+    n, dim = _kernels.PAGE, 40
+    inv_freq = 100.0 ** -np.linspace(0, 1, n_pairs)
+    keys = rng.standard_normal((n, dim))
+    stride = _kernels.Cache.page_bytes(kind, 1, dim)
+    memory = _kernels.aligned(5 * stride, np.uint8)
+    cache = _kernels.Cache(kind, 1, dim, memory, 0, stride)
+
+    plan = _kernels.Plan(n, 5 * n, 1, 1)
+    q, k, v = (value(name, dim, n) for name in "qkv")
+    angles = value("angles", 2 * n_pairs, n)
+    plan.angles("angles", inv_freq, 1.0, angles)
+    plan.rope("rope", q, k, v, angles, cache, neox)
+    for page in (4, 1):  # the same keys at positions 256… and at 64…
+        k.rows[:n] = keys
+        run(plan, n, positions=page * n + np.arange(n))
+    pages = memory.reshape(5, stride)
+    expected, others = cached_keys(pages[1], kv_type, dim), pages[:4].copy()
+    assert np.abs(cached_keys(pages[4], kv_type, dim) - expected).max() > 1
+
+    cache.move_keys(np.array([4], np.int32), inv_freq, -3 * n, neox, n_threads=2)
+    assert np.abs(cached_keys(pages[4], kv_type, dim) - expected).max() < 2 * bound * np.abs(expected).max()
+    np.testing.assert_array_equal(pages[:4], others)
+    with pytest.raises(ParameterError, match="page 5 of 5"):
+        cache.move_keys(np.array([5], np.int32), inv_freq, 1, neox)

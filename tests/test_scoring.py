@@ -16,9 +16,7 @@ from pyinfer import LLM
 from pyinfer.cli.main import main
 from pyinfer.errors import ContextError, ParameterError
 from pyinfer.gguf import GGUFFile, GGUFWriter
-from pyinfer.runtime.engine import Engine
-from pyinfer.runtime.scoring import perplexity, score, score_tokens
-from pyinfer.tokenizer import tokenizer_from_metadata
+from pyinfer.runtime.scoring import score_tokens
 
 SPECIAL = {"<s>": CONTROL, "</s>": CONTROL}
 BOS, EOS, N_VOCAB = 257, 258, 259
@@ -44,14 +42,9 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def engine(path):
-    with GGUFFile(path) as file:
-        return Engine(file, kv_type="f32", n_batch=16)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tokenizer_from_metadata(BYTES)
+def llm(path):
+    with LLM(path, kv_type="f32", n_batch=16) as model:
+        yield model
 
 
 def log_softmax(logits):
@@ -65,10 +58,10 @@ def expected_logprobs(path, tokens, first):
     return rows[np.arange(len(rows)), tokens[first:]]
 
 
-def test_scores_are_the_log_probabilities_of_each_token_given_all_before(path, engine, tokenizer):
+def test_scores_are_the_log_probabilities_of_each_token_given_all_before(path, llm):
     prompt, continuations = "a prompt of some length, ", ["one", " ", "another that is longer than a pass"]
 
-    scores = score(engine, tokenizer, prompt, continuations)
+    scores = llm.score(prompt, continuations)
 
     for text, found in zip(continuations, scores, strict=True):
         tokens = [BOS, *prompt.encode(), *text.encode()]
@@ -78,53 +71,54 @@ def test_scores_are_the_log_probabilities_of_each_token_given_all_before(path, e
         assert found.logprob == pytest.approx(expected.sum(), abs=1e-4)
 
 
-def test_a_continuation_is_greedy_if_each_token_is_the_likeliest(path, engine, tokenizer):
+def test_a_continuation_is_greedy_if_each_token_is_the_likeliest(path, llm):
     tokens = [BOS, *b"abc"]
     for _ in range(3):
         tokens.append(int(np.argmax(oracle_logits(path, tokens)[-1])))
     other = [*tokens[4:6], (tokens[6] + 1) % N_VOCAB]
 
-    greedy, worse = score(engine, tokenizer, tokens[:4], [tokens[4:], other])
+    greedy, worse = llm.score(tokens[:4], [tokens[4:], other])
 
     assert greedy.greedy and not worse.greedy
     assert greedy.logprobs[:2] == worse.logprobs[:2]
     assert greedy.logprobs[2] > worse.logprobs[2]
 
 
-def test_what_prompts_begin_alike_with_is_passed_once(engine, tokenizer, monkeypatch):
-    passed = 0
-    forward = engine.forward
+def test_the_prompt_is_passed_once(path, monkeypatch):
+    with LLM(path) as llm:
+        passed = []
+        run = llm.engine.run
+        monkeypatch.setattr(llm.engine, "run", lambda tokens, *rest: passed.append(len(tokens)) or run(tokens, *rest))
+        prompt = "x" * 99
 
-    def count(tokens, *rest):
-        nonlocal passed
-        passed += len(tokens)
-        return forward(tokens, *rest)
+        together = llm.score(prompt, ["abc", "abd", "b"])
 
-    monkeypatch.setattr(engine, "forward", count)
-    prompt = "x" * 39
-    together = score(engine, tokenizer, prompt, ["abc", "abd", "b"])
-
-    # the prompt with its first token, but for the last, whose logits each continuation needs
-    assert passed == 39 + (1 + 2) + (1 + 2) + 1
-    monkeypatch.undo()
-    assert together == [score(engine, tokenizer, prompt, [text])[0] for text in ("abc", "abd", "b")]
+        # with its first token; the logits of its last one are for each continuation to compute
+        assert sum(passed) == 99 + (1 + 2) + (1 + 2) + 1
+        assert together == [llm.score(prompt, [text])[0] for text in ("abc", "abd", "b")]
 
 
-def test_the_length_of_a_pass_does_not_change_the_scores(path, tokenizer):
+def test_the_length_of_a_pass_and_what_runs_beside_do_not_change_the_scores(path):
     scores = []
-    for n_batch in (1, 7, 512):
-        with GGUFFile(path) as file:
-            scores.append(score(Engine(file, n_batch=n_batch), tokenizer, "prompt", ["one continuation", "two"]))
+    for n_batch, n_seqs in ((1, 1), (7, 2), (512, 8)):
+        with LLM(path, n_batch=n_batch, n_seqs=n_seqs) as llm:
+            scores.append(llm.score("prompt", ["one continuation", "two", "three"]))
 
     assert scores[0] == scores[1] == scores[2]
 
 
-def test_a_text_may_fill_the_context_and_its_last_token_lie_beyond(engine):
-    tokens = RNG.integers(0, N_VOCAB, engine.n_ctx + 1).tolist()
+def test_a_text_may_fill_the_context_and_its_last_token_lie_beyond(llm):
+    tokens = RNG.integers(0, N_VOCAB, llm.n_ctx + 1).tolist()
 
-    assert len(score_tokens(engine, [(tokens, 1)])[0].logprobs) == engine.n_ctx
+    assert len(score_tokens(llm, [(tokens, 1)])[0].logprobs) == llm.n_ctx
     with pytest.raises(ContextError, match="130 tokens; the context of 128 has room for 129"):
-        score_tokens(engine, [([*tokens, 0], 1)])
+        score_tokens(llm, [([*tokens, 0], 1)])
+
+
+@pytest.mark.parametrize("first", [0, 3, -1])
+def test_a_text_is_scored_behind_its_first_token(llm, first):
+    with pytest.raises(ParameterError, match=f"from position {first} on; expected 1 to 2"):
+        score_tokens(llm, [([1, 2, 3], first)])
 
 
 @pytest.mark.parametrize(
@@ -132,26 +126,26 @@ def test_a_text_may_fill_the_context_and_its_last_token_lie_beyond(engine):
     [
         ("a", [""], "continuation 0 has no tokens"),
         ("a", ["b", []], "continuation 1 has no tokens"),
-        ([], ["b"], "the prompt has no tokens"),
+        ([], ["b"], "there are no tokens"),
         ("a", "b", "continuations is a str; expected a list"),
-        ([1, 259], ["b"], "token id 259 is out of range; the vocabulary has 0 to 258"),
-        ([1], [[-1]], "token id -1 is out of range"),
+        ([1, 259], ["b"], "token 1 is id 259; the vocabulary has 0 to 258"),
+        ([1], [[-1]], "token 1 is id -1"),
     ],
 )
-def test_what_can_not_be_scored_is_refused(engine, tokenizer, prompt, continuations, says):
+def test_what_can_not_be_scored_is_refused(llm, prompt, continuations, says):
     with pytest.raises(ParameterError, match=says):
-        score(engine, tokenizer, prompt, continuations)
+        llm.score(prompt, continuations)
 
 
-def test_perplexity_scores_the_second_half_of_each_chunk(path, engine, tokenizer):
-    tokens = tokenizer.encode(TEXT)
+def test_perplexity_scores_the_second_half_of_each_chunk(path, llm):
+    tokens = llm.tokenizer.encode(TEXT)
     assert (tokens[0], len(tokens)) == (BOS, 201)
     expected = []
     for start in range(0, 192, 32):
         chunk = [BOS, *tokens[start + 1 : start + 32]]  # begins as a text does
         expected += expected_logprobs(path, chunk, 17).tolist()
 
-    found = perplexity(engine, tokenizer, TEXT, n_ctx=32)
+    found = llm.perplexity(TEXT, n_ctx=32)
 
     assert (found.n_chunks, found.n_scored) == (6, 6 * 15)
     assert found.value == pytest.approx(math.exp(-np.mean(expected)), rel=1e-5)
@@ -159,22 +153,22 @@ def test_perplexity_scores_the_second_half_of_each_chunk(path, engine, tokenizer
     assert found.error == pytest.approx(found.value * deviation, rel=1e-4)
 
 
-def test_with_a_stride_chunks_overlap_and_their_ends_are_scored(path, engine, tokenizer):
-    tokens = tokenizer.encode(TEXT)
+def test_with_a_stride_chunks_overlap_and_their_ends_are_scored(path, llm):
+    tokens = llm.tokenizer.encode(TEXT)
     expected = []
     for start in range(0, 201 - 32 + 1, 10):
         expected += expected_logprobs(path, [BOS, *tokens[start + 1 : start + 32]], 22).tolist()
 
-    found = perplexity(engine, tokenizer, TEXT, n_ctx=32, stride=10)
+    found = llm.perplexity(TEXT, n_ctx=32, stride=10)
 
     assert found.n_scored == len(expected) == 17 * 10
     assert found.value == pytest.approx(math.exp(-np.mean(expected)), rel=1e-5)
 
 
-def test_progress_is_told_after_each_chunk(engine, tokenizer):
+def test_progress_is_told_after_each_chunk(llm):
     told = []
 
-    found = perplexity(engine, tokenizer, TEXT, n_ctx=32, n_chunks=3, progress=lambda *news: told.append(news))
+    found = llm.perplexity(TEXT, n_ctx=32, n_chunks=3, progress=lambda *news: told.append(news))
 
     assert [(so_far.n_chunks, n) for so_far, n in told] == [(1, 3), (2, 3), (3, 3)]
     assert told[-1][0] == found
@@ -190,9 +184,9 @@ def test_progress_is_told_after_each_chunk(engine, tokenizer):
         ({"n_ctx": 32, "n_chunks": 0}, "n_chunks is 0; expected at least 1"),
     ],
 )
-def test_arguments_out_of_range_are_refused(engine, tokenizer, arguments, says):
+def test_arguments_out_of_range_are_refused(llm, arguments, says):
     with pytest.raises(ParameterError, match=says):
-        perplexity(engine, tokenizer, TEXT, **arguments)
+        llm.perplexity(TEXT, **arguments)
 
 
 def test_a_model_scores_and_generates_in_turn(path):

@@ -8,7 +8,6 @@ from seed_case import Shape, tensors, use_more_bits, write_seed_case
 
 from pyinfer.gguf import GGUFFile, TensorType
 from pyinfer.runtime.engine import Engine
-from pyinfer.runtime.generation import prefill
 from pyinfer.tokenizer import load_tokenizer
 
 SMALL = Shape(n_layers=8, n_embd=256, n_heads=4, n_kv_heads=2, n_ff=512, n_vocab=40_960, n_words=40_000, n_ctx=64)
@@ -81,7 +80,7 @@ def bytes_of(text: str | bytes) -> bytes:
 def test_it_runs_and_gives_finite_logits_of_ordinary_size(path):
     with GGUFFile(path) as file:
         engine = Engine(file, n_threads=1)
-    logits = prefill(engine, list(range(40)))
+    logits = engine.forward(np.arange(40), np.arange(40), np.zeros(40), [39])[0]
     for position in range(40, 44):
         assert np.isfinite(logits).all()
         assert 0.5 < logits.std() < 2

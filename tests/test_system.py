@@ -72,6 +72,22 @@ def test_v1_without_a_limit_means_no_quota(tmp_path):
     assert quota(tmp_path, files) is None
 
 
+@pytest.mark.parametrize(
+    "files, limit",
+    [
+        ({"proc/self/cgroup": "0::/a/b\n", "cg/a/b/memory.max": "max\n", "cg/a/memory.max": "4096000\n"}, 4096000),
+        ({"proc/self/cgroup": "7:memory:/job\n", "cg/memory/job/memory.limit_in_bytes": "81920\n"}, 81920),
+        ({"proc/self/cgroup": "7:cpu:/job\n", "cg/cpu/job/memory.limit_in_bytes": "81920\n"}, None),
+        ({"proc/self/cgroup": "0::/job\n", "cg/job/memory.max": "9223372036854771712\n"}, None),
+        ({}, None),
+    ],
+)
+def test_usable_memory_is_the_machines_or_what_its_groups_allow(tmp_path, files, limit):
+    write(tmp_path, files)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert system.usable_memory(tmp_path / "proc", tmp_path / "cg") == (limit or machine)
+
+
 @pytest.mark.parametrize(("quota", "threads"), [(None, 4), (0.2, 1), (1.5, 2), (4.0, 4), (64.0, 4)])
 def test_default_threads_are_the_cores_that_mask_and_quota_leave(monkeypatch, quota, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 4, 6}, raising=False)

@@ -17,6 +17,8 @@ import numpy as np
 from gguf import GGMLQuantizationType as Quant
 from numpy.typing import NDArray
 
+from pyinfer.gguf import GGUFFile, GGUFWriter
+
 ENCODERS = ("bert", "nomic-bert")
 
 # Formats the gguf package can't quantize to: where a block holds its float16 scales, and the size of the minimum's
@@ -100,6 +102,30 @@ def write_tiny_model(path: Path, model: TinyModel) -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+def write_text_model(path: Path, model: TinyModel) -> Path:
+    """As write_tiny_model, with the characters of ASCII as tokens 0 to 127: letters, and control tokens, 1 to end a
+    text and 2 to begin one; model.n_vocab must be 128."""
+    assert model.n_vocab == 128
+    plain = write_tiny_model(path.with_suffix(".plain"), model)
+    tokens = [chr(i) if 33 <= i < 127 else f"<{i}>" for i in range(127)] + ["ab"]
+    tokens[32], tokens[10] = "Ġ", "Ċ"
+    with GGUFFile(plain) as file:
+        metadata = {key: value for key, value in file.metadata.items() if not key.startswith("tokenizer.")}
+        metadata |= {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.token_type": np.array([1 if len(t) <= 2 else 3 for t in tokens], np.int32),
+            "tokenizer.ggml.merges": ["a b"],
+            "tokenizer.ggml.eos_token_id": 1,
+            "tokenizer.ggml.bos_token_id": 2,
+        }
+        writer = GGUFWriter(path, metadata)
+        for info in file.tensors.values():
+            writer.add_tensor(info.name, info.rows().view(np.float32).reshape(info.shape))
+        writer.write()
     return path
 
 

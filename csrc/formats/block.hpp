@@ -10,10 +10,11 @@
 //   kSub                  values that share a scale: 16 or 32
 //   kFields               the block's fields, for interleaving
 //   kOffsetLog2           quants stand for q - 2^kOffsetLog2; kNoOffset: for q itself
+//   kMaxQuant             no q is greater; above 128 only where kOffsetLog2 is 7
 //   kMin                  whether min() exists
 //   scale(b, s), min(b, s)   float lanes
 //   quants(b, s, v)       the four unsigned bytes q of values s * kSub + 4v + (0..3), in each lane
-// and value = scale * (q - offset) - min. `quants` may use no byte above 128 unless kOffsetLog2 is 7.
+// and value = scale * (q - offset) - min.
 // Formats of plain floats declare value(b, i) instead.
 #pragma once
 #include <cstdint>

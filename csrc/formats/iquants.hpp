@@ -32,7 +32,7 @@ typename V::U byte_of(const B& b, int offset, int i) {
 struct CodeBook {};  // formats that gather from a table, which is slow to unpack
 
 struct IQ2_XXS : CodeBook {
-    static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 6;
+    static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}};
     template <class V, class B>
@@ -48,7 +48,7 @@ struct IQ2_XXS : CodeBook {
 };
 
 struct IQ2_XS : CodeBook {
-    static constexpr int kBlock = 256, kBytes = 74, kSub = 16, kOffsetLog2 = 6;
+    static constexpr int kBlock = 256, kBytes = 74, kSub = 16, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}};
     template <class V, class B>
@@ -63,7 +63,7 @@ struct IQ2_XS : CodeBook {
 };
 
 struct IQ2_S : CodeBook {
-    static constexpr int kBlock = 256, kBytes = 82, kSub = 16, kOffsetLog2 = 6;
+    static constexpr int kBlock = 256, kBytes = 82, kSub = 16, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 16, 1}};
     template <class V, class B>
@@ -80,7 +80,7 @@ struct IQ2_S : CodeBook {
 };
 
 struct IQ3_XXS : CodeBook {
-    static constexpr int kBlock = 256, kBytes = 98, kSub = 32, kOffsetLog2 = 6;
+    static constexpr int kBlock = 256, kBytes = 98, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 96, 4}};
     template <class V, class B>
@@ -95,7 +95,7 @@ struct IQ3_XXS : CodeBook {
 };
 
 struct IQ3_S : CodeBook {
-    static constexpr int kBlock = 256, kBytes = 110, kSub = 32, kOffsetLog2 = 6;
+    static constexpr int kBlock = 256, kBytes = 110, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}, {74, 32, 4}, {106, 4, 1}};
     template <class V, class B>
@@ -117,7 +117,7 @@ typename V::U with_delta(typename V::U eighths, typename V::U down) {
 }
 
 struct IQ1_S : CodeBook {
-    static constexpr int kBlock = 256, kBytes = 50, kSub = 32, kOffsetLog2 = 4;
+    static constexpr int kBlock = 256, kBytes = 50, kSub = 32, kOffsetLog2 = 4, kMaxQuant = 25;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 32, 4}, {34, 16, 2}};
     template <class V, class B>
@@ -133,7 +133,7 @@ struct IQ1_S : CodeBook {
 };
 
 struct IQ1_M : CodeBook {
-    static constexpr int kBlock = 256, kBytes = 56, kSub = 16, kOffsetLog2 = 4;
+    static constexpr int kBlock = 256, kBytes = 56, kSub = 16, kOffsetLog2 = 4, kMaxQuant = 25;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 48, 4}, {48, 8, 2}};
     // The half float of the block is spread over the high nibbles of the four scale words.

@@ -9,7 +9,7 @@ namespace pyinfer {
 namespace PYINFER_ISA {
 
 struct Q2_K {
-    static constexpr int kBlock = 256, kBytes = 84, kSub = 16, kOffsetLog2 = kNoOffset;
+    static constexpr int kBlock = 256, kBytes = 84, kSub = 16, kOffsetLog2 = kNoOffset, kMaxQuant = 3;
     static constexpr bool kMin = true;
     static constexpr Field kFields[] = {{0, 80, 4}, {80, 4, 2}};
     template <class V, class B>
@@ -31,7 +31,7 @@ struct Q2_K {
 };
 
 struct Q3_K {
-    static constexpr int kBlock = 256, kBytes = 110, kSub = 16, kOffsetLog2 = 2;
+    static constexpr int kBlock = 256, kBytes = 110, kSub = 16, kOffsetLog2 = 2, kMaxQuant = 7;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 108, 4}, {108, 2, 2}};
     template <class V, class B>
@@ -59,7 +59,7 @@ struct Scales6 {
 };
 
 struct Q4_K {
-    static constexpr int kBlock = 256, kBytes = 144, kSub = 32, kOffsetLog2 = kNoOffset;
+    static constexpr int kBlock = 256, kBytes = 144, kSub = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 15;
     static constexpr bool kMin = true;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 140, 4}};
     template <class V, class B>
@@ -77,7 +77,7 @@ struct Q4_K {
 };
 
 struct Q5_K {
-    static constexpr int kBlock = 256, kBytes = 176, kSub = 32, kOffsetLog2 = kNoOffset;
+    static constexpr int kBlock = 256, kBytes = 176, kSub = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 31;
     static constexpr bool kMin = true;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 172, 4}};
     template <class V, class B>
@@ -96,7 +96,7 @@ struct Q5_K {
 };
 
 struct Q6_K {
-    static constexpr int kBlock = 256, kBytes = 210, kSub = 16, kOffsetLog2 = 5;
+    static constexpr int kBlock = 256, kBytes = 210, kSub = 16, kOffsetLog2 = 5, kMaxQuant = 63;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 192, 4}, {192, 16, 1}, {208, 2, 2}};
     template <class V, class B>

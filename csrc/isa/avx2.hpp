@@ -11,9 +11,9 @@ struct Vec {
     static constexpr int L = 8;
     static constexpr int kTile = 4;  // 4 integer and 4 float accumulators leave 8 of 16 registers
 #ifdef __AVXVNNI__
-    static constexpr bool kSignedDot = false;
+    static constexpr bool kSignedDot = false, kPairs = false;
 #else
-    static constexpr bool kSignedDot = true;
+    static constexpr bool kSignedDot = true, kPairs = true;
 #endif
     typedef float F __attribute__((vector_size(32)));
     typedef int32_t I __attribute__((vector_size(32)));
@@ -92,6 +92,9 @@ struct Vec {
         return acc + (I)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #endif
     }
+    static I pairs(U w, const void* four) { return (I)_mm256_maddubs_epi16((__m256i)w, (__m256i)splat_word(four)); }
+    static I add_pairs(I x, I y) { return (I)_mm256_add_epi16((__m256i)x, (__m256i)y); }
+    static I widen(I pairs) { return (I)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi16(1)); }
     static I dot_signed(I acc, U w, const void* four) {
 #ifdef __AVXVNNI__
         return dot(acc, w, four);

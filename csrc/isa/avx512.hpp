@@ -10,7 +10,7 @@ namespace PYINFER_ISA {
 struct Vec {
     static constexpr int L = 16;
     static constexpr int kTile = 8;  // 8 integer and 8 float accumulators leave 16 of 32 registers
-    static constexpr bool kSignedDot = false;
+    static constexpr bool kSignedDot = false, kPairs = false;
     typedef float F __attribute__((vector_size(64)));
     typedef int32_t I __attribute__((vector_size(64)));
     typedef uint32_t U __attribute__((vector_size(64)));

@@ -74,7 +74,7 @@ template <int N>
 struct Portable {
     static constexpr int L = N;
     static constexpr int kTile = 4;
-    static constexpr bool kSignedDot = true;
+    static constexpr bool kSignedDot = true, kPairs = false;
     using F = typename VectorTypes<N>::F;
     using I = typename VectorTypes<N>::I;
     using U = typename VectorTypes<N>::U;

@@ -28,7 +28,18 @@ struct TileView {
     }
 };
 
-// 32 values of each of the L rows: `Source` has kSub, kMin, kSigned, offset_log2 (of unsigned ones), and
+// How many quads' products can be added up as 16-bit pairs before they have to be widened; 1: the instruction set does
+// not work that way. A pair is at most 2 * 127 * kMaxQuant.
+template <class V, class Format>
+constexpr int pair_run() {
+    int run = 1;
+    while (V::kPairs && Format::kOffsetLog2 != 7 && run < Format::kSub / 4 &&
+           2 * run * 254 * Format::kMaxQuant < 1 << 15)
+        run *= 2;
+    return run;
+}
+
+// 32 values of each of the L rows: `Source` has kSub, kMin, kSigned, kRun, offset_log2 (of unsigned ones), and
 // quants(j, v), scale(j, h), min(j, h) for the j-th 32 values, v = 0..7, h-th sub-block.
 template <class V, int T, class Source>
 [[gnu::always_inline]] inline void accumulate32(typename V::F (&f)[T], const Source& source, int j, const TileView& a) {
@@ -48,13 +59,31 @@ template <class V, int T, class Source>
                 sum[t] = bias << source.offset_log2();
             }
         }
-        PYINFER_UNROLL(8)
-        for (int v = 0; v < kQuads; ++v) {
-            const typename V::U w = source.quants(j, h * kQuads + v);
+        if constexpr (Source::kRun > 1) {
             PYINFER_UNROLL(8)
-            for (int t = 0; t < T; ++t) {
-                const int8_t* four = quants + ((h * kQuads + v) * T + t) * 4;
-                sum[t] = Source::kSigned ? V::dot_signed(sum[t], w, four) : V::dot(sum[t], w, four);
+            for (int first = 0; first < kQuads; first += Source::kRun) {
+                typename V::I pairs[T];
+                PYINFER_UNROLL(8)
+                for (int v = first; v < first + Source::kRun; ++v) {
+                    const typename V::U w = source.quants(j, h * kQuads + v);
+                    PYINFER_UNROLL(8)
+                    for (int t = 0; t < T; ++t) {
+                        const typename V::I next = V::pairs(w, quants + ((h * kQuads + v) * T + t) * 4);
+                        pairs[t] = v == first ? next : V::add_pairs(pairs[t], next);
+                    }
+                }
+                PYINFER_UNROLL(8)
+                for (int t = 0; t < T; ++t) sum[t] += V::widen(pairs[t]);
+            }
+        } else {
+            PYINFER_UNROLL(8)
+            for (int v = 0; v < kQuads; ++v) {
+                const typename V::U w = source.quants(j, h * kQuads + v);
+                PYINFER_UNROLL(8)
+                for (int t = 0; t < T; ++t) {
+                    const int8_t* four = quants + ((h * kQuads + v) * T + t) * 4;
+                    sum[t] = Source::kSigned ? V::dot_signed(sum[t], w, four) : V::dot(sum[t], w, four);
+                }
             }
         }
         const typename V::F scale = source.scale(j, h);
@@ -85,6 +114,7 @@ struct BlockSource {
     static constexpr int kSub = Format::kSub;
     static constexpr bool kMin = Format::kMin, kBiased = Format::kOffsetLog2 != kNoOffset;
     static constexpr bool kSigned = Format::kOffsetLog2 == 7;
+    static constexpr int kRun = pair_run<V, Format>();
     Block<V, kGroup> block;
 
     static constexpr int offset_log2() { return Format::kOffsetLog2; }
@@ -140,9 +170,9 @@ struct Panel {
     int shift;  // offset_log2 of biased formats
 };
 
-template <class V, int Sub, bool Min, bool Biased, bool Signed>
+template <class V, int Sub, bool Min, bool Biased, bool Signed, int Run>
 struct PanelSource {
-    static constexpr int kSub = Sub;
+    static constexpr int kSub = Sub, kRun = Run;
     static constexpr bool kMin = Min, kBiased = Biased, kSigned = Signed;
     const Panel& panel;
     int row;
@@ -185,10 +215,10 @@ void unpack_panel(const uint8_t* blocks, int64_t n_blocks, const Panel& panel) {
 }
 
 // The panel's k columns against a tile; sums: [T][16], read and written.
-template <class V, int Sub, bool Min, bool Biased, bool Signed, int T>
+template <class V, int Sub, bool Min, bool Biased, bool Signed, int Run, int T>
 void dot_panel(const Panel& panel, int64_t k, TileView a, float* sums) {
     for (int row = 0; row < kGroup; row += V::L) {
-        const PanelSource<V, Sub, Min, Biased, Signed> source{panel, row};
+        const PanelSource<V, Sub, Min, Biased, Signed, Run> source{panel, row};
         typename V::F f[T];
         PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) f[t] = V::load(sums + t * kGroup + row);

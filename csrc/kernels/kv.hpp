@@ -97,15 +97,20 @@ void store_position(const float* x, int dim, uint8_t* scales, int slot, At at) {
     }
 }
 
+template <class E>
+void store_key(uint8_t* keys, int dim, int slot, const float* k) {
+    store_position<E>(k, dim, const_cast<uint8_t*>(scales_of<E>(keys, dim)), slot, [&](int64_t d) {
+        return keys + ((slot / kGroup * int64_t(dim) + d) * kGroup + slot % kGroup) * E::kBytes;
+    });
+}
+
 inline void store_key_value(const KVCache& c, int64_t page, int32_t position, int kv_head, const float* k,
                             const float* v) {
     const int slot = position % kPage, dim = c.head_dim;
     uint8_t *keys = keys_of(c, page, kv_head), *values = values_of(c, page, kv_head);
     with_kv_type(c.format, [&](auto type) {
         using E = decltype(type);
-        store_position<E>(k, dim, const_cast<uint8_t*>(scales_of<E>(keys, dim)), slot, [&](int64_t d) {
-            return keys + ((slot / kGroup * int64_t(dim) + d) * kGroup + slot % kGroup) * E::kBytes;
-        });
+        store_key<E>(keys, dim, slot, k);
         store_position<E>(v, dim, const_cast<uint8_t*>(scales_of<E>(values, padded(dim))), slot, [&](int64_t d) {
             return values + ((d / kGroup * kPage + slot) * kGroup + d % kGroup) * E::kBytes;
         });

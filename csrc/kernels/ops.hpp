@@ -197,6 +197,8 @@ struct Kernels {
     const FormatInfo* (*format)(int32_t format);  // null: unknown
     int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_head_dim);
     int64_t (*dot_limit)(int64_t n, int32_t* sink);  // see kernels/dot_limit.hpp
+    void (*rotate_keys)(const KVCache& c, int64_t page, int kv_head, const float* angles, int n_pairs, bool neox,
+                        float* x);  // see kernels/shift.hpp
 };
 
 }  // namespace pyinfer

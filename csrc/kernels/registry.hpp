@@ -164,7 +164,7 @@ constexpr FormatInfo format_info(int id) {
 template <class Format, int T>
 constexpr auto panel_dot() {
     constexpr bool biased = Format::kOffsetLog2 != kNoOffset, is_signed = Format::kOffsetLog2 == 7;
-    return dot_panel<Vec, Format::kSub, Format::kMin, biased, is_signed, T>;
+    return dot_panel<Vec, Format::kSub, Format::kMin, biased, is_signed, pair_run<Vec, Format>(), T>;
 }
 
 template <class Format>

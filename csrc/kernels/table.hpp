@@ -8,6 +8,7 @@
 #include "kernels/matmul.hpp"
 #include "kernels/rope.hpp"
 #include "kernels/rowwise.hpp"
+#include "kernels/shift.hpp"
 
 namespace pyinfer {
 namespace PYINFER_ISA {
@@ -36,6 +37,7 @@ inline Kernels make_kernels(const char* name) {
     k.format = format_info_of;
     k.scratch_bytes = scratch_bytes;
     k.dot_limit = run_dot_limit;
+    k.rotate_keys = rotate_keys;
     return k;
 }
 

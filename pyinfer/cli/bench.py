@@ -41,9 +41,9 @@ def counts(text: str) -> list[int]:
 
 def run(args: argparse.Namespace) -> int:
     from pyinfer.cli.measure import measure
-    from pyinfer.cli.progress import progress_bar
     from pyinfer.errors import ParameterError
     from pyinfer.hub import resolve_model
+    from pyinfer.progress import progress_bar
 
     for name, least in (("prompt", 0), ("generate", 0), ("depth", 0), ("repetitions", 1)):
         if getattr(args, name) < least:

@@ -23,9 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.cli.progress import progress_bar
     from pyinfer.errors import ParameterError
     from pyinfer.hub import resolve_model
+    from pyinfer.progress import progress_bar
     from pyinfer.runtime.embedding import check_pooling
     from pyinfer.runtime.llm import LLM
 

@@ -23,9 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.cli.progress import progress_bar
     from pyinfer.gguf import GGUFFile
     from pyinfer.hub import resolve_model
+    from pyinfer.progress import progress_bar
 
     with GGUFFile(resolve_model(args.file, progress_bar(f"fetching {args.file}"))) as file:
         report = describe(file, tensors=args.tensors)

@@ -14,8 +14,8 @@ import numpy as np
 from pyinfer import _kernels, system
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
 from pyinfer.cli.profile import Figures, figures_by_kind, seconds_by_kind
-from pyinfer.cli.progress import progress_bar
 from pyinfer.gguf import GGUFFile
+from pyinfer.progress import progress_bar
 from pyinfer.runtime.engine import Engine
 
 BANDWIDTH_BYTES = 1 << 30  # far beyond any cache

@@ -26,8 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_pull(args: argparse.Namespace) -> int:
-    from pyinfer.cli.progress import progress_bar
     from pyinfer.hub import pull_model
+    from pyinfer.progress import progress_bar
 
     print(pull_model(args.name, progress_bar(f"fetching {args.name}")))
     return 0

@@ -26,8 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.cli.progress import progress_bar
     from pyinfer.hub import resolve_model
+    from pyinfer.progress import progress_bar
     from pyinfer.runtime.llm import LLM
 
     text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text(encoding="utf-8", errors="replace")

@@ -36,8 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.cli.progress import progress_bar
     from pyinfer.hub import resolve_model
+    from pyinfer.progress import progress_bar
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.params import SamplingParams
 
@@ -53,10 +53,11 @@ def run(args: argparse.Namespace) -> int:
     )
     path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
     progress = progress_bar("loading")
-    with LLM(path, n_ctx=args.ctx, n_threads=args.threads, weights=args.weights, progress=progress) as llm:
+    options = {"n_ctx": args.ctx, "n_threads": args.threads, "weights": args.weights}
+    with LLM(path, n_seqs=1, progress=progress, **options) as llm:
         prompt = args.prompt if args.raw else chat_prompt(llm, args.prompt)
-        stream, pieces = llm.start(prompt, params)
-        for piece in pieces:
+        stream = llm.stream(prompt, params)
+        for piece in stream:
             sys.stdout.write(piece.text)
             sys.stdout.flush()
         sys.stdout.write("\n")

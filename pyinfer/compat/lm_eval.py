@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from pyinfer.chat import choose_template, prepare_chat
@@ -18,6 +19,7 @@ from pyinfer.errors import ParameterError
 from pyinfer.hub import resolve_model
 from pyinfer.runtime.llm import LLM
 from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.scoring import score_tokens
 
 try:
     from lm_eval.api.model import TemplateLM
@@ -63,7 +65,7 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
         self._template = chat_template
         tokenizer = self.llm.tokenizer
         self._adds_bos = tokenizer.add_bos if add_bos_token is None else bool(add_bos_token)
-        self.max_length = self.llm.engine.n_ctx
+        self.max_length = self.llm.n_ctx
         self.max_gen_toks = MAX_NEW_TOKENS
 
     @property
@@ -116,35 +118,37 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
                 raise ParameterError(f"the continuation {continuation!r:.60} has no tokens")
             tokens = [*before, *after][-(self.max_length + 1) :]
             texts.append((tokens, max(1, len(tokens) - len(after))))
-        # neighbours in this order begin alike, and what they begin with is passed once
-        order = sorted(range(len(texts)), key=lambda i: texts[i][0])
-        results: list[tuple[float, bool]] = [(0.0, False)] * len(texts)
-        for i, score in zip(order, self.llm.score_tokens([texts[i] for i in order]), strict=True):
-            results[i] = (score.logprob, score.greedy)
-            self.cache_hook.add_partial("loglikelihood", requests[i][0], results[i])
+        results = [(score.logprob, score.greedy) for score in score_tokens(self.llm, texts)]
+        for (key, *_), result in zip(requests, results, strict=True):
+            self.cache_hook.add_partial("loglikelihood", key, result)
         return results
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Of whole texts: each token once, given as many before it as fit."""
-        results = []
+        texts, counts = [], []
         for (text,) in (request.args for request in requests):
             tokens = self.tok_encode(text, add_special_tokens=False)
             windows = get_rolling_token_windows(tokens, self.prefix_token_id, self.max_length, context_len=1)
             pairs = [make_disjoint_window(window) for window in windows]
-            scores = self.llm.score_tokens([([*before, *after], len(before)) for before, after in pairs])
-            results.append(sum(score.logprob for score in scores))
-            self.cache_hook.add_partial("loglikelihood_rolling", (text,), results[-1])
+            texts += [([*before, *after], len(before)) for before, after in pairs]
+            counts.append(len(pairs))
+        scores = iter(score_tokens(self.llm, texts))
+        results = [sum(score.logprob for score in islice(scores, count)) for count in counts]
+        for request, result in zip(requests, results, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, result)
         return results
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        results = []
+        prompts, params = [], []
         for context, wishes in (request.args for request in requests):
-            params = sampling_params(wishes, self.max_gen_toks)
-            assert params.max_tokens is not None
-            room = max(1, self.max_length - params.max_tokens)
-            prompt = self.tok_encode(context)[-room:] or [self.prefix_token_id]
-            results.append(self.llm.generate(prompt, params).text)
-            self.cache_hook.add_partial("generate_until", (context, wishes), results[-1])
+            own = sampling_params(wishes, self.max_gen_toks)
+            assert own.max_tokens is not None
+            room = max(1, self.max_length - own.max_tokens)
+            prompts.append(self.tok_encode(context)[-room:] or [self.prefix_token_id])
+            params.append(own)
+        results = [done.text for done in self.llm.generate(prompts, params)] if prompts else []
+        for request, text in zip(requests, results, strict=True):
+            self.cache_hook.add_partial("generate_until", request.args, text)
         return results
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyinfer import _kernels
 from pyinfer.errors import ModelError
@@ -40,6 +41,7 @@ class Blocks:
         self.config = config
         self.weights = weights
         self.caches = caches
+        self.frequencies: dict[bool, NDArray[np.float64]] = {}  # of rotary positions; key: in sliding layers or not
         self._values: dict[str, Value] = {}
         self._pending: tuple[Value, Any] | None = None  # what to add to x, and the weight of the norm before
 
@@ -65,6 +67,7 @@ class Blocks:
             factors = self.weights.vector(c.rope.factors_tensor, c.rope.n_rot // 2)
         for local in sorted(set(c.sliding_layers)):
             frequencies, mscale = rope_frequencies(c.rope, local, factors)
+            self.frequencies[local] = frequencies
             self.plan.angles("angles", frequencies, mscale, self.value(f"angles.{local}", c.rope.n_rot))
 
     def add(self, y: Value, post: str | None = None) -> None:

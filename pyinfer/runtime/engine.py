@@ -7,7 +7,6 @@ end with the last norm and give hidden states, of which embeddings are made; an 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 
@@ -15,31 +14,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyinfer import _kernels
-from pyinfer.errors import ModelError, ParameterError, PyinferError
+from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.models import RECORDERS
 from pyinfer.models.blocks import Blocks
 from pyinfer.models.config import read_config
+from pyinfer.runtime import forks
 from pyinfer.runtime.kv_cache import KVCache
+from pyinfer.runtime.prefix_index import PAGE
 from pyinfer.runtime.weights import Weights
 from pyinfer.system import default_threads
 
 DEFAULT_N_CTX = 4096  # positions, where the model allows: what a long prompt needs, at a bounded price
 SHORT_TEXT = 8  # tokens: a pass of texts of this length can be full
 
-os.register_at_fork(before=_kernels.end_threads)
-
 
 class Engine:
     """A model ready to compute.
 
     n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default the cores that the
-    process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: the most tokens of a pass; n_seqs:
-    sequences held at once; progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes
-    them into memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may
-    exceed RAM: the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process
-    (SIGBUS). Where attention is not causal, sequences are passed whole, so n_batch is at least n_ctx, and n_seqs what
-    it takes to fill a pass with short texts.
+    process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: most tokens of a pass, at least n_seqs;
+    n_seqs: sequences held at once; kv_cache_memory: bytes of their keys and values (default: what n_seqs sequences of
+    n_ctx need, at most a quarter of the memory, at least one sequence's; taken as they are first written);
+    progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes them into memory,
+    rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may exceed RAM: the
+    mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process (SIGBUS). Where
+    attention is not causal, sequences are passed whole, so n_batch is at least n_ctx, and n_seqs what it takes to fill
+    a pass with short texts.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Engine:
         kv_type: str = "f16",
         n_batch: int = 512,
         n_seqs: int = 1,
+        kv_cache_memory: int | None = None,
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -62,7 +64,7 @@ class Engine:
         self.n_batch = check_positive("n_batch", n_batch, 512)
         self.n_seqs = check_positive("n_seqs", n_seqs, 1)
         if self.config.causal:
-            self.n_batch = min(self.n_batch, self.n_ctx * self.n_seqs)
+            self.n_batch = max(self.n_seqs, min(self.n_batch, self.n_ctx * self.n_seqs))
         else:
             self.n_batch = max(self.n_batch, self.n_ctx)
             self.n_seqs = max(self.n_seqs, self.n_batch // SHORT_TEXT)
@@ -70,12 +72,18 @@ class Engine:
         self.n_ctx_train = self.config.n_ctx_train
         self.isa: str = _kernels.current_isa()
         self._lock = threading.Lock()
+        self._torn = False
+        forks.watch(self)
         tensors = Weights(file, weights)
-        self._cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type)
+        if kv_cache_memory is not None:
+            check_positive("kv_cache_memory", kv_cache_memory, 1)
+        self.cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory)
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
-        blocks = Blocks(self._plan, self.config, tensors, self._cache.layers)
+        blocks = Blocks(self._plan, self.config, tensors, self.cache.layers)
         self._logits = RECORDERS[self.config.architecture](blocks)
         self._hidden, self._n_hidden_ops = blocks.hidden, blocks.n_hidden_ops
+        self._frequencies = blocks.frequencies
+        self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
         tensors.load(self.n_threads, progress)
 
     def forward(
@@ -91,13 +99,20 @@ class Engine:
         """
         with self._lock:
             self._open_plan()
-            if self._logits is None:
-                raise ModelError(
-                    f"a model of the architecture {self.config.architecture!r} is an encoder: it embeds texts "
-                    "(LLM.embed) and cannot generate any"
-                )
+            logits = self._decoder_logits()
             n = self._run(tokens, positions, sequences, outputs)
-            return self._logits.rows[:n]
+            return logits.rows[:n]
+
+    def run(
+        self, tokens: NDArray[np.int32], positions: NDArray[np.int32], sequences: NDArray[np.int32],
+        outputs: NDArray[np.int32],
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """As forward, for contiguous arrays, where the cache has the pages already."""
+        with self._lock:
+            self._open_plan().run(tokens, positions, sequences, outputs, self.cache.page_table)
+            if self._rows is None:
+                self._rows = self._decoder_logits().rows
+            return self._rows[: len(outputs)]
 
     def hidden(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
@@ -122,15 +137,51 @@ class Engine:
             here = at[of == sequence]
             if not (self.config.causal or np.array_equal(here, np.arange(len(here)))):
                 raise ParameterError(f"sequence {sequence} has positions {here}; expected a whole text, from 0 on")
-            self._cache.reserve(sequence, int(here.max()) + 1)
-        plan.run(ids, at, of, wanted, self._cache.page_table, n_ops)
+            if not self.cache.reserve(sequence, int(here.min()), int(here.max()) + 1):
+                raise ContextError(f"the KV cache has {self.cache.n_pages} pages; there are not enough for this pass")
+        plan.run(ids, at, of, wanted, self.cache.page_table, n_ops)
         return len(wanted)
+
+    def check_decoder(self) -> None:
+        """ModelError for an encoder, which gives no logits."""
+        if self._logits is None:
+            raise ModelError(
+                f"a model of the architecture {self.config.architecture!r} is an encoder: it embeds texts "
+                "(LLM.embed) and cannot generate any"
+            )
+
+    def _decoder_logits(self) -> _kernels.Value:
+        self.check_decoder()
+        assert self._logits is not None
+        return self._logits
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether cached keys can be given other positions: where positions are rotations."""
+        return self.config.causal and self.config.rope is not None
+
+    def drop_pages(self, sequence: int, first: int, n: int) -> bool:
+        """Take n pages out of a sequence, from its page `first` on; what is behind them gets their positions.
+
+        False, with nothing changed, if the cache has not enough pages to copy those that other sequences share.
+        """
+        rope = self.config.rope
+        assert rope is not None
+        with self._lock:
+            self._open_plan()
+            moved = self.cache.drop(sequence, first, n)
+            if moved is None:
+                return False
+            pages = np.array(moved, np.int32)
+            for cache, sliding in zip(self.cache.layers, self.config.sliding_layers, strict=True):
+                cache.move_keys(pages, self._frequencies[sliding], -n * PAGE, rope.neox, self.n_threads)
+        return True
 
     def truncate(self, sequence: int, n_keep: int) -> None:
         """Forget the positions of a sequence from n_keep on."""
         with self._lock:
             self._open_plan()
-            self._cache.truncate(sequence, n_keep)
+            self.cache.truncate(sequence, n_keep)
 
     def profile(self) -> dict[str, int]:
         """Nanoseconds by operation since the first call, which starts the count."""
@@ -146,12 +197,19 @@ class Engine:
         """Give back weights and cache, once no pass is under way."""
         with self._lock:
             self._plan = None
-            for name in ("_logits", "_hidden", "_cache"):
+            for name in ("_logits", "_hidden", "_rows", "cache"):
                 self.__dict__.pop(name, None)
+
+    def after_fork(self) -> None:
+        """In a forked child: what another thread was in the middle of is lost, and nobody holds the lock."""
+        self._torn = self._torn or self._lock.locked()
+        self._lock = threading.Lock()
 
     def _open_plan(self) -> _kernels.Plan:
         if self._plan is None:
             raise PyinferError("the model is closed")
+        if self._torn:
+            raise PyinferError(forks.TORN)
         return self._plan
 
 

@@ -1,4 +1,4 @@
-"""From a prompt to text: prefill, then one token after the other, until an end.
+"""From logits to text: one token after the other, until an end.
 
 Text is held back while it may be the beginning of a stop string, and while a character is not complete.
 """
@@ -6,43 +6,60 @@ Text is held back while it may be the beginning of a stop string, and while a ch
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.errors import ContextError
-from pyinfer.runtime.engine import Engine
+from pyinfer.runtime.logprobs import Choice, choice_of
 from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.request import Request
 from pyinfer.runtime.sampling import Sampler
 from pyinfer.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length"]
+MAX_AHEAD = 64  # pieces that a consumer may be behind before its text is paused
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Text that has become certain, and the token that made it so (None: what was held back to the end)."""
+    """Text that has become certain, and the token that made it so (None: what was held back to the end).
+
+    logprobs: of the tokens since the last piece, where the parameters ask for them.
+    """
 
     text: str
     token: int | None
+    logprobs: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A generated text. finish_reason: "stop" for an end token or a stop string, "length" for max_tokens or n_ctx.
+    """A generated text. finish_reason: "stop" for an end token, a stop string or the end of a guide's text; "length"
+    for max_tokens or a full context.
 
-    tokens: without the end token. Seconds: of the prompt until its last logits, and of all that came after.
+    tokens: without the end token; prompt: ids. cached_tokens: of the prompt, found in the cache. logprobs: of each
+    token, where asked for; prompt_logprobs: of each of the prompt's, None for the first. choices: all texts of this
+    prompt where n was above 1, this one first. Seconds: of the prompt until its last logits, and of all after them.
     """
 
     text: str
     tokens: tuple[int, ...]
     finish_reason: FinishReason
-    prompt_tokens: int
+    prompt: tuple[int, ...]
+    cached_tokens: int
     prompt_seconds: float
     generation_seconds: float
+    logprobs: tuple[Choice, ...] | None = None
+    prompt_logprobs: tuple[Choice | None, ...] | None = None
+    choices: tuple[Completion, ...] = ()
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt)
 
     @property
     def completion_tokens(self) -> int:
@@ -50,7 +67,8 @@ class Completion:
 
     @property
     def prompt_tokens_per_second(self) -> float:
-        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+        """Of those that were not cached."""
+        return (self.prompt_tokens - self.cached_tokens) / self.prompt_seconds if self.prompt_seconds else 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -69,6 +87,8 @@ class StopText:
 
     def push(self, text: str) -> str:
         """The text that can't be part of a stop string any more; sets `stopped` when one is complete."""
+        if not self._stops:
+            return text
         self._held += text
         found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
         if found:
@@ -90,73 +110,143 @@ def overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-def prefill(engine: Engine, tokens: Sequence[int], sequence: int = 0) -> NDArray[np.float32]:
-    """Pass a prompt from position 0 on, in chunks of the engine's batch; the last token's logits, float32 [n_vocab]."""
-    for start in range(0, len(tokens), engine.n_batch):
-        part = tokens[start : start + engine.n_batch]
-        n = len(part)
-        last = start + n == len(tokens)
-        rows = engine.forward(part, np.arange(start, start + n), np.full(n, sequence), [n - 1] if last else [])
-    row: NDArray[np.float32] = rows[0]
-    return row
+class GuideMatcher(Protocol):
+    """Where a text is in a guide's language."""
+
+    @property
+    def finished(self) -> bool: ...
+    def mask(self) -> NDArray[np.uint32]: ...
+    def accept(self, token: int) -> None: ...
+    def forced(self) -> list[int]: ...
 
 
-class Stream(Iterator[Piece]):
-    """The pieces of a text as they are generated; `completion` is there once they have all come."""
+def allows_only(mask: NDArray[np.uint32], ids: Collection[int]) -> bool:
+    """Whether a mask's bits are of these ids alone."""
+    rest = mask.copy()
+    for token in ids:
+        if token < 32 * len(rest):
+            rest[token // 32] &= ~np.uint32(1 << token % 32)
+    return not rest.any()
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, prompt: Sequence[int], params: SamplingParams) -> None:
-        if len(prompt) >= engine.n_ctx:
-            raise ContextError(
-                f"the prompt has {len(prompt)} tokens; the context of {engine.n_ctx} leaves room for "
-                f"{engine.n_ctx - 1} and one more (n_ctx)"
-            )
+
+class Generation(Request):
+    """A prompt, and the text that follows it.
+
+    n_ctx: positions that it may have; None: as many as it takes. streamed: its text is taken piece by piece from
+    `pieces`; when too many lie there it pauses.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        tokenizer: Tokenizer,
+        n_ctx: int | None,
+        streamed: bool = False,
+    ) -> None:
+        every_row = params.prompt_logprobs is not None
+        super().__init__(list(prompt), 0 if every_row else len(prompt) - 1)
+        self.params = params
+        self.pieces: deque[Piece] = deque()
         self.completion: Completion | None = None
-        self._pieces = self._generate(engine, tokenizer, prompt, params)
-
-    def __next__(self) -> Piece:
-        return next(self._pieces)
-
-    def close(self) -> None:
-        """End the text where it is."""
-        self._pieces.close()
-
-    def _generate(
-        self, engine: Engine, tokenizer: Tokenizer, prompt: Sequence[int], params: SamplingParams
-    ) -> Generator[Piece, None, None]:
-        room = engine.n_ctx - len(prompt)
-        limit = room if params.max_tokens is None else min(params.max_tokens, room)
-        decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
-        stop, sampler = StopText(params.stop), Sampler(params, prompt, tokenizer)
-        tokens: list[int] = []
-        texts: list[str] = []
-        finish_reason: FinishReason = "length"
-        started = time.perf_counter()
-        engine.truncate(0, 0)
-        logits = prefill(engine, prompt)
-        prefilled = time.perf_counter()
-        while True:
-            token = sampler.sample(logits).token
-            if token in tokenizer.eog_ids:
-                finish_reason = "stop"
-                break
-            tokens.append(token)
-            if text := stop.push(decoder.push(token)):
-                texts.append(text)
-                yield Piece(text, token)
-            if stop.stopped:
-                finish_reason = "stop"
-                break
-            if len(tokens) == limit:
-                break
-            logits = engine.forward([token], [len(prompt) + len(tokens) - 1], [0], [0])[0]
-        if not stop.stopped and (text := stop.push(decoder.finish()) + stop.finish()):
-            texts.append(text)
-            yield Piece(text, None)
-        self.completion = Completion(
-            text="".join(texts),
-            tokens=tuple(tokens),
-            finish_reason=finish_reason,
-            prompt_tokens=len(prompt),
-            prompt_seconds=prefilled - started,
-            generation_seconds=time.perf_counter() - prefilled,
+        self._prompt = tuple(prompt)
+        self._streamed = streamed
+        self._limit = min(
+            np.inf if params.max_tokens is None else params.max_tokens, np.inf if n_ctx is None else n_ctx - len(prompt)
         )
+        self._sampler = Sampler(params, prompt, tokenizer)
+        self._matcher: GuideMatcher | None = None if params.guide is None else params.guide.matcher(tokenizer)
+        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
+        self._stop = StopText(params.stop)
+        self._ends = tokenizer.eog_ids | frozenset(params.stop_token_ids)
+        self._generated: list[int] = []
+        self._texts: list[str] = []
+        self._logprobs: list[Choice] = []
+        self._n_told = 0  # of the logprobs, in pieces
+        self._prompt_logprobs: list[Choice | None] = [None]
+        self._first_sampled_at = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether a consumer of pieces has something to take, or nothing will come any more."""
+        return bool(self.pieces) or self.finished
+
+    @property
+    def paused(self) -> bool:
+        return len(self.pieces) >= MAX_AHEAD
+
+    def take(self, rows: NDArray[np.float32]) -> None:
+        for row in rows:
+            self.first_wanted += 1
+            if self.first_wanted == len(self.tokens):
+                self._sample(row)
+            else:
+                known = self.tokens[self.first_wanted]
+                self._prompt_logprobs.append(choice_of(row, known, self.params.prompt_logprobs))
+
+    def _sample(self, row: NDArray[np.float32]) -> None:
+        if not self._generated:
+            self._first_sampled_at = time.perf_counter()
+        not_yet = self._ends if len(self._generated) < self.params.min_tokens else ()
+        mask = None if self._matcher is None else self._matcher.mask()
+        if mask is not None and not_yet and allows_only(mask, not_yet):
+            not_yet = ()  # where a guide can only end, the text does
+        choice = self._sampler.sample(row, mask, not_yet)
+        token = choice.token
+        if token in self._ends:
+            self._finish("stop")
+            return
+        if self.params.logprobs is not None:
+            self._logprobs.append(choice)
+        self._add(token)
+        if self._matcher is not None and not self.finished:
+            self._follow(token, self._matcher)
+        self.first_wanted = len(self.tokens) - 1
+
+    def _follow(self, token: int, matcher: GuideMatcher) -> None:
+        """Tell the guide of a token, and add those that can only follow: they are passed with it, not one by one."""
+        matcher.accept(token)
+        if self.params.logprobs is None and not matcher.finished:
+            for forced in matcher.forced():
+                self._sampler.accept(forced)
+                matcher.accept(forced)
+                self._add(forced)
+                if self.finished:
+                    return
+        if matcher.finished:
+            self._finish("stop")
+
+    def _add(self, token: int) -> None:
+        self.tokens.append(token)
+        self._generated.append(token)
+        self._give(self._stop.push(self._decoder.push(token)), token)
+        if self._stop.stopped:
+            self._finish("stop")
+        elif len(self._generated) >= self._limit:
+            self._finish("length")
+
+    def _give(self, text: str, token: int | None) -> None:
+        if not text:
+            return
+        self._texts.append(text)
+        if self._streamed:
+            self.pieces.append(Piece(text, token, tuple(self._logprobs[self._n_told :])))
+            self._n_told = len(self._logprobs)
+
+    def _finish(self, reason: FinishReason) -> None:
+        if not self._stop.stopped:
+            self._give(self._stop.push(self._decoder.finish()) + self._stop.finish(), None)
+        now = time.perf_counter()
+        wants = self.params.logprobs is not None, self.params.prompt_logprobs is not None
+        self.completion = Completion(
+            text="".join(self._texts),
+            tokens=tuple(self._generated),
+            finish_reason=reason,
+            prompt=self._prompt,
+            cached_tokens=self.n_cached or 0,
+            prompt_seconds=self._first_sampled_at - self.began_at,
+            generation_seconds=now - self._first_sampled_at,
+            logprobs=tuple(self._logprobs) if wants[0] else None,
+            prompt_logprobs=tuple(self._prompt_logprobs) if wants[1] else None,
+        )
+        self.finished = True

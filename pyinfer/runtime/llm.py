@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import operator
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.errors import ContextError, ParameterError, PyinferError
+from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
+from pyinfer.progress import progress_bar
 from pyinfer.runtime.engine import Engine
-from pyinfer.runtime.generation import Completion, Piece, Stream
+from pyinfer.runtime.generation import Completion, Generation
+from pyinfer.runtime.job import Job, Params, Prompt, samples_of
 from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.request import AllLogits, Caller, Request
+from pyinfer.runtime.scheduler import Scheduler
+from pyinfer.runtime.state import Layout, fingerprint, read_state, write_state
+from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from pyinfer.runtime.scoring import Perplexity, Score
-
-LOGITS_CHUNK = 64  # tokens: the engine's rows of logits stay resident once they were used
 
 
 class LLM:
@@ -32,16 +35,20 @@ class LLM:
         with LLM("model.gguf") as llm:
             print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
 
-    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows.
-    n_ctx: tokens of prompt and text together (default: what the model
-    was trained for, at most 4096). n_threads: default the cores that the process may use. kv_type: of cached keys and
-    values, "f16", "bf16", "f32" or "q8_0". n_batch: prompt tokens passed at once. progress(bytes done, bytes in all):
-    called while the model is fetched, then while weights are loaded.
-    weights: "copy" takes them into memory, rearranged for speed, and the file is not
-    used any more; "mmap" leaves them in the mapped file, for models larger than RAM and for processes that share one:
-    the file must stay as it is until `close`, since shortening a mapped file ends the process (SIGBUS).
-    Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. Calls from several threads
-    wait for each other.
+    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows. n_ctx: tokens of prompt and text
+    together (default: what the model was trained for, at most 4096). n_threads: default the cores that the process may
+    use. kv_type: of cached keys and values, "f16", "bf16", "f32" or "q8_0". n_batch: tokens passed at once. n_seqs:
+    texts generated at once; more requests wait for their turn. kv_cache_memory: bytes for keys and values (default:
+    what n_seqs texts of n_ctx need, at most a quarter of the memory, at least one text of n_ctx); taken as they are
+    first used. prefix_cache: whether prompts that begin alike, now or earlier, share them; results are the same to the
+    bit. on_overflow: "error" ends texts where the context is full; "shift" then drops the older half of what follows
+    the first n_keep tokens (rounded up to pages of 64), again and again. weights: "copy" takes them into memory,
+    rearranged for speed, and the file is not used any more; "mmap" leaves them in the mapped file, for models larger
+    than RAM and for processes that share one: the file must stay as it is until `close`, since shortening a mapped file
+    ends the process (SIGBUS). progress(bytes done, bytes in all): called while the model is fetched, then while weights
+    are loaded.
+    Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
+    threads, whose requests run together.
     """
 
     def __init__(
@@ -51,26 +58,38 @@ class LLM:
         n_threads: int | None = None,
         kv_type: str = "f16",
         n_batch: int = 512,
+        n_seqs: int = 8,
+        kv_cache_memory: int | None = None,
+        prefix_cache: bool = True,
+        on_overflow: str = "error",
+        n_keep: int = 0,
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         from pyinfer.hub import resolve_model
 
+        if on_overflow not in ("error", "shift"):
+            raise ParameterError(f"on_overflow is {on_overflow!r}; expected 'error' or 'shift'")
         path = resolve_model(path, progress)
-        self._lock = threading.Lock()
-        self._owner: int | None = None
         with GGUFFile(path) as file:
             self._tokenizer = load_tokenizer(file)
-            self._engine: Engine | None = Engine(
+            self._engine = Engine(
                 file,
                 n_ctx=n_ctx,
                 n_threads=n_threads,
                 kv_type=kv_type,
                 n_batch=n_batch,
+                n_seqs=n_seqs,
+                kv_cache_memory=kv_cache_memory,
                 weights=weights,
                 progress=progress,
             )
+            self._fingerprint = fingerprint(file, self._engine.config)
         self.path = Path(path)
+        self._closed = False
+        self._prefix_cache = prefix_cache
+        shift = on_overflow == "shift"
+        self._scheduler = Scheduler(self._engine, prefix_cache, self._kept_tokens(n_keep) if shift else None)
 
     def __enter__(self) -> LLM:
         return self
@@ -87,70 +106,170 @@ class LLM:
     @property
     def engine(self) -> Engine:
         """The engine below; PyinferError once the model is closed."""
-        if self._engine is None:
+        if self._closed:
             raise PyinferError(f"{self.path}: the model is closed")
         return self._engine
 
+    @property
+    def scheduler(self) -> Scheduler:
+        """What runs requests on the engine; PyinferError once the model is closed."""
+        if self._closed:
+            raise PyinferError(f"{self.path}: the model is closed")
+        return self._scheduler
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions that a prompt and its text may have together."""
+        return self._scheduler.n_ctx
+
     def close(self) -> None:
-        """Give back all memory; further calls raise PyinferError."""
-        if self._engine is not None:
+        """Give back all memory; requests under way and further calls raise PyinferError."""
+        if not self._closed:
+            self._scheduler.close()
             self._engine.close()
-        self._engine = None
+        self._closed = True
 
-    def generate(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Completion:
-        """The text that follows a prompt. prompt: text (special tokens in it are text) or token ids.
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self, prompt: Prompt, params: SamplingParams | None = None, progress: bool = False
+    ) -> Completion: ...
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt],
+        params: Params = None,
+        progress: bool = False,
+    ) -> list[Completion]: ...
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        params: Params = None,
+        progress: bool = False,
+    ) -> Completion | list[Completion]:
+        """The text that follows a prompt, or the texts that follow several, which run together.
 
+        prompt: text (special tokens in it are text) or token ids, or a list of prompts; params: for all of them, or
+        one for each. progress: draw a bar on standard error. Returns a Completion, or a list in the order of the
+        prompts. Each request's result is the same whatever runs beside it.
         Raises ContextError for prompts that leave no room, ParameterError for empty ones, TokenizerError or
-        ParameterError for ids out of range.
-        """
-        stream = self._start(prompt, params)
-        for _ in self._locked(stream):
-            pass
-        assert stream.completion is not None
-        return stream.completion
+        ParameterError for ids out of range, each before anything runs; and what a text's own processors raise.
 
-    def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Iterator[Piece]:
-        """As generate, piece by piece.
+            first, second = llm.generate(["Once upon a time", "In the beginning"])
+        """
+        job = self.job(prompt, params)
+        self.run(job.requests, "generating" if progress else None)
+        return job.result()
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+        """As generate for one prompt and one text (n = 1), piece by piece; other calls may run meanwhile.
 
         for piece in llm.stream("Once upon a time"):
             print(piece.text, end="", flush=True)
         """
-        return self._locked(self._start(prompt, params))
-
-    def start(
-        self, prompt: str | Sequence[int], params: SamplingParams | None = None
-    ) -> tuple[Stream, Iterator[Piece]]:
-        """As stream, and the stream's own object, whose `completion` has the counts and times at the end."""
-        stream = self._start(prompt, params)
-        return stream, self._locked(stream)
+        own = SamplingParams() if params is None else params
+        if len(samples_of(own)) > 1:
+            raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
+        return Stream(self.scheduler, self.generation(prompt, own, streamed=True))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
-        engine, ids = self.engine, self._checked(tokens)
-        if len(ids) > engine.n_ctx:
-            raise ContextError(f"{len(ids)} tokens do not fit into the context of {engine.n_ctx} (n_ctx)")
-        out = np.empty((len(ids), engine.n_vocab), np.float32)
-        with self._exclusive():
-            engine.truncate(0, 0)
-            step = min(LOGITS_CHUNK, engine.n_batch)
-            for start in range(0, len(ids), step):
-                part = ids[start : start + step]
-                n = len(part)
-                out[start : start + n] = engine.forward(part, np.arange(start, start + n), [0] * n, np.arange(n))
-        return out
+        self.engine.check_decoder()
+        ids = self.token_ids(tokens)
+        if len(ids) > self.n_ctx:
+            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
+        request = AllLogits(ids, self.engine.n_vocab)
+        self.run([request])
+        return request.out
 
-    def _start(self, prompt: str | Sequence[int], params: SamplingParams | None) -> Stream:
-        if params is not None and not isinstance(params, SamplingParams):
-            raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
-        tokens = self._tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
-        if not tokens:
-            raise ParameterError("the prompt is empty; expected at least one token")
-        return Stream(self.engine, self._tokenizer, tokens, params or SamplingParams())
+    def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
+        """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
 
-    def _checked(self, tokens: Sequence[int] | NDArray[np.integer]) -> list[int]:
+        Returns how many of its tokens that are: those of the longest beginning that is still cached.
+        Raises StateError if there is none, ParameterError without prefix_cache, OSError if the file can't be written.
+        """
+        ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
+        layout = self._state_layout()
+        with self.scheduler.between_steps():
+            n, pages = self._engine.cache.snapshot(ids)
+        if n == 0:
+            raise StateError(f"none of these {len(ids)} tokens is in the cache; generate with them first")
+        write_state(Path(path), layout, ids[:n], pages)
+        return n
+
+    def load_state(self, path: str | Path) -> list[int]:
+        """Take a saved session's keys and values into the cache; returns its tokens.
+
+        What begins with these tokens is generated without passing them again, as long as they stay cached.
+        Raises StateError for files that are damaged or of another model, ContextError if they are too many for the
+        cache, each before anything has changed; ParameterError without prefix_cache, OSError if there is no such file.
+        """
+        tokens, pages = read_state(Path(path), self._state_layout())
+        if len(tokens) > self.n_ctx:
+            raise ContextError(f"{path}: the session has {len(tokens)} tokens; the context has {self.n_ctx} (n_ctx)")
+        with self.scheduler.between_steps():
+            self._engine.cache.restore(tokens, pages)
+        return tokens
+
+    def _state_layout(self) -> Layout:
+        if not self._prefix_cache:
+            raise ParameterError("prefix_cache is False; sessions are saved from and loaded into it")
+        cache = self.engine.cache
+        return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
+
+    def job(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Job:
+        """The requests that `generate` makes, for `run` or the scheduler."""
+        return Job(prompt, params, self.generation)
+
+    def generation(self, prompt: Prompt, params: SamplingParams, streamed: bool = False) -> Generation:
+        """A request for one text (n and best_of are not looked at), checked."""
+        self.engine.check_decoder()
+        ids = self.token_ids(prompt)
+        if len(ids) >= self.n_ctx:
+            raise ContextError(
+                f"the prompt has {len(ids)} tokens; the context of {self.n_ctx} leaves room for "
+                f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
+            )
+        n_ctx = None if self._scheduler.shifts else self.n_ctx
+        return Generation(ids, params, self._tokenizer, n_ctx, streamed)
+
+    def run(self, requests: Sequence[Request], label: str | None = None) -> None:
+        """Run requests to their end, with a bar of this label on standard error, if one is given.
+
+        Raises the first error of a request, and cancels the others, as Ctrl-C does.
+        """
+        scheduler, caller = self.scheduler, Caller()
+        bar = progress_bar(label, "", 1) if label is not None else None
+        try:
+            scheduler.submit(requests, caller)
+            for done in range(len(requests)):
+                if bar is None:
+                    break
+                bar(done, len(requests))
+                scheduler.wait(partial(caller.has, done + 1))
+            scheduler.wait(partial(caller.has, len(requests)))
+        except BaseException:
+            scheduler.cancel(requests)
+            raise
+        finally:
+            if bar is not None:
+                bar(1, 1)
+        for request in requests:
+            if request.error is not None:
+                scheduler.cancel(requests)
+                raise request.error
+
+    def token_ids(self, prompt: Prompt) -> list[int]:
+        """A prompt's token ids, checked; ParameterError if there are none, or one is out of range."""
+        if not isinstance(prompt, str | Sequence | np.ndarray):
+            raise ParameterError(f"the prompt is a {type(prompt).__name__}; expected text or token ids")
+        if isinstance(prompt, str):
+            ids = self._tokenizer.encode(prompt)
+            if not ids:
+                raise ParameterError("the prompt is empty; expected at least one token")
+            return ids
         n_vocab = self.engine.n_vocab
         ids = []
-        for i, token in enumerate(tokens):
+        for i, token in enumerate(prompt):
             try:
                 ids.append(operator.index(token))
             except TypeError:
@@ -160,26 +279,6 @@ class LLM:
         if not ids:
             raise ParameterError("there are no tokens; expected at least one")
         return ids
-
-    def _locked(self, stream: Stream) -> Iterator[Piece]:
-        """The pieces of a stream, while nothing else uses the cache."""
-        with self._exclusive():
-            try:
-                yield from stream
-            finally:
-                stream.close()
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Hold the cache: calls of other threads wait; one of the same thread, which would wait forever, is refused."""
-        if self._owner == threading.get_ident():
-            raise ParameterError("another stream of this model is under way in this thread; finish or close it first")
-        with self._lock:
-            self._owner = threading.get_ident()
-            try:
-                yield
-            finally:
-                self._owner = None
 
     def embed(
         self,
@@ -195,10 +294,11 @@ class LLM:
         """
         from pyinfer.runtime.embedding import embed
 
-        with self._exclusive():
+        with self.scheduler.alone() as interrupts:
+            interrupts.allowed = True
             return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
 
-    def score(self, prompt: str | Sequence[int], continuations: Sequence[str | Sequence[int]]) -> list[Score]:
+    def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
         """How likely each of these texts is after a prompt; see pyinfer.runtime.scoring.score.
 
         first, second = llm.score("The capital of France is", [" Paris", " Rome"])
@@ -206,19 +306,11 @@ class LLM:
         """
         from pyinfer.runtime.scoring import score
 
-        with self._exclusive():
-            return score(self.engine, self._tokenizer, prompt, continuations)
-
-    def score_tokens(self, texts: Iterable[tuple[Sequence[int], int]]) -> list[Score]:
-        """Scores of texts as token ids, each with the position from which on it is scored."""
-        from pyinfer.runtime.scoring import score_tokens
-
-        with self._exclusive():
-            return score_tokens(self.engine, texts)
+        return score(self, prompt, continuations)
 
     def perplexity(
         self,
-        text: str | Sequence[int],
+        text: Prompt,
         n_ctx: int = 512,
         stride: int | None = None,
         n_chunks: int | None = None,
@@ -230,5 +322,10 @@ class LLM:
         """
         from pyinfer.runtime.scoring import perplexity
 
-        with self._exclusive():
-            return perplexity(self.engine, self._tokenizer, text, n_ctx, stride, n_chunks, progress)
+        return perplexity(self, text, n_ctx, stride, n_chunks, progress)
+
+    def _kept_tokens(self, n_keep: int) -> int:
+        """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""
+        if not isinstance(n_keep, int | np.integer) or isinstance(n_keep, bool) or n_keep < 0:
+            raise ParameterError(f"n_keep is {n_keep!r}; expected a whole number of at least 0")
+        return int(n_keep) + self._tokenizer.add_bos

@@ -6,17 +6,19 @@ Log-probabilities are natural logarithms of the softmax of a model's own logits,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ContextError, ModelError, ParameterError
-from pyinfer.runtime.engine import Engine
-from pyinfer.tokenizer import Tokenizer
+from pyinfer.runtime.job import Prompt
+from pyinfer.runtime.request import Request
 
-ROWS = 64  # of logits in a pass: they stay resident once they were used
+if TYPE_CHECKING:
+    from pyinfer.runtime.llm import LLM
 
 
 @dataclass(frozen=True)
@@ -46,78 +48,73 @@ class Perplexity:
     n_chunks: int
 
 
-class Scoring:
-    """Tokens from position `first` on, scored as the logits of the positions before them come in."""
+class Scoring(Request):
+    """A text whose tokens are scored from position `first` on, which is at least 1."""
 
     def __init__(self, tokens: Sequence[int], first: int) -> None:
-        self.tokens = list(tokens[:-1])  # to be passed
-        self.first_wanted = first - 1
-        self.scored = tuple(tokens[first:])
+        super().__init__(list(tokens[:-1]), first - 1)
+        self._scored = tuple(tokens[first:])
         self._logprobs: list[float] = []
         self._greedy = True
 
     def take(self, rows: NDArray[np.float32]) -> None:
-        """The logits float32 [n, n_vocab] of the next n positions. ModelError if they are not numbers."""
         for row in rows:
-            target = self.scored[len(self._logprobs)]
+            self.first_wanted += 1
+            target = self._scored[len(self._logprobs)]
             likeliest = int(row.argmax())
             largest = row[likeliest]
             if not np.isfinite(largest):
-                raise ModelError(
-                    f"the model computed a logit of {largest}: its weights are damaged or overflow float32"
-                )
+                raise ModelError(f"the model computed a logit of {largest}: weights are damaged or overflow float32")
             total = float(np.exp(row - largest).sum(dtype=np.float64))
             self._logprobs.append(float(row[target]) - float(largest) - math.log(total))
             self._greedy = self._greedy and likeliest == target
+        self.finished = len(self._logprobs) == len(self._scored)
 
     @property
     def score(self) -> Score:
-        return Score(self.scored, tuple(self._logprobs), self._greedy)
+        return Score(self._scored, tuple(self._logprobs), self._greedy)
 
 
-def score(
-    engine: Engine, tokenizer: Tokenizer, prompt: str | Sequence[int], continuations: Iterable[str | Sequence[int]]
-) -> list[Score]:
+def score(llm: LLM, prompt: Prompt, continuations: Iterable[Prompt]) -> list[Score]:
     """Scores of texts that may follow a prompt, in their order. Texts or token ids.
 
     A continuation in text is encoded by itself, as one that goes on from another: " Paris" after "The capital of
-    France is". What neighbours begin alike with is passed once. Sequence 0 of the engine is empty afterwards.
+    France is". They run together; what they begin alike with is passed once.
     Raises ParameterError for what is empty and for ids out of range, ContextError for what does not fit.
     """
     if isinstance(continuations, str):
         raise ParameterError("continuations is a str; expected a list of texts")
-    before = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-    jobs = []
+    before = llm.token_ids(prompt)
+    texts = []
     for i, text in enumerate(continuations):
-        after = tokenizer.encode(text, add_special=False, continues=True) if isinstance(text, str) else list(text)
+        after = llm.tokenizer.encode(text, add_special=False, continues=True) if isinstance(text, str) else list(text)
         if not after:
             raise ParameterError(f"continuation {i} has no tokens; expected at least one")
-        jobs.append(([*before, *after], len(before)))
-    return score_tokens(engine, jobs)
+        texts.append(([*before, *after], len(before)))
+    return score_tokens(llm, texts)
 
 
-def score_tokens(engine: Engine, texts: Iterable[tuple[Sequence[int], int]]) -> list[Score]:
-    """Scores of texts (their tokens, the position from which on they are scored: at least 1)."""
-    scorings = [Scoring(*text) for text in texts]
-    for scoring in scorings:
-        _check(engine, scoring)
-    passed: list[int] = []
-    try:
-        for scoring in scorings:
-            n = min(_n_alike(passed, scoring.tokens), scoring.first_wanted)
-            engine.truncate(0, n)
-            for rows in _rows(engine, scoring.tokens, n, scoring.first_wanted):
-                scoring.take(rows)
-            passed = scoring.tokens
-    finally:
-        engine.truncate(0, 0)
-    return [scoring.score for scoring in scorings]
+def score_tokens(llm: LLM, texts: Iterable[tuple[Sequence[int], int]]) -> list[Score]:
+    """Scores of texts as token ids, each with the position, at least 1, from which on it is scored; see score."""
+    llm.engine.check_decoder()
+    requests = []
+    for tokens, first in texts:
+        ids = llm.token_ids(tokens)
+        if not 1 <= first < len(ids):
+            raise ParameterError(f"the text is scored from position {first} on; expected 1 to {len(ids) - 1}")
+        if len(ids) > llm.n_ctx + 1:
+            raise ContextError(
+                f"the text to score has {len(ids)} tokens; the context of {llm.n_ctx} has room for {llm.n_ctx + 1} "
+                "(n_ctx, kv_cache_memory)"
+            )
+        requests.append(Scoring(ids, first))
+    llm.run(requests)
+    return [request.score for request in requests]
 
 
 def perplexity(
-    engine: Engine,
-    tokenizer: Tokenizer,
-    text: str | Sequence[int],
+    llm: LLM,
+    text: Prompt,
     n_ctx: int = 512,
     stride: int | None = None,
     n_chunks: int | None = None,
@@ -130,7 +127,7 @@ def perplexity(
     scored. n_chunks: only the first ones. progress(so far, chunks in all) is called after each.
     Raises ParameterError for a text of less than one chunk, and for arguments out of range.
     """
-    tokens = tokenizer.encode(text) if isinstance(text, str) else list(text)
+    tokens, tokenizer = llm.token_ids(text), llm.tokenizer
     if n_ctx < 4:
         raise ParameterError(f"n_ctx is {n_ctx}; expected at least 4")
     if stride is not None and not 1 <= stride < n_ctx:
@@ -147,7 +144,7 @@ def perplexity(
         chunk = tokens[start : start + n_ctx]
         if tokenizer.add_bos and tokenizer.bos_id is not None:
             chunk[0] = tokenizer.bos_id
-        logprobs += score_tokens(engine, [(chunk, first)])[0].logprobs
+        logprobs += score_tokens(llm, [(chunk, first)])[0].logprobs
         so_far = _perplexity(logprobs, done)
         if progress is not None:
             progress(so_far, len(starts))
@@ -159,33 +156,3 @@ def _perplexity(logprobs: Sequence[float], n_chunks: int) -> Perplexity:
     value = math.exp(losses.mean())
     error = value * math.sqrt(losses.var() / (len(losses) - 1)) if len(losses) > 1 else 0.0
     return Perplexity(value, error, len(losses), n_chunks)
-
-
-def _rows(engine: Engine, tokens: Sequence[int], start: int, first_wanted: int) -> Iterator[NDArray[np.float32]]:
-    """Pass tokens from position `start` on; the logits from first_wanted on, some rows at a time."""
-    while start < len(tokens):
-        # up to the first wanted row in full passes, and then as many as there are rows
-        n = min(first_wanted - start, engine.n_batch) if start < first_wanted else min(ROWS, engine.n_batch)
-        part = tokens[start : start + n]
-        n = len(part)
-        rows = engine.forward(part, np.arange(start, start + n), [0] * n, range(n if start >= first_wanted else 0))
-        if start >= first_wanted:
-            yield rows
-        start += n
-
-
-def _n_alike(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _check(engine: Engine, scoring: Scoring) -> None:
-    if scoring.first_wanted < 0:
-        raise ParameterError("the prompt has no tokens; expected at least one")
-    if len(scoring.tokens) > engine.n_ctx:
-        raise ContextError(
-            f"a text to score has {len(scoring.tokens) + 1} tokens; the context of {engine.n_ctx} has room for "
-            f"{engine.n_ctx + 1} (n_ctx)"
-        )
-    for token in (*scoring.tokens, *scoring.scored):
-        if not 0 <= token < engine.n_vocab:
-            raise ParameterError(f"token id {token} is out of range; the vocabulary has 0 to {engine.n_vocab - 1}")

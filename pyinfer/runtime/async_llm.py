@@ -1,0 +1,236 @@
+"""`AsyncLLM`: a model for programs on asyncio, with a thread of its own that runs the steps."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+from pyinfer.errors import BusyError, ParameterError
+from pyinfer.runtime import forks
+from pyinfer.runtime.generation import Completion, Generation, Piece
+from pyinfer.runtime.job import Params, Prompt, samples_of
+from pyinfer.runtime.llm import LLM
+from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.request import Caller
+
+
+class AsyncLLM:
+    """An LLM whose calls are awaited. A call that is cancelled gives its place back within a step.
+
+        async with AsyncLLM("model.gguf") as llm:
+            async for piece in llm.stream("Once upon a time"):
+                print(piece.text, end="", flush=True)
+            one, other = await llm.generate(["In the beginning", "At last"])
+
+    model: a path, loaded with `options`, those of LLM; or an LLM, which others may use, too, and which stays open.
+    max_waiting: requests that may wait for a place, beyond the n_seqs that run; what comes then is a BusyError.
+    """
+
+    def __init__(self, model: str | Path | LLM, max_waiting: int = 1024, **options: Any) -> None:
+        if isinstance(model, LLM) and options:
+            raise ParameterError(f"{', '.join(options)}: options are for models that are loaded from a path")
+        if not isinstance(max_waiting, int) or isinstance(max_waiting, bool) or max_waiting < 0:
+            raise ParameterError(f"max_waiting is {max_waiting!r}; expected a whole number of at least 0")
+        self._owns = not isinstance(model, LLM)
+        self.llm = model if isinstance(model, LLM) else LLM(model, **options)
+        self._max_open = self.llm.engine.n_seqs + max_waiting
+        self._caller = Caller()
+        self._open: set[Generation] = set()  # requests that are not finished, or whose pieces were not all taken
+        self._work = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        forks.watch(self)
+        # a thread in the middle of a pass must not see the interpreter go
+        atexit.register(_close, weakref.ref(self))
+
+    async def __aenter__(self) -> AsyncLLM:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """End requests under way with an error, then the thread, and close the model if it was loaded here."""
+        if self._owns:
+            self.llm.close()
+        with self._work:
+            self._stopping = True
+            self._work.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self.end(list(self._open))
+
+    @overload
+    async def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion: ...  # type: ignore[overload-overlap]
+    @overload
+    async def generate(self, prompt: Sequence[Prompt], params: Params = None) -> list[Completion]: ...
+    async def generate(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Completion | list[Completion]:
+        """As LLM.generate; also raises BusyError."""
+        job = self.llm.job(prompt, params)
+        requests = job.requests
+        news = self.submit(requests)
+        try:
+            await news.wait_for(lambda: any(r.error for r in requests) or all(r.finished for r in requests))
+        finally:
+            self.end(requests)
+        for request in requests:
+            if request.error is not None:
+                raise request.error
+        return job.result()
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> AsyncStream:
+        """As LLM.stream: pieces to iterate over with `async for`. Raises BusyError."""
+        own = SamplingParams() if params is None else params
+        if len(samples_of(own)) > 1:
+            raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
+        return AsyncStream(self, self.llm.generation(prompt, own, streamed=True))
+
+    def submit(self, requests: Sequence[Generation]) -> News:
+        """Have requests run, and what tells of their progress; BusyError if too many wait."""
+        self._open.difference_update([request for request in list(self._open) if request.finished])
+        n_open = len(self._open)
+        if n_open + len(requests) > self._max_open:
+            raise BusyError(
+                f"{n_open} requests are under way and {len(requests)} more came; "
+                f"expected at most {self._max_open} (n_seqs and max_waiting)"
+            )
+        news = News()
+        for request in requests:
+            request.on_news = news.tell
+        self.llm.scheduler.submit(requests, self._caller)
+        with self._work:
+            self._open.update(requests)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="pyinfer", daemon=True)
+                self._thread.start()
+            self._work.notify()
+        return news
+
+    def end(self, requests: Sequence[Generation]) -> None:
+        """Cancel what is not finished, and forget the rest."""
+        self._open.difference_update(requests)
+        if unfinished := [request for request in requests if not request.finished]:
+            self.llm._scheduler.cancel(unfinished)
+
+    def resume(self) -> None:
+        """Go on with requests that were paused."""
+        with self._work:
+            self._work.notify()
+
+    def after_fork(self) -> None:
+        """In a forked child: the thread is gone, and with it what it did."""
+        self._thread, self._work = None, threading.Condition()
+        self._open.clear()
+
+    def _has_work(self) -> bool:
+        return any(not request.finished and not request.paused for request in list(self._open))
+
+    def _serve(self) -> None:
+        while True:
+            with self._work:
+                while not self._stopping and not self._has_work():
+                    self._work.wait()
+                if self._stopping:
+                    return
+            open_now = list(self._open)
+            try:
+                self.llm.scheduler.wait(lambda: self._stopping or not self._has_work())
+            except BaseException as error:  # nobody else would hear of it
+                for request in open_now:
+                    request.fail(error)
+                self.end(open_now)
+
+
+class News:
+    """Wakes a task of the running event loop, from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        if not self._event.is_set():
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+                self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait_for(self, ready: Callable[[], bool]) -> None:
+        """Return once ready(), which is asked again after each piece of news."""
+        while not ready():
+            self._event.clear()
+            if not ready():
+                await self._event.wait()
+
+
+class AsyncStream(AsyncIterator[Piece]):
+    """The pieces of a text as they are generated; `completion` is there once they have all come.
+
+    A consumer that is behind makes it pause. Left early, it ends when it is closed (`aclose`, an `async with` block) or
+    collected, or its task cancelled while it waits for a piece.
+    """
+
+    def __init__(self, owner: AsyncLLM, generation: Generation) -> None:
+        self._owner = owner
+        self._generation = generation
+        self._closed = False
+        self._news = owner.submit([generation])
+
+    @property
+    def completion(self) -> Completion | None:
+        return self._generation.completion
+
+    async def __anext__(self) -> Piece:
+        generation = self._generation
+        try:
+            await self._news.wait_for(lambda: generation.ready)
+        except BaseException:
+            self._close()
+            raise
+        if generation.pieces:
+            was_paused = generation.paused
+            piece = generation.pieces.popleft()
+            if was_paused:
+                self._owner.resume()
+            return piece
+        error = None if self._closed else generation.error
+        self._close()
+        if error is not None:
+            raise error
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    async def aclose(self) -> None:
+        """End the text where it is."""
+        self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._owner.end([self._generation])
+        self._generation.pieces.clear()
+
+    def __del__(self) -> None:
+        generation = self.__dict__.get("_generation")
+        if generation is not None and not generation.finished:
+            generation.pieces.clear()
+            self._owner.llm._scheduler.cancel_later(generation)
+
+
+def _close(reference: weakref.ref[AsyncLLM]) -> None:
+    llm = reference()
+    if llm is not None:
+        llm.close()

@@ -1,0 +1,150 @@
+"""Saved sessions: what was cached goes on elsewhere to the bit; anything but a whole file of this model is refused."""
+
+import hashlib
+import json
+
+import pytest
+from tiny_models import TinyModel, write_text_model
+
+from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams, StateError
+from pyinfer.runtime.state import START
+
+PROMPT = "It was a dark and stormy night, and the rain fell in torrents, except at occasional intervals. " * 2
+PARAMS = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True, logprobs=2)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    model = TinyModel("qwen2", n_layers=2, n_vocab=128, n_ctx=512)
+    return write_text_model(tmp_path_factory.mktemp("state") / "model.gguf", model)
+
+
+@pytest.fixture
+def llm(path):
+    with LLM(path, n_threads=1) as model:
+        yield model
+
+
+@pytest.fixture(params=["f16", "q8_0"])
+def saved(path, tmp_path, request):
+    """A model that has a completion in its cache, saved; and a fresh one."""
+    with (
+        LLM(path, n_threads=1, kv_type=request.param) as llm,
+        LLM(path, n_threads=1, kv_type=request.param) as fresh,
+    ):
+        done = llm.generate(PROMPT, PARAMS)
+        file = tmp_path / "session.kv"
+        assert llm.save_state(file, done) == len(done.prompt) + 19
+        yield llm, fresh, done, file
+
+
+def test_a_session_goes_on_in_another_process_with_the_same_bits(saved):
+    llm, fresh, done, file = saved
+    tokens = fresh.load_state(file)
+    assert tokens == [*done.prompt, *done.tokens][:-1]
+    more = [*done.prompt, *done.tokens, 65, 66]
+    found, expected = fresh.generate(more, PARAMS), llm.generate(more, PARAMS)
+    assert found.cached_tokens == len(tokens)
+    assert (found.tokens, found.logprobs) == (expected.tokens, expected.logprobs)
+
+
+def test_a_session_is_loaded_beside_running_texts(saved):
+    _, fresh, done, file = saved
+    with fresh.stream("other", SamplingParams(temperature=0, max_tokens=100, ignore_eos=True)) as stream:
+        next(stream)
+        fresh.load_state(file)
+        assert fresh.generate(list(done.prompt), PARAMS).tokens == done.tokens
+        assert next(stream).text
+
+
+def test_only_what_is_cached_is_saved(llm, tmp_path):
+    file = tmp_path / "s.kv"
+    with pytest.raises(StateError, match=r"none of these \d+ tokens"):
+        llm.save_state(file, PROMPT)
+    assert not file.exists()
+    done = llm.generate(PROMPT, PARAMS)
+    assert llm.save_state(file, [*done.prompt[:70], 65, 65]) == 70
+    assert llm.load_state(file) == list(done.prompt[:70])
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(llm, tmp_path, monkeypatch):
+    file = tmp_path / "s.kv"
+    done = llm.generate(PROMPT, PARAMS)
+    llm.save_state(file, done)
+    before = file.read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        llm.save_state(file, PROMPT)
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+
+
+def with_header(data, **changes):
+    """The file with other values in its header, and a checksum that fits."""
+    magic, version, size = START.unpack(data[: START.size])
+    header = json.dumps({**json.loads(data[START.size : START.size + size]), **changes}).encode()
+    body = START.pack(magic, version, len(header)) + header + data[START.size + size : -32]
+    return body + hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: b"", "not a saved session"),
+        (lambda d: b"GGUF" + d[4:], "not a saved session"),
+        (lambda d: d[:8] + b"\x02" + d[9:], "version 2; this pyinfer reads version 1"),
+        (lambda d: d[:20] + b"\xff" + d[21:], "header is damaged"),
+        (lambda d: d[:12] + b"\xff\xff\xff\xff" + d[16:], "header is damaged"),
+        (lambda d: with_header(d, n_tokens=-1), "header is damaged"),
+        (lambda d: with_header(d, n_tokens=1 << 60), "header is damaged"),
+        (lambda d: with_header(d, n_tokens="many"), "header is damaged"),
+        (lambda d: with_header(d, n_tokens=1000), "bytes, expected"),
+        (lambda d: d[:-1], "bytes, expected"),
+        (lambda d: d + b"x", "bytes, expected"),
+        (lambda d: d[:-5000] + bytes([d[-5000] ^ 1]) + d[-4999:], "checksum"),
+        (lambda d: with_header(d, fingerprint="0" * 64), "another model"),
+        (lambda d: with_header(d, kv_type="bf16"), "kv_type 'bf16'"),
+        (lambda d: with_header(d, page=32, n_tokens=1), "bytes, expected"),
+    ],
+)
+def test_files_that_are_not_whole_or_not_of_this_model_are_refused(saved, change, message):
+    _, fresh, _, file = saved
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(StateError, match=message) as error:
+        fresh.load_state(file)
+    assert "session.kv" in str(error.value)
+    assert fresh.generate(PROMPT, PARAMS).cached_tokens == 0  # nothing of it came into the cache
+
+
+def test_a_model_of_other_weights_is_another_model(saved, tmp_path):
+    _, _, _, file = saved
+    other = write_text_model(tmp_path / "o.gguf", TinyModel("qwen2", n_layers=2, n_vocab=128, n_ctx=512, seed=1))
+    with LLM(other, n_threads=1) as llm, pytest.raises(StateError, match="another model"):
+        llm.load_state(file)
+
+
+def test_a_session_that_does_not_fit_is_refused_with_both_numbers(saved, path):
+    llm, _, done, file = saved
+    n = len(done.prompt) + 19
+    kind = llm.engine.cache.kv_type
+    with LLM(path, n_ctx=128, kv_type=kind) as small, pytest.raises(ContextError, match=f"{n} tokens; .* 128"):
+        small.load_state(file)
+    memory = 4 * llm.engine.cache.page_bytes
+    with LLM(path, kv_cache_memory=memory, kv_type=kind, n_threads=1) as small, small.stream("x" * 100) as stream:
+        next(stream)
+        with pytest.raises(ContextError, match="4 pages are needed; the cache has 2"):
+            small.load_state(file)
+
+
+def test_sessions_need_the_prefix_cache_and_an_open_model(path, tmp_path):
+    with LLM(path, prefix_cache=False) as llm:
+        for call in (lambda: llm.save_state(tmp_path / "s", "x"), lambda: llm.load_state(tmp_path / "s")):
+            with pytest.raises(ParameterError, match="prefix_cache is False"):
+                call()
+    with LLM(path) as llm, pytest.raises(FileNotFoundError):
+        llm.load_state(tmp_path / "nothing")
+    with pytest.raises(PyinferError, match="closed"):
+        llm.save_state(tmp_path / "s", "x")
