@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from pyinfer.runtime.scheduler import Scheduler
 from pyinfer.runtime.state import Layout, fingerprint, read_state, write_state
 from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.scoring import Perplexity, Score
 
 
 class LLM:
@@ -310,6 +313,32 @@ class LLM:
         with self.scheduler.alone() as interrupts:
             interrupts.allowed = True
             return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
+
+    def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
+        """How likely each of these texts is after a prompt; see pyinfer.runtime.scoring.score.
+
+        first, second = llm.score("The capital of France is", [" Paris", " Rome"])
+        print(first.logprob > second.logprob, first.greedy)
+        """
+        from pyinfer.runtime.scoring import score
+
+        return score(self, prompt, continuations)
+
+    def perplexity(
+        self,
+        text: Prompt,
+        n_ctx: int = 512,
+        stride: int | None = None,
+        n_chunks: int | None = None,
+        progress: Callable[[Perplexity, int], None] | None = None,
+    ) -> Perplexity:
+        """How well the model predicts a text, by llama-perplexity's method; see pyinfer.runtime.scoring.perplexity.
+
+        print(llm.perplexity(Path("book.txt").read_text()).value)
+        """
+        from pyinfer.runtime.scoring import perplexity
+
+        return perplexity(self, text, n_ctx, stride, n_chunks, progress)
 
     def _kept_tokens(self, n_keep: int) -> int:
         """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""

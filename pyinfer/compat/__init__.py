@@ -1,0 +1,1 @@
+"""Other programs' interfaces, so that they run on pyinfer."""
