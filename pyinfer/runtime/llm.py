@@ -181,6 +181,22 @@ class LLM:
         self.run([request])
         return request.out
 
+    def trace(self, tokens: Prompt, names: str | Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Activations of a prompt's tokens by name, from an empty context: float32 [n_tokens, width] each.
+
+        names: a glob or several, None for all of them; pyinfer.runtime.trace says what there is. Numbers are those of
+        generation, to the bit. Requests under way are computed again afterwards.
+        Raises ParameterError for names that there are not, ContextError for more tokens than n_ctx.
+
+            streams = llm.trace("The capital of France is", "blk.*.out")
+        """
+        ids = self.token_ids(tokens)
+        if len(ids) > self.n_ctx:
+            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
+        with self.scheduler.alone() as interrupts:
+            interrupts.allowed = True
+            return self.engine.trace(ids, [names] if isinstance(names, str) else names)
+
     def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
         """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
 
