@@ -126,7 +126,7 @@ class Generation(Request):
     """A prompt, and the text that follows it.
 
     n_ctx: positions that it may have; None: as many as it takes. streamed: its text is taken piece by piece from
-    `pieces`; when too many lie there it pauses.
+    `pieces`; when too many lie there it pauses. shown: control tokens that are text, as others are not.
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class Generation(Request):
         tokenizer: Tokenizer,
         n_ctx: int | None,
         streamed: bool = False,
+        shown: Collection[int] = (),
     ) -> None:
         every_row = params.prompt_logprobs is not None
         super().__init__(list(prompt), 0 if every_row else len(prompt) - 1)
@@ -149,7 +150,7 @@ class Generation(Request):
         )
         self._sampler = Sampler(params, prompt, tokenizer)
         self._matcher: GuideMatcher | None = None if params.guide is None else params.guide.matcher(tokenizer)
-        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
+        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True, shown=shown)
         self._stop = StopText(params.stop)
         self._ends = tokenizer.eog_ids | frozenset(params.stop_token_ids)
         self._generated: list[int] = []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
+    from pyinfer.chat.calls import ChatCompletion, ChatStream
     from pyinfer.runtime.scoring import Perplexity, Score
 
 
@@ -160,16 +161,51 @@ class LLM:
         self.run(job.requests, "generating" if progress else None)
         return job.result()
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, shown: Collection[int] = frozenset()
+    ) -> Stream:
         """As generate for one prompt and one text (n = 1), piece by piece; other calls may run meanwhile.
 
-        for piece in llm.stream("Once upon a time"):
-            print(piece.text, end="", flush=True)
+        shown: control tokens that are text.
+
+            for piece in llm.stream("Once upon a time"):
+                print(piece.text, end="", flush=True)
         """
         own = SamplingParams() if params is None else params
         if len(samples_of(own)) > 1:
             raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
-        return Stream(self.scheduler, self.generation(prompt, own, streamed=True))
+        return Stream(self.scheduler, self.generation(prompt, own, streamed=True, shown=shown))
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatCompletion:
+        """The answer to messages as OpenAI's API has them, by the model's chat template.
+
+        options: template, tools, tool_choice, constrain_tools, parallel_tool_calls, documents, reasoning, and variables
+        of the template; `pyinfer.chat.prepare_turn` says what they are. Raises what it raises, and what generate does.
+
+            done = llm.chat([{"role": "user", "content": "Hello"}])
+            print(done.content, done.finish_reason)
+        """
+        from pyinfer.chat import prepare_turn
+
+        turn = prepare_turn(self._tokenizer, messages, params, **options)
+        job = self.job(turn.prompt.tokens, turn.params, turn.shown)
+        self.run(job.requests)
+        return turn.result(job.completion())
+
+    def stream_chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatStream:
+        """As chat for one answer (n = 1), delta by delta: thoughts, text and calls as they become certain.
+
+        for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
+            print(delta.content, end="", flush=True)
+        """
+        from pyinfer.chat import ChatStream, prepare_turn
+
+        turn = prepare_turn(self._tokenizer, messages, params, **options)
+        return ChatStream(turn, self.stream(turn.prompt.tokens, turn.params, shown=turn.shown))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
@@ -232,12 +268,20 @@ class LLM:
         cache = self.engine.cache
         return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
 
-    def job(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Job:
-        """The requests that `generate` makes, for `run` or the scheduler."""
-        return Job(prompt, params, self.generation)
+    def job(
+        self, prompt: Prompt | Sequence[Prompt], params: Params = None, shown: Collection[int] = frozenset()
+    ) -> Job:
+        """The requests that `generate` makes, for `run` or the scheduler; shown: as for `generation`."""
+        return Job(prompt, params, partial(self.generation, shown=shown))
 
-    def generation(self, prompt: Prompt, params: SamplingParams, streamed: bool = False) -> Generation:
-        """A request for one text (n and best_of are not looked at), checked."""
+    def generation(
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        streamed: bool = False,
+        shown: Collection[int] = frozenset(),
+    ) -> Generation:
+        """A request for one text (n and best_of are not looked at), checked. shown: control tokens that are text."""
         self.engine.check_decoder()
         ids = self.token_ids(prompt)
         if len(ids) >= self.n_ctx:
@@ -246,7 +290,7 @@ class LLM:
                 f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
             )
         n_ctx = None if self._scheduler.shifts else self.n_ctx
-        return Generation(ids, params, self._tokenizer, n_ctx, streamed)
+        return Generation(ids, params, self._tokenizer, n_ctx, streamed, shown)
 
     def run(self, requests: Sequence[Request], label: str | None = None) -> None:
         """Run requests to their end, with a bar of this label on standard error, if one is given.
