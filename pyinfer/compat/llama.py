@@ -376,7 +376,7 @@ class Llama:
     def detokenize(
         self, tokens: Sequence[int], prev_tokens: Sequence[int] | None = None, special: bool = False
     ) -> bytes:
-        """The bytes of token ids. prev_tokens: those before, so that a first space stays; special: control tokens too."""
+        """The bytes of token ids. prev_tokens: those before, so that a first space stays; special: control tokens."""
         if prev_tokens is not None:
             before = self.detokenize(prev_tokens, special=special)
             return self.detokenize([*prev_tokens, *tokens], special=special)[len(before) :]
