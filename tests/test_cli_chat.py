@@ -286,4 +286,4 @@ def test_a_saved_conversation_is_the_one_that_is_loaded(tmp_path):
     dialogue = Dialogue()
     dialogue.load(tmp_path / "chat.json")
     assert dialogue.seen() == turns(2).seen()
-    assert os.listdir(tmp_path) == ["chat.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["chat.json"]
