@@ -101,3 +101,13 @@ def test_a_page_is_taken_apart():
     assert one == Example("\n\n\nx = 1\n", None)
     assert other.why_not == "needs the hub"
     assert compiled(other, "page.md")
+
+
+def test_the_reference_has_all_public_names():
+    named = re.findall(r"^::: pyinfer\.(\w+)$", (ROOT / "docs" / "reference.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted([*named, "__version__"]) == sorted(pyinfer.__all__)
+
+
+def test_the_sites_navigation_has_all_pages():
+    named = re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
