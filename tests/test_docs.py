@@ -1,4 +1,4 @@
-"""Every Python example of README.md and docs/ runs, page by page, in order, as a reader would type them.
+"""Every Python example of README.md, docs/ and public docstrings runs, page by page, as a reader would type them.
 
 Names and files of models mean SmolLM2, except those in VOCABULARIES. An example that can't run here has a line
 `<!-- not run: WHY -->` above it, and is compiled only. `await` may stand outside of functions, as in a notebook.
@@ -8,6 +8,8 @@ import ast
 import asyncio
 import inspect
 import re
+import textwrap
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -39,8 +41,8 @@ def examples_of(text):
     return found
 
 
-def compiled(example, page):
-    return compile(example.code, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+def compiled(code, name):
+    return compile(code, str(name), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
 WITH_EXAMPLES = [page for page in PAGES if any(not e.why_not for e in examples_of(page.read_text("utf-8")))]
@@ -71,15 +73,11 @@ def folder(tmp_path, monkeypatch, real_model):
     return tmp_path
 
 
-@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.stem)
-def test_the_examples_of_a_page_run(page, folder):
-    names = {"__name__": "__main__"}
+def run(codes, names):
+    """Runs compiled examples one after the other."""
     loop = asyncio.new_event_loop()
     try:
-        for example in examples_of(page.read_text("utf-8")):
-            code = compiled(example, page)
-            if example.why_not:
-                continue
+        for code in codes:
             result = eval(code, names)
             if inspect.iscoroutine(result):
                 loop.run_until_complete(result)
@@ -90,17 +88,38 @@ def test_the_examples_of_a_page_run(page, folder):
                 value.close()
 
 
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.stem)
+def test_the_examples_of_a_page_run(page, folder):
+    examples = examples_of(page.read_text("utf-8"))
+    run([compiled(example.code, page) for example in examples if not example.why_not], {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("name", [name for name in pyinfer.__all__ if not name.startswith("_")])
+def test_the_examples_in_docstrings_run(name, request):
+    public = getattr(pyinfer, name)
+    members = (
+        [value for key, value in vars(public).items() if not key.startswith("_")] if inspect.isclass(public) else []
+    )
+    for documented in (public, *members):
+        doc = inspect.getdoc(documented) or ""
+        for block in re.findall(r"(?<=\n\n)(?: {4}.*(?:\n+(?= {4}))?)+", doc):
+            request.getfixturevalue("folder")
+            names = {key: getattr(pyinfer, key) for key in pyinfer.__all__} | {"Path": Path}
+            names["llm"] = pyinfer.LLM("model.gguf")
+            run([compiled(textwrap.dedent(block), f"{name}: {block}")], names)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_all_examples_are_python(page):
     for example in examples_of(page.read_text("utf-8")):
-        compiled(example, page)
+        compiled(example.code, page)
 
 
 def test_a_page_is_taken_apart():
     one, other = examples_of("A\n\n```python\nx = 1\n```\n\n<!-- not run: needs the hub -->\n```python\nawait y\n```\n")
     assert one == Example("\n\n\nx = 1\n", None)
     assert other.why_not == "needs the hub"
-    assert compiled(other, "page.md")
+    assert compiled(other.code, "page.md")
 
 
 def test_the_reference_has_all_public_names():
