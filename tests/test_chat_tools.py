@@ -446,7 +446,7 @@ def test_the_formats_are_documented_and_the_examples_run(tmp_path, monkeypatch, 
     GGUFWriter("model.gguf", {"general.architecture": "llama", **metadata}).write()
     names = {"messages": [user("How warm is it in Rome?")]}
 
-    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    for example in re.findall(r"```python\n(.*?)```", text.partition("## Parts")[2], re.DOTALL):
         exec(example, names)
 
     assert "get_weather" in capsys.readouterr().out
