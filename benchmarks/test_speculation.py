@@ -20,7 +20,7 @@ CODE = Path(__file__).with_name("limits.py").read_text()[:2400]
 TEXT = Path(__file__).with_name("README.md").read_text()[:2000]
 CASES = {
     "copy": f"Repeat this text word by word, without any comment:\n\n{TEXT}",
-    "edit": f"Rewrite this file with `seconds` renamed to `elapsed` everywhere. Only the file:\n\n```python\n{CODE}\n```",
+    "edit": f"Rewrite this file with `seconds` renamed to `elapsed` everywhere. Only that:\n\n```python\n{CODE}\n```",
     "prose": "Tell a long story about a lighthouse keeper who finds a letter in a bottle.",
 }
 GUESSES = {"lookup": {"speculative": "lookup"}, "draft": {"draft_model": LARGE[0] if LARGE else ""}}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyinfer.tokenizer import Tokenizer
 
 PROBE = "pyinfer-probe"
-# How turns begin and end where no token does so: "</s>", "<|user|>", "[INST]", "USER:", "### User".
+# What marks a turn in formats whose marks are no tokens of the model: "</s>", "<|user|>", "[INST]", "USER:".
 TURN_MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|\w+:|#+ *\w+")
 MAX_TEMPLATE = 1 << 17  # characters; published ones have up to 20,000
 

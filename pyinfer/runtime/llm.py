@@ -224,8 +224,10 @@ class LLM:
     ) -> ChatStream:
         """As chat for one answer (n = 1), delta by delta: thoughts, text and calls as they become certain.
 
-        for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
-            print(delta.content, end="", flush=True)
+        Raises as chat.
+
+            for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
+                print(delta.content, end="", flush=True)
         """
         from pyinfer.chat import ChatStream, prepare_turn
 
@@ -381,8 +383,10 @@ class LLM:
     ) -> NDArray[np.float32]:
         """Embeddings of texts, float32 [n_texts, n_embd]; see pyinfer.runtime.embedding.embed.
 
-        first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
-        print("cosine", first @ second)
+        Raises ContextError for texts that are too long, unless truncate is True; ParameterError.
+
+            first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
+            print("cosine", first @ second)
         """
         from pyinfer.runtime.embedding import embed
 
@@ -393,8 +397,10 @@ class LLM:
     def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
         """How likely each of these texts is after a prompt; see pyinfer.runtime.scoring.score.
 
-        first, second = llm.score("The capital of France is", [" Paris", " Rome"])
-        print(first.logprob > second.logprob, first.greedy)
+        Raises ContextError and ParameterError, as generate.
+
+            first, second = llm.score("The capital of France is", [" Paris", " Rome"])
+            print(first.logprob > second.logprob, first.greedy)
         """
         from pyinfer.runtime.scoring import score
 
@@ -410,7 +416,9 @@ class LLM:
     ) -> Perplexity:
         """How well the model predicts a text, by llama-perplexity's method; see pyinfer.runtime.scoring.perplexity.
 
-        print(llm.perplexity(Path("book.txt").read_text()).value)
+        Raises ParameterError for arguments out of range, and for texts of less than one chunk.
+
+            print(llm.perplexity(Path("book.txt").read_text()).value)
         """
         from pyinfer.runtime.scoring import perplexity
 
