@@ -196,6 +196,8 @@ def test_a_response_format_holds(llama):
     assert json.loads(answer["choices"][0]["message"]["content"])["n"] in (1, 2)
     with pytest.raises(ParameterError, match="response_format"):
         llama.create_chat_completion(MESSAGES, response_format={"type": "xml"})
+    with pytest.raises(ParameterError, match="one of them"):
+        llama.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice="now", response_format=form)
 
 
 @pytest.mark.parametrize("choice", ["now", TOOLS[0], {"type": "function", "function": {"name": "now"}}, "required"])

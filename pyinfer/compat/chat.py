@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pyinfer.chat import AnswerDelta, ChatPrompt, builtin_templates
+from pyinfer.chat import AnswerDelta, Turn, builtin_templates
 from pyinfer.chat.tools import ToolChoice
 from pyinfer.compat.completion import new_completion_id, usage_of
 from pyinfer.compat.logprobs import chat_logprobs
@@ -37,7 +37,7 @@ WITHOUT_TEMPLATE = "llama-2"  # what llama-cpp-python takes for files without a 
 
 
 def template_of(chat_format: str | None, tokenizer: Tokenizer) -> str | None:
-    """The template to give to `prepare_chat`; ParameterError for a format that does not exist here."""
+    """The template to give to `prepare_turn`; ParameterError for a format that does not exist here."""
     if chat_format is None:
         return None if tokenizer.chat_template is not None else WITHOUT_TEMPLATE
     name = FORMATS.get(chat_format, chat_format).removeprefix("chat_template.")
@@ -92,9 +92,9 @@ def response_guide(response_format: Mapping[str, Any] | None) -> Guide | None:
 class ChatWriter:
     """The dictionaries of one call. as_function: a call is a message's function_call, the older form."""
 
-    def __init__(self, tokenizer: Tokenizer, model: str, prompt: ChatPrompt, as_function: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, model: str, turn: Turn, as_function: bool) -> None:
         self._tokenizer = tokenizer
-        self._parser = prompt.parser()
+        self._parser = turn.parser()
         self._as_function = as_function
         self._id = f"chat{new_completion_id()}"
         self._created = int(time.time())

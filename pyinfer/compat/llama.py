@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.chat import prepare_chat
+from pyinfer.chat import prepare_turn
 from pyinfer.compat.arguments import check_arguments, kv_type_of, pooling_of
 from pyinfer.compat.chat import ChatWriter, response_guide, template_of, tools_of
 from pyinfer.compat.completion import CompletionWriter
@@ -268,29 +268,17 @@ class Llama:
     ) -> CreateChatCompletionResponse | Iterator[CreateChatCompletionStreamResponse]:
         """The answer to messages, as a dictionary of OpenAI's API, or with stream one for each part of it.
 
-        messages, tools: as `pyinfer.chat.prepare_chat` takes them. tool_choice "required", or that of a function,
+        messages, tools: as `LLM.chat` takes them. tool_choice "required", or that of a function,
         constrains the text to calls. response_format: {"type": "json_object", "schema": …} constrains it to JSON.
-        Raises what prepare_chat raises, and what create_completion does.
+        Raises what LLM.chat raises, and what create_completion does.
         """
         if self.chat_handler is not None:
             given = {name: value for name, value in locals().items() if name != "self"}
             return self.chat_handler(llama=self, **given)  # type: ignore[no-any-return]
         given_tools, choice = tools_of(functions, function_call, tools, tool_choice)
-        prompt = prepare_chat(
-            self._tokenizer,
-            messages,
-            template_of(self.chat_format, self._tokenizer),
-            tools=given_tools or None,
-            tool_choice=choice,
-        )
-        guides: list[Any] = [guide for guide in (grammar, response_guide(response_format)) if guide is not None]
-        if prompt.tools and choice != "auto":
-            source = prompt.grammar(self._tokenizer)
-            if source is None:
-                raise ParameterError("tool_choice asks for a call; how this chat format writes calls is not known")
-            guides.append(Guide.lark(source))
-        if len(guides) > 1:
-            raise ParameterError("expected only one of grammar, response_format and a tool_choice that asks for a call")
+        guide = response_guide(response_format)
+        if guide is not None and grammar is not None:
+            raise ParameterError("grammar and response_format are given; expected one of them")
         params = sampling_params(
             temperature=temperature,
             top_k=top_k,
@@ -305,7 +293,7 @@ class Llama:
             mirostat_tau=mirostat_tau,
             mirostat_eta=mirostat_eta,
             logits_processor=logits_processor,
-            grammar=guides[0] if guides else None,
+            grammar=guide or grammar,
             logit_bias=logit_bias,
             seed=self._seed_for(seed),
             stop=stop,
@@ -313,11 +301,22 @@ class Llama:
             repetition_window=self.last_n_tokens_size,
             logprobs=(top_logprobs or 0) if logprobs else None,
         )
-        writer = ChatWriter(self._tokenizer, model or self.model_path, prompt, bool(functions))
+        turn = prepare_turn(
+            self._tokenizer,
+            messages,
+            params,
+            template=template_of(self.chat_format, self._tokenizer),
+            tools=given_tools or None,
+            tool_choice=choice,
+        )
+        tokens = turn.prompt.tokens
+        writer = ChatWriter(self._tokenizer, model or self.model_path, turn, bool(functions))
         if stream:
-            pieces = self.llm.stream(prompt.tokens, params)
-            return self._noted(writer.chunks(pieces), prompt.tokens, lambda: pieces.completion)
-        done = self.llm.generate(prompt.tokens, params)
+            pieces = self.llm.stream(tokens, turn.params, shown=turn.shown)
+            return self._noted(writer.chunks(pieces), tokens, lambda: pieces.completion)
+        job = self.llm.job(tokens, turn.params, turn.shown)
+        self.llm.run(job.requests)
+        done = job.completion()
         self._context.set_tokens([*done.prompt, *done.tokens])
         return writer.whole(done)
 
