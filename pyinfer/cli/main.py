@@ -15,12 +15,12 @@ INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from pyinfer.cli import bench, embed, inspect, models, run
+    from pyinfer.cli import bench, embed, inspect, models, perplexity, run
 
     parser = argparse.ArgumentParser(prog="pyinfer", description="Quantized GGUF language models on ordinary CPUs.")
     parser.add_argument("--version", action="version", version=f"pyinfer {__version__}")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (run, embed, bench, inspect, models):
+    for command in (run, embed, perplexity, bench, inspect, models):
         command.add_parser(subparsers)
     return parser
 

@@ -131,8 +131,9 @@ class Generation(Request):
     """A prompt, and the text that follows it.
 
     n_ctx: positions that it may have; None: as many as it takes. streamed: its text is taken piece by piece from
-    `pieces`; when too many lie there it pauses. speculation: where guesses of its tokens come from; they stand at the
-    end of `tokens` until the logits before them say what is really there.
+    `pieces`; when too many lie there it pauses. shown: control tokens that are text, as others are not. speculation:
+    where guesses of its tokens come from; they stand at the end of `tokens` until the logits before them say what is
+    really there.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Generation(Request):
         tokenizer: Tokenizer,
         n_ctx: int | None,
         streamed: bool = False,
+        shown: Collection[int] = (),
         speculation: Speculation | None = None,
     ) -> None:
         every_row = params.prompt_logprobs is not None
@@ -158,7 +160,7 @@ class Generation(Request):
         )
         self._sampler = Sampler(params, prompt, tokenizer)
         self._matcher: GuideMatcher | None = None if params.guide is None else params.guide.matcher(tokenizer)
-        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
+        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True, shown=shown)
         self._stop = StopText(params.stop)
         self._ends = tokenizer.eog_ids | frozenset(params.stop_token_ids)
         self._generated: list[int] = []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,10 @@ from pyinfer.runtime.speculation import DEFAULT_N_DRAFT, Speculation
 from pyinfer.runtime.state import Layout, fingerprint, read_state, write_state
 from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from pyinfer.chat.calls import ChatCompletion, ChatStream
+    from pyinfer.runtime.scoring import Perplexity, Score
 
 
 class LLM:
@@ -182,16 +186,51 @@ class LLM:
         self.run(job.requests, "generating" if progress else None)
         return job.result()
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, shown: Collection[int] = frozenset()
+    ) -> Stream:
         """As generate for one prompt and one text (n = 1), piece by piece; other calls may run meanwhile.
 
-        for piece in llm.stream("Once upon a time"):
-            print(piece.text, end="", flush=True)
+        shown: control tokens that are text.
+
+            for piece in llm.stream("Once upon a time"):
+                print(piece.text, end="", flush=True)
         """
         own = SamplingParams() if params is None else params
         if len(samples_of(own)) > 1:
             raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
-        return Stream(self.scheduler, self.generation(prompt, own, streamed=True))
+        return Stream(self.scheduler, self.generation(prompt, own, streamed=True, shown=shown))
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatCompletion:
+        """The answer to messages as OpenAI's API has them, by the model's chat template.
+
+        options: template, tools, tool_choice, constrain_tools, parallel_tool_calls, documents, reasoning, and variables
+        of the template; `pyinfer.chat.prepare_turn` says what they are. Raises what it raises, and what generate does.
+
+            done = llm.chat([{"role": "user", "content": "Hello"}])
+            print(done.content, done.finish_reason)
+        """
+        from pyinfer.chat import prepare_turn
+
+        turn = prepare_turn(self._tokenizer, messages, params, **options)
+        job = self.job(turn.prompt.tokens, turn.params, turn.shown)
+        self.run(job.requests)
+        return turn.result(job.completion())
+
+    def stream_chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatStream:
+        """As chat for one answer (n = 1), delta by delta: thoughts, text and calls as they become certain.
+
+        for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
+            print(delta.content, end="", flush=True)
+        """
+        from pyinfer.chat import ChatStream, prepare_turn
+
+        turn = prepare_turn(self._tokenizer, messages, params, **options)
+        return ChatStream(turn, self.stream(turn.prompt.tokens, turn.params, shown=turn.shown))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
@@ -202,6 +241,22 @@ class LLM:
         request = AllLogits(ids, self.engine.n_vocab)
         self.run([request])
         return request.out
+
+    def trace(self, tokens: Prompt, names: str | Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Activations of a prompt's tokens by name, from an empty context: float32 [n_tokens, width] each.
+
+        names: a glob or several, None for all of them; pyinfer.runtime.trace says what there is. Numbers are those of
+        generation, to the bit. Requests under way are computed again afterwards.
+        Raises ParameterError for names that there are not, ContextError for more tokens than n_ctx.
+
+            streams = llm.trace("The capital of France is", "blk.*.out")
+        """
+        ids = self.token_ids(tokens)
+        if len(ids) > self.n_ctx:
+            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
+        with self.scheduler.alone() as interrupts:
+            interrupts.allowed = True
+            return self.engine.trace(ids, [names] if isinstance(names, str) else names)
 
     def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
         """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
@@ -238,12 +293,20 @@ class LLM:
         cache = self.engine.cache
         return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
 
-    def job(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Job:
-        """The requests that `generate` makes, for `run` or the scheduler."""
-        return Job(prompt, params, self.generation)
+    def job(
+        self, prompt: Prompt | Sequence[Prompt], params: Params = None, shown: Collection[int] = frozenset()
+    ) -> Job:
+        """The requests that `generate` makes, for `run` or the scheduler; shown: as for `generation`."""
+        return Job(prompt, params, partial(self.generation, shown=shown))
 
-    def generation(self, prompt: Prompt, params: SamplingParams, streamed: bool = False) -> Generation:
-        """A request for one text (n and best_of are not looked at), checked."""
+    def generation(
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        streamed: bool = False,
+        shown: Collection[int] = frozenset(),
+    ) -> Generation:
+        """A request for one text (n and best_of are not looked at), checked. shown: control tokens that are text."""
         self.engine.check_decoder()
         ids = self.token_ids(prompt)
         if len(ids) >= self.n_ctx:
@@ -252,7 +315,7 @@ class LLM:
                 f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
             )
         n_ctx = None if self._scheduler.shifts else self.n_ctx
-        return Generation(ids, params, self._tokenizer, n_ctx, streamed, self._speculation(ids, params))
+        return Generation(ids, params, self._tokenizer, n_ctx, streamed, shown, self._speculation(ids, params))
 
     def _speculation(self, prompt: list[int], params: SamplingParams) -> Speculation | None:
         if not self._lookup and self._draft is None:
@@ -326,6 +389,32 @@ class LLM:
         with self.scheduler.alone() as interrupts:
             interrupts.allowed = True
             return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
+
+    def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
+        """How likely each of these texts is after a prompt; see pyinfer.runtime.scoring.score.
+
+        first, second = llm.score("The capital of France is", [" Paris", " Rome"])
+        print(first.logprob > second.logprob, first.greedy)
+        """
+        from pyinfer.runtime.scoring import score
+
+        return score(self, prompt, continuations)
+
+    def perplexity(
+        self,
+        text: Prompt,
+        n_ctx: int = 512,
+        stride: int | None = None,
+        n_chunks: int | None = None,
+        progress: Callable[[Perplexity, int], None] | None = None,
+    ) -> Perplexity:
+        """How well the model predicts a text, by llama-perplexity's method; see pyinfer.runtime.scoring.perplexity.
+
+        print(llm.perplexity(Path("book.txt").read_text()).value)
+        """
+        from pyinfer.runtime.scoring import perplexity
+
+        return perplexity(self, text, n_ctx, stride, n_chunks, progress)
 
     def _kept_tokens(self, n_keep: int) -> int:
         """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""

@@ -1,0 +1,48 @@
+"""`pyinfer perplexity`: how well a model predicts a text, by llama-perplexity's method."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.scoring import Perplexity
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = subparsers.add_parser("perplexity", help="measure how well a model predicts a text")
+    p.add_argument("model", help="a GGUF file or a model's name")
+    p.add_argument("-f", "--file", required=True, help="the text; -: standard input")
+    p.add_argument("-c", "--ctx", type=int, default=512, help="tokens of a chunk (default: 512)")
+    p.add_argument("--chunks", type=int, help="only the first so many chunks")
+    p.add_argument("--stride", type=int, help="tokens from chunk to chunk, as many are scored of each (default: half)")
+    p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
+    p.add_argument("--kv-type", default="f16", help="type of cached keys and values: f16, bf16, f32 or q8_0")
+    p.add_argument("--json", action="store_true", help="the result as JSON, and nothing on the way to it")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pyinfer.hub import resolve_model
+    from pyinfer.progress import progress_bar
+    from pyinfer.runtime.llm import LLM
+
+    text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text(encoding="utf-8", errors="replace")
+    path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
+    with LLM(path, n_ctx=args.ctx, n_threads=args.threads, kv_type=args.kv_type) as llm:
+        found = llm.perplexity(text, args.ctx, args.stride, args.chunks, None if args.json else show)
+    if args.json:
+        fields = {"perplexity": found.value, "error": found.error, "scored": found.n_scored, "chunks": found.n_chunks}
+        sys.stdout.write(json.dumps({"model": args.model, "n_ctx": args.ctx, **fields}) + "\n")
+    else:
+        sys.stdout.write(f"\nFinal estimate: PPL = {found.value:.4f} +/- {found.error:.5f}\n")
+    return 0
+
+
+def show(so_far: Perplexity, n_chunks: int) -> None:
+    """Of all chunks until now, as llama-perplexity writes it."""
+    sys.stdout.write(f"[{so_far.n_chunks}]{so_far.value:.4f},")
+    sys.stdout.flush()
