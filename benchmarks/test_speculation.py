@@ -20,8 +20,8 @@ CODE = Path(__file__).with_name("limits.py").read_text()[:2400]
 TEXT = Path(__file__).with_name("README.md").read_text()[:2000]
 CASES = {
     "copy": f"Repeat this text word by word, without any comment:\n\n{TEXT}",
-    "edit": f"Rewrite this file with `seconds` renamed to `elapsed` everywhere. Only that:\n\n```python\n{CODE}\n```",
-    "prose": "Tell a long story about a lighthouse keeper who finds a letter in a bottle.",
+    "edit": f"Rewrite this file with `seconds` renamed to `elapsed`. Only the file:\n\n```python\n{CODE}\n```",
+    "prose": "Write a story of 500 words about a lighthouse keeper who finds a letter in a bottle.",
 }
 GUESSES = {"lookup": {"speculative": "lookup"}, "draft": {"draft_model": LARGE[0] if LARGE else ""}}
 
@@ -45,7 +45,7 @@ def models(request: pytest.FixtureRequest, path: Path) -> Iterator[tuple[LLM, LL
 @pytest.mark.parametrize("case", CASES)
 def test_speed(benchmark, models, case, temperature):
     prompt = f"<|im_start|>user\n{CASES[case]}<|im_end|>\n<|im_start|>assistant\n"
-    params = SamplingParams(temperature=temperature, seed=1, max_tokens=400)
+    params = SamplingParams(temperature=temperature, seed=3, max_tokens=400)
     ids = models[0].tokenizer.encode(prompt, parse_special=True)
     rounds: list[list[Completion]] = []
     for model in models:
