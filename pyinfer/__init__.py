@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pyinfer.version import __version__
 
 if TYPE_CHECKING:
+    from pyinfer.chat.calls import ChatCompletion
     from pyinfer.errors import (
         BusyError,
         ContextError,
@@ -39,6 +40,7 @@ __all__ = [
     "LLM",
     "AsyncLLM",
     "BusyError",
+    "ChatCompletion",
     "Completion",
     "ContextError",
     "DownloadError",
@@ -59,6 +61,7 @@ __all__ = [
 _HOMES = {
     "LLM": "pyinfer.runtime.llm",
     "AsyncLLM": "pyinfer.runtime.async_llm",
+    "ChatCompletion": "pyinfer.chat.calls",
     "Completion": "pyinfer.runtime.generation",
     "Guide": "pyinfer.runtime.guide",
     "Piece": "pyinfer.runtime.generation",

@@ -7,6 +7,7 @@ They come from the model's file, from a text, or by name from the formats of `bu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from pyinfer.chat.sandbox import BoundedEnvironment
     from pyinfer.tokenizer import Tokenizer
 
+PROBE = "pyinfer-probe"
+# What marks a turn in formats whose marks are no tokens of the model: "</s>", "<|user|>", "[INST]", "USER:".
+TURN_MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|\w+:|#+ *\w+")
 MAX_TEMPLATE = 1 << 17  # characters; published ones have up to 20,000
 
 Message = Mapping[str, Any]
@@ -126,7 +130,7 @@ class Habits:
 @lru_cache(maxsize=16)
 def template_habits(template: str) -> Habits:
     """What a template expects of messages. Never raises: one that fails with all of them is taken to be usual."""
-    word = "pyinfer-probe"
+    word = PROBE
     as_text = _try(template, word)
     as_parts = _try(template, [{"type": "text", "text": word}])
     takes_parts = word in as_parts and not any(f"{q}text{q}" in as_parts for q in "'\"")
@@ -142,6 +146,33 @@ def template_habits(template: str) -> Habits:
         text_arguments=text_arguments,
         takes_none=word in none and "None" not in none,
     )
+
+
+def turn_ends(tokenizer: Tokenizer, template: str) -> tuple[frozenset[int], tuple[str, ...]]:
+    """What comes after an answer by a template's source: control tokens, and the first mark that is text.
+
+    A model that was not trained on the template ends its turns with one of them, or goes on for the user. Nothing if
+    the template fails.
+    """
+    eos = "" if tokenizer.eos_id is None else tokenizer.special_texts.get(tokenizer.eos_id, "")
+    first, answer, second = (f"{PROBE}-{i}" for i in range(3))
+    messages = [
+        {"role": "user", "content": first},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": second},
+    ]
+    try:
+        text = render(template, messages, eos_token=eos)
+    except TemplateError:
+        return frozenset(), ()
+    after = text.partition(answer)[2].partition(second)[0]
+    control = [
+        (start, end, token) for start, end, token in tokenizer.find_special(after) if tokenizer.is_special(token)
+    ]
+    borders = [0, *(at for start, end, _ in control for at in (start, end)), len(after)]
+    texts = (after[start:end].strip() for start, end in zip(borders[::2], borders[1::2], strict=True))
+    mark = next(filter(None, map(TURN_MARK.match, texts)), None)
+    return frozenset(token for _, _, token in control), () if mark is None else (mark.group(),)
 
 
 def _try(template: str, content: Any, arguments: Any = None) -> str:

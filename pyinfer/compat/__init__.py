@@ -1,1 +1,78 @@
-"""Other programs' interfaces, so that they run on pyinfer."""
+"""Other programs' interfaces, so that they run on pyinfer.
+
+    from pyinfer.compat import Llama  # was: from llama_cpp import Llama
+
+`Llama` has llama-cpp-python's methods and results. For libraries that import `llama_cpp` themselves, such as LangChain:
+
+    import pyinfer.compat
+    pyinfer.compat.install()
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from pyinfer.version import __version__
+
+if TYPE_CHECKING:
+    from pyinfer.compat.cache import LlamaCache, LlamaDiskCache, LlamaRAMCache
+    from pyinfer.compat.context import LlamaState
+    from pyinfer.compat.grammar import LlamaGrammar
+    from pyinfer.compat.llama import Llama
+    from pyinfer.compat.sampling import LogitsProcessorList, StoppingCriteriaList
+
+__all__ = [
+    "Llama",
+    "LlamaCache",
+    "LlamaDiskCache",
+    "LlamaGrammar",
+    "LlamaRAMCache",
+    "LlamaState",
+    "LogitsProcessorList",
+    "StoppingCriteriaList",
+    "__version__",
+    "install",
+]
+
+_HOMES = {
+    "Llama": "llama",
+    "LlamaCache": "cache",
+    "LlamaDiskCache": "cache",
+    "LlamaGrammar": "grammar",
+    "LlamaRAMCache": "cache",
+    "LlamaState": "context",
+    "LogitsProcessorList": "sampling",
+    "StoppingCriteriaList": "sampling",
+}
+# llama_cpp's modules, and what has their names here
+_MODULES = {
+    "llama_cpp": "pyinfer.compat",
+    "llama_cpp.llama": "pyinfer.compat",
+    "llama_cpp.llama_cache": "pyinfer.compat.cache",
+    "llama_cpp.llama_grammar": "pyinfer.compat.grammar",
+    "llama_cpp.llama_types": "pyinfer.compat.types",
+}
+
+
+def install() -> None:
+    """Have `import llama_cpp` mean this package, in this process, until it ends.
+
+    Raises ParameterError if llama-cpp-python has been imported already.
+    """
+    from pyinfer.errors import ParameterError
+
+    there = sys.modules.get("llama_cpp")
+    if there is not None and there is not sys.modules[__name__]:
+        raise ParameterError("llama_cpp has been imported already; expected install() to be called before")
+    for name, home in _MODULES.items():
+        sys.modules[name] = importlib.import_module(home)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pyinfer.compat' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"pyinfer.compat.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -7,10 +7,10 @@ import atexit
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from pyinfer.errors import BusyError, ParameterError
 from pyinfer.runtime import forks
@@ -19,6 +19,9 @@ from pyinfer.runtime.job import Params, Prompt, samples_of
 from pyinfer.runtime.llm import LLM
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import Caller
+
+if TYPE_CHECKING:
+    from pyinfer.chat.calls import AsyncChatStream, ChatCompletion
 
 
 class AsyncLLM:
@@ -76,7 +79,10 @@ class AsyncLLM:
     async def generate(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Completion | list[Completion]:
         """As LLM.generate; also raises BusyError."""
         job = self.llm.job(prompt, params)
-        requests = job.requests
+        await self._run(job.requests)
+        return job.result()
+
+    async def _run(self, requests: Sequence[Generation]) -> None:
         news = self.submit(requests)
         try:
             await news.wait_for(lambda: any(r.error for r in requests) or all(r.finished for r in requests))
@@ -85,14 +91,35 @@ class AsyncLLM:
         for request in requests:
             if request.error is not None:
                 raise request.error
-        return job.result()
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> AsyncStream:
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, shown: Collection[int] = frozenset()
+    ) -> AsyncStream:
         """As LLM.stream: pieces to iterate over with `async for`. Raises BusyError."""
         own = SamplingParams() if params is None else params
         if len(samples_of(own)) > 1:
             raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
-        return AsyncStream(self, self.llm.generation(prompt, own, streamed=True))
+        return AsyncStream(self, self.llm.generation(prompt, own, streamed=True, shown=shown))
+
+    async def chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatCompletion:
+        """As LLM.chat; also raises BusyError."""
+        from pyinfer.chat import prepare_turn
+
+        turn = prepare_turn(self.llm.tokenizer, messages, params, **options)
+        job = self.llm.job(turn.prompt.tokens, turn.params, turn.shown)
+        await self._run(job.requests)
+        return turn.result(job.completion())
+
+    def stream_chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> AsyncChatStream:
+        """As LLM.stream_chat: deltas to iterate over with `async for`. Raises BusyError."""
+        from pyinfer.chat import AsyncChatStream, prepare_turn
+
+        turn = prepare_turn(self.llm.tokenizer, messages, params, **options)
+        return AsyncChatStream(turn, self.stream(turn.prompt.tokens, turn.params, shown=turn.shown))
 
     def submit(self, requests: Sequence[Generation]) -> News:
         """Have requests run, and what tells of their progress; BusyError if too many wait."""

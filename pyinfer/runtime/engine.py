@@ -8,7 +8,7 @@ end with the last norm and give hidden states, of which embeddings are made; an 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from pyinfer.models.config import read_config
 from pyinfer.runtime import forks
 from pyinfer.runtime.kv_cache import KVCache
 from pyinfer.runtime.prefix_index import PAGE
+from pyinfer.runtime.trace import TracedPlan
 from pyinfer.runtime.weights import Weights
 from pyinfer.system import default_threads
 
@@ -74,17 +75,16 @@ class Engine:
         self._lock = threading.Lock()
         self._torn = False
         forks.watch(self)
-        tensors = Weights(file, weights)
+        self._weights = Weights(file, weights)
         if kv_cache_memory is not None:
             check_positive("kv_cache_memory", kv_cache_memory, 1)
         self.cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory)
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
-        blocks = Blocks(self._plan, self.config, tensors, self.cache.layers)
-        self._logits = RECORDERS[self.config.architecture](blocks)
+        blocks, self._logits = self._record(self._plan)
         self._hidden, self._n_hidden_ops = blocks.hidden, blocks.n_hidden_ops
         self._frequencies = blocks.frequencies
         self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
-        tensors.load(self.n_threads, progress)
+        self._weights.load(self.n_threads, progress)
 
     def forward(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
@@ -125,6 +125,34 @@ class Engine:
             n = self._run(tokens, positions, sequences, outputs, self._n_hidden_ops)
             return self._hidden.rows[:n]
 
+    def trace(self, tokens: ArrayLike, names: Sequence[str] | None) -> dict[str, NDArray[np.float32]]:
+        """The activations of a text's tokens, int32 [n], whose names a glob matches (None: all): float32 [n, width].
+
+        Sequence 0 holds the text meanwhile, and is empty then. The names are in pyinfer.runtime.trace.
+        Raises ParameterError for globs that match nothing, ContextError beyond n_ctx.
+        """
+        ids = np.ascontiguousarray(tokens, np.int32)
+        rows, sequences = np.arange(len(ids), dtype=np.int32), np.zeros(len(ids), np.int32)
+        with self._lock:
+            self._open_plan()
+            plan = TracedPlan(len(ids), self.n_ctx, self.n_seqs, self.n_threads, names)
+            _, logits = self._record(plan)
+            if logits is not None:
+                plan.keep("logits", logits, outputs=True)
+            plan.check_globs()
+            self.cache.truncate(0, 0)
+            try:
+                self._reserve(0, 0, len(ids))
+                plan.run(ids, rows, sequences, rows, self.cache.page_table, plan.n_ops)
+            finally:
+                self.cache.truncate(0, 0)
+            return plan.kept(len(ids))
+
+    def _record(self, plan: _kernels.Plan) -> tuple[Blocks, _kernels.Value | None]:
+        """Record the model's operations on a plan; the blocks that did it, and the logits."""
+        blocks = Blocks(plan, self.config, self._weights, self.cache.layers)
+        return blocks, RECORDERS[self.config.architecture](blocks)
+
     def _run(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike, n_ops: int = -1
     ) -> int:
@@ -137,10 +165,13 @@ class Engine:
             here = at[of == sequence]
             if not (self.config.causal or np.array_equal(here, np.arange(len(here)))):
                 raise ParameterError(f"sequence {sequence} has positions {here}; expected a whole text, from 0 on")
-            if not self.cache.reserve(sequence, int(here.min()), int(here.max()) + 1):
-                raise ContextError(f"the KV cache has {self.cache.n_pages} pages; there are not enough for this pass")
+            self._reserve(sequence, int(here.min()), int(here.max()) + 1)
         plan.run(ids, at, of, wanted, self.cache.page_table, n_ops)
         return len(wanted)
+
+    def _reserve(self, sequence: int, start: int, stop: int) -> None:
+        if not self.cache.reserve(sequence, start, stop):
+            raise ContextError(f"the KV cache has {self.cache.n_pages} pages; there are not enough for this pass")
 
     def check_decoder(self) -> None:
         """ModelError for an encoder, which gives no logits."""
@@ -197,7 +228,7 @@ class Engine:
         """Give back weights and cache, once no pass is under way."""
         with self._lock:
             self._plan = None
-            for name in ("_logits", "_hidden", "_rows", "cache"):
+            for name in ("_logits", "_hidden", "_rows", "_weights", "cache"):
                 self.__dict__.pop(name, None)
 
     def before_fork(self) -> None:

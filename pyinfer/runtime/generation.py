@@ -19,12 +19,14 @@ from pyinfer.runtime.logprobs import Choice, choice_of
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import Request
 from pyinfer.runtime.sampling import Sampler
+from pyinfer.runtime.speculation import Speculation
 from pyinfer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from pyinfer.runtime.guide import GuideMatcher
 
 FinishReason = Literal["stop", "length"]
+MAX_GUESSES = 63  # at once: rows of logits that a pass has room for beside the last token's
 MAX_AHEAD = 64  # pieces that a consumer may be behind before its text is paused
 
 
@@ -48,6 +50,7 @@ class Completion:
     tokens: without the end token; prompt: ids. cached_tokens: of the prompt, found in the cache. logprobs: of each
     token, where asked for; prompt_logprobs: of each of the prompt's, None for the first. choices: all texts of this
     prompt where n was above 1, this one first. Seconds: of the prompt until its last logits, and of all after them.
+    drafted_tokens: guesses that were passed, of which accepted_tokens came true.
     """
 
     text: str
@@ -60,6 +63,8 @@ class Completion:
     logprobs: tuple[Choice, ...] | None = None
     prompt_logprobs: tuple[Choice | None, ...] | None = None
     choices: tuple[Completion, ...] = ()
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -127,7 +132,9 @@ class Generation(Request):
     """A prompt, and the text that follows it.
 
     n_ctx: positions that it may have; None: as many as it takes. streamed: its text is taken piece by piece from
-    `pieces`; when too many lie there it pauses.
+    `pieces`; when too many lie there it pauses. shown: control tokens that are text, as others are not. speculation:
+    where guesses of its tokens come from; they stand at the end of `tokens` until the logits before them say what is
+    really there.
     """
 
     def __init__(
@@ -137,6 +144,8 @@ class Generation(Request):
         tokenizer: Tokenizer,
         n_ctx: int | None,
         streamed: bool = False,
+        shown: Collection[int] = (),
+        speculation: Speculation | None = None,
     ) -> None:
         every_row = params.prompt_logprobs is not None
         super().__init__(list(prompt), 0 if every_row else len(prompt) - 1)
@@ -145,6 +154,8 @@ class Generation(Request):
         self.completion: Completion | None = None
         self._prompt = tuple(prompt)
         self._streamed = streamed
+        self._speculation = speculation
+        self._n_guesses = self._n_drafted = self._n_accepted = 0
         self._limit = min(
             np.inf if params.max_tokens is None else params.max_tokens, np.inf if n_ctx is None else n_ctx - len(prompt)
         )
@@ -152,7 +163,7 @@ class Generation(Request):
         self._matcher: GuideMatcher | None = None if params.guide is None else params.guide.matcher(tokenizer)
         bound_otherwise = params.banned_tokens or params.allowed_tokens or params.logits_processors
         self._closing = None if self._matcher is None or bound_otherwise else Closing(self._matcher)
-        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
+        self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True, shown=shown)
         self._stop = StopText(params.stop)
         self._ends = tokenizer.eog_ids | frozenset(params.stop_token_ids)
         self._generated: list[int] = []
@@ -172,13 +183,40 @@ class Generation(Request):
         return len(self.pieces) >= MAX_AHEAD
 
     def take(self, rows: NDArray[np.float32]) -> None:
+        n_passed = self.n_passed
         for row in rows:
             self.first_wanted += 1
-            if self.first_wanted == len(self.tokens):
+            if self.first_wanted == self._n_certain:
                 self._sample(row)
-            else:
+                if self.finished:
+                    return
+                if self.n_passed < n_passed:
+                    break  # what follows is behind a wrong guess
+            elif not self._generated:
                 known = self.tokens[self.first_wanted]
                 self._prompt_logprobs.append(choice_of(row, known, self.params.prompt_logprobs))
+        if self._generated:
+            self.first_wanted = max(self.first_wanted, self._n_certain - 1)
+            if self._speculation is not None and not self._n_guesses:
+                self._guess(self._speculation, len(rows))
+
+    @property
+    def _n_certain(self) -> int:
+        """Tokens that are not guesses."""
+        return len(self.tokens) - self._n_guesses
+
+    def _guess(self, speculation: Speculation, n_own: int) -> None:
+        """Add guesses, of which none is behind what the text may have."""
+        most = min(MAX_GUESSES, self._limit - len(self._generated) - 1)
+        guesses = speculation.guesses(int(most), n_own, self._sampler, self._matcher)
+        self.tokens += guesses
+        self._n_guesses = len(guesses)
+        self._n_drafted += len(guesses)
+
+    def _drop_guesses(self) -> None:
+        del self.tokens[self._n_certain :]
+        self._n_guesses = 0
+        self.n_passed = min(self.n_passed, len(self.tokens))
 
     def _sample(self, row: NDArray[np.float32]) -> None:
         if not self._generated:
@@ -206,7 +244,6 @@ class Generation(Request):
         self._add(token)
         if self._matcher is not None and not self.finished:
             self._follow(token, self._matcher)
-        self.first_wanted = len(self.tokens) - 1
 
     def _follow(self, token: int, matcher: GuideMatcher) -> None:
         """Tell the guide of a token, and add those that can only follow: they are passed with it, not one by one."""
@@ -224,10 +261,17 @@ class Generation(Request):
             self._finish("stop")
 
     def _add(self, token: int) -> None:
-        self.tokens.append(token)
+        if self._n_guesses and self.tokens[-self._n_guesses] == token:
+            self._n_guesses -= 1
+            self._n_accepted += 1
+        else:
+            self._drop_guesses()
+            self.tokens.append(token)
         self._generated.append(token)
         if self._closing is not None:
             self._closing.note(token)
+        if self._speculation is not None:
+            self._speculation.add(token)
         self._give(self._stop.push(self._decoder.push(token)), token)
         if self._stop.stopped:
             self._finish("stop")
@@ -242,7 +286,15 @@ class Generation(Request):
             self.pieces.append(Piece(text, token, tuple(self._logprobs[self._n_told :])))
             self._n_told = len(self._logprobs)
 
+    def fail(self, error: BaseException) -> None:
+        super().fail(error)
+        if self._speculation is not None:
+            self._speculation.close()
+
     def _finish(self, reason: FinishReason) -> None:
+        self._drop_guesses()
+        if self._speculation is not None:
+            self._speculation.close()
         if not self._stop.stopped:
             self._give(self._stop.push(self._decoder.finish()) + self._stop.finish(), None)
         now = time.perf_counter()
@@ -257,5 +309,7 @@ class Generation(Request):
             generation_seconds=now - self._first_sampled_at,
             logprobs=tuple(self._logprobs) if wants[0] else None,
             prompt_logprobs=tuple(self._prompt_logprobs) if wants[1] else None,
+            drafted_tokens=self._n_drafted,
+            accepted_tokens=self._n_accepted,
         )
         self.finished = True

@@ -49,11 +49,19 @@ class Job:
 
     def result(self) -> Completion | list[Completion]:
         """The completion, or those of all prompts in their order, once all requests are finished."""
+        completions = self._completions()
+        return completions if self._many else completions[0]
+
+    def completion(self) -> Completion:
+        """The completion of the first prompt."""
+        return self._completions()[0]
+
+    def _completions(self) -> list[Completion]:
         completions = []
         for group, params in zip(self._groups, self._params, strict=True):
             samples = [generation.completion for generation in group if generation.completion is not None]
             completions.append(with_choices(samples, params.n, params.logprobs is not None))
-        return completions if self._many else completions[0]
+        return completions
 
 
 def is_many(prompt: Prompt | Sequence[Prompt]) -> bool:

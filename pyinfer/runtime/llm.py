@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,21 @@ from numpy.typing import NDArray
 from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
 from pyinfer.progress import progress_bar
-from pyinfer.runtime.engine import Engine
+from pyinfer.runtime.draft_model import DraftModel, check_same_vocabulary
+from pyinfer.runtime.engine import Engine, check_positive
 from pyinfer.runtime.generation import Completion, Generation
 from pyinfer.runtime.job import Job, Params, Prompt, samples_of
+from pyinfer.runtime.lookup import Lookup
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import AllLogits, Caller, Request
 from pyinfer.runtime.scheduler import Scheduler
+from pyinfer.runtime.speculation import DEFAULT_N_DRAFT, Speculation
 from pyinfer.runtime.state import Layout, fingerprint, read_state, write_state
 from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
+    from pyinfer.chat.calls import ChatCompletion, ChatStream
     from pyinfer.runtime.scoring import Perplexity, Score
 
 
@@ -46,7 +50,9 @@ class LLM:
     rearranged for speed, and the file is not used any more; "mmap" leaves them in the mapped file, for models larger
     than RAM and for processes that share one: the file must stay as it is until `close`, since shortening a mapped file
     ends the process (SIGBUS). progress(bytes done, bytes in all): called while the model is fetched, then while weights
-    are loaded.
+    are loaded. speculative: "lookup" guesses that texts go on as they or their prompts did before; draft_model: a file
+    or name of a small model with the same tokens, which guesses, too; at most n_draft tokens at once, fewer or none
+    where that doesn't pay. Results are the same to the bit.
     Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
     threads, whose requests run together.
     """
@@ -65,13 +71,24 @@ class LLM:
         n_keep: int = 0,
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
+        speculative: str | None = None,
+        draft_model: str | Path | None = None,
+        n_draft: int = DEFAULT_N_DRAFT,
     ) -> None:
         from pyinfer.hub import resolve_model
 
         if on_overflow not in ("error", "shift"):
             raise ParameterError(f"on_overflow is {on_overflow!r}; expected 'error' or 'shift'")
+        if speculative not in (None, "lookup"):
+            raise ParameterError(f"speculative is {speculative!r}; expected 'lookup' or None (or see draft_model)")
+        self._lookup = speculative == "lookup"
+        self._n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
+        self._draft: DraftModel | None = None
         path = resolve_model(path, progress)
+        draft_path = None if draft_model is None else resolve_model(draft_model, progress)
         with GGUFFile(path) as file:
+            if draft_path is not None:
+                check_same_vocabulary(file, draft_path)
             self._tokenizer = load_tokenizer(file)
             self._engine = Engine(
                 file,
@@ -85,6 +102,13 @@ class LLM:
                 progress=progress,
             )
             self._fingerprint = fingerprint(file, self._engine.config)
+        if draft_path is not None:
+            with GGUFFile(draft_path) as file:
+                self._draft = DraftModel(
+                    Engine(file, n_ctx=n_ctx, n_threads=n_threads, kv_type=kv_type, n_batch=n_batch, n_seqs=n_seqs),
+                    self._engine.n_vocab,
+                    self._tokenizer.eog_ids,
+                )
         self.path = Path(path)
         self._closed = False
         self._prefix_cache = prefix_cache
@@ -127,6 +151,8 @@ class LLM:
         if not self._closed:
             self._scheduler.close()
             self._engine.close()
+            if self._draft is not None:
+                self._draft.close()
         self._closed = True
 
     @overload
@@ -160,16 +186,53 @@ class LLM:
         self.run(job.requests, "generating" if progress else None)
         return job.result()
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, shown: Collection[int] = frozenset()
+    ) -> Stream:
         """As generate for one prompt and one text (n = 1), piece by piece; other calls may run meanwhile.
 
-        for piece in llm.stream("Once upon a time"):
-            print(piece.text, end="", flush=True)
+        shown: control tokens that are text.
+
+            for piece in llm.stream("Once upon a time"):
+                print(piece.text, end="", flush=True)
         """
         own = SamplingParams() if params is None else params
         if len(samples_of(own)) > 1:
             raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
-        return Stream(self.scheduler, self.generation(prompt, own, streamed=True))
+        return Stream(self.scheduler, self.generation(prompt, own, streamed=True, shown=shown))
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatCompletion:
+        """The answer to messages as OpenAI's API has them, by the model's chat template.
+
+        options: template, tools, tool_choice, constrain_tools, parallel_tool_calls, documents, reasoning, and variables
+        of the template; `pyinfer.chat.prepare_turn` says what they are. Raises what it raises, and what generate does.
+
+            done = llm.chat([{"role": "user", "content": "Hello"}])
+            print(done.content, done.finish_reason)
+        """
+        from pyinfer.chat import prepare_turn
+
+        turn = prepare_turn(self._tokenizer, messages, params, **options)
+        job = self.job(turn.prompt.tokens, turn.params, turn.shown)
+        self.run(job.requests)
+        return turn.result(job.completion())
+
+    def stream_chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatStream:
+        """As chat for one answer (n = 1), delta by delta: thoughts, text and calls as they become certain.
+
+        Raises as chat.
+
+            for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
+                print(delta.content, end="", flush=True)
+        """
+        from pyinfer.chat import ChatStream, prepare_turn
+
+        turn = prepare_turn(self._tokenizer, messages, params, **options)
+        return ChatStream(turn, self.stream(turn.prompt.tokens, turn.params, shown=turn.shown))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
@@ -180,6 +243,22 @@ class LLM:
         request = AllLogits(ids, self.engine.n_vocab)
         self.run([request])
         return request.out
+
+    def trace(self, tokens: Prompt, names: str | Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Activations of a prompt's tokens by name, from an empty context: float32 [n_tokens, width] each.
+
+        names: a glob or several, None for all of them; pyinfer.runtime.trace says what there is. Numbers are those of
+        generation, to the bit. Requests under way are computed again afterwards.
+        Raises ParameterError for names that there are not, ContextError for more tokens than n_ctx.
+
+            streams = llm.trace("The capital of France is", "blk.*.out")
+        """
+        ids = self.token_ids(tokens)
+        if len(ids) > self.n_ctx:
+            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
+        with self.scheduler.alone() as interrupts:
+            interrupts.allowed = True
+            return self.engine.trace(ids, [names] if isinstance(names, str) else names)
 
     def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
         """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
@@ -216,12 +295,20 @@ class LLM:
         cache = self.engine.cache
         return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
 
-    def job(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Job:
-        """The requests that `generate` makes, for `run` or the scheduler."""
-        return Job(prompt, params, self.generation)
+    def job(
+        self, prompt: Prompt | Sequence[Prompt], params: Params = None, shown: Collection[int] = frozenset()
+    ) -> Job:
+        """The requests that `generate` makes, for `run` or the scheduler; shown: as for `generation`."""
+        return Job(prompt, params, partial(self.generation, shown=shown))
 
-    def generation(self, prompt: Prompt, params: SamplingParams, streamed: bool = False) -> Generation:
-        """A request for one text (n and best_of are not looked at), checked."""
+    def generation(
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        streamed: bool = False,
+        shown: Collection[int] = frozenset(),
+    ) -> Generation:
+        """A request for one text (n and best_of are not looked at), checked. shown: control tokens that are text."""
         self.engine.check_decoder()
         ids = self.token_ids(prompt)
         if len(ids) >= self.n_ctx:
@@ -230,7 +317,14 @@ class LLM:
                 f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
             )
         n_ctx = None if self._scheduler.shifts else self.n_ctx
-        return Generation(ids, params, self._tokenizer, n_ctx, streamed)
+        return Generation(ids, params, self._tokenizer, n_ctx, streamed, shown, self._speculation(ids, params))
+
+    def _speculation(self, prompt: list[int], params: SamplingParams) -> Speculation | None:
+        if not self._lookup and self._draft is None:
+            return None
+        lookup = Lookup(prompt) if self._lookup else None
+        drafter = None if self._draft is None else self._draft.drafter(prompt, params)
+        return Speculation(self._scheduler.costs, self._n_draft, lookup, drafter)
 
     def run(self, requests: Sequence[Request], label: str | None = None) -> None:
         """Run requests to their end, with a bar of this label on standard error, if one is given.
@@ -289,8 +383,10 @@ class LLM:
     ) -> NDArray[np.float32]:
         """Embeddings of texts, float32 [n_texts, n_embd]; see pyinfer.runtime.embedding.embed.
 
-        first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
-        print("cosine", first @ second)
+        Raises ContextError for texts that are too long, unless truncate is True; ParameterError.
+
+            first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
+            print("cosine", first @ second)
         """
         from pyinfer.runtime.embedding import embed
 
@@ -301,8 +397,10 @@ class LLM:
     def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
         """How likely each of these texts is after a prompt; see pyinfer.runtime.scoring.score.
 
-        first, second = llm.score("The capital of France is", [" Paris", " Rome"])
-        print(first.logprob > second.logprob, first.greedy)
+        Raises ContextError and ParameterError, as generate.
+
+            first, second = llm.score("The capital of France is", [" Paris", " Rome"])
+            print(first.logprob > second.logprob, first.greedy)
         """
         from pyinfer.runtime.scoring import score
 
@@ -318,7 +416,9 @@ class LLM:
     ) -> Perplexity:
         """How well the model predicts a text, by llama-perplexity's method; see pyinfer.runtime.scoring.perplexity.
 
-        print(llm.perplexity(Path("book.txt").read_text()).value)
+        Raises ParameterError for arguments out of range, and for texts of less than one chunk.
+
+            print(llm.perplexity(Path("book.txt").read_text()).value)
         """
         from pyinfer.runtime.scoring import perplexity
 

@@ -28,6 +28,7 @@ from pyinfer.runtime import forks
 from pyinfer.runtime.engine import Engine
 from pyinfer.runtime.interrupts import Interrupts
 from pyinfer.runtime.kv_cache import n_pages_for
+from pyinfer.runtime.pass_costs import PassCosts
 from pyinfer.runtime.prefix_index import PAGE, common_tokens, id_bytes
 from pyinfer.runtime.request import Caller, Request
 from pyinfer.runtime.role import Role
@@ -54,6 +55,7 @@ class Scheduler:
     def __init__(self, engine: Engine, prefix_cache: bool = True, n_keep: int | None = None) -> None:
         self.engine = engine
         self.n_ctx = engine.cache.n_ctx  # positions that a request may have
+        self.costs = PassCosts()
         self.shifts = n_keep is not None
         if n_keep is not None and n_pages_for(n_keep) >= self.n_ctx // PAGE:
             raise ParameterError(
@@ -210,6 +212,7 @@ class Scheduler:
         n = sum([part.n_tokens for part in parts])
         try:
             interrupts.allowed = True
+            started = time.perf_counter()
             rows = self.engine.run(self._tokens[:n], self._positions[:n], self._sequences[:n], self._rows[:n_rows])
         except Exception as error:
             for part in parts:
@@ -218,6 +221,7 @@ class Scheduler:
             return
         finally:  # a pass that was interrupted is run again
             interrupts.allowed = False
+        self.costs.note(n, sum([part.n_rows > 0 for part in parts]), time.perf_counter() - started)
         first = 0
         for part in parts:
             self._advance(part, rows[first : first + part.n_rows])
@@ -254,6 +258,7 @@ class Scheduler:
             if request.n_passed < passed:
                 assert request.slot is not None
                 self._cache.truncate(request.slot, request.n_passed)
+                request.n_prefill = min(request.n_prefill, request.n_passed)
             if request.finished:
                 self._end(request)
                 return

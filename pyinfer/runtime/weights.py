@@ -26,15 +26,19 @@ MODES = ("copy", "mmap")
 class Weights:
     """Hands out a file's tensors as matrices and vectors; `load` fills the matrices that were handed out.
 
-    mode: "copy" or "mmap"; matrices keep the file's mapping alive where they lie in it.
+    mode: "copy" or "mmap"; matrices keep the file's mapping alive where they lie in it. What was handed out once is
+    handed out again, the same object, also when the file is closed.
     """
 
     def __init__(self, file: GGUFFile, mode: str = "copy") -> None:
         if mode not in MODES:
             raise ParameterError(f"weights is {mode!r}; expected {' or '.join(map(repr, MODES))}")
-        self._file = file
+        self._path = file.path
+        self._names = frozenset(file.tensors)
+        self._file: GGUFFile | None = file  # until all is loaded
         self._mode = mode
         self._matrices: dict[str, _kernels.Matrix] = {}
+        self._vectors: dict[str, NDArray[np.float32]] = {}
         self._to_load: list[str] = []
         room = sum(self._room(info) for info in file.tensors.values()) if mode == "copy" else 0
         self._region = allocate(room)
@@ -46,10 +50,10 @@ class Weights:
         return sum(matrix.n_bytes for matrix in self._matrices.values())
 
     def has(self, name: str) -> bool:
-        return name in self._file.tensors
+        return name in self._names
 
     def matrix(self, name: str, n_rows: int, k: int) -> _kernels.Matrix:
-        """The matrix [n_rows, k] of this name, the same object each time; ModelError if it is missing or differs.
+        """The matrix [n_rows, k] of this name; ModelError if it is missing or differs.
 
         A matrix that the file holds transposed, [k, n_rows], is transposed in float32.
         """
@@ -57,9 +61,9 @@ class Weights:
             return self._matrices[name]
         info = self._info(name)
         if info.shape not in ((n_rows, k), (k, n_rows)):
-            raise ModelError(f"{self._file.path}: {name} has shape {info.shape}, expected {(n_rows, k)}")
+            raise ModelError(f"{self._path}: {name} has shape {info.shape}, expected {(n_rows, k)}")
         if not _kernels.has_kernels(info.type):
-            raise ModelError(f"{self._file.path}: {name} is of type {info.type.name}, for which there are no kernels")
+            raise ModelError(f"{self._path}: {name} is of type {info.type.name}, for which there are no kernels")
         kind = info.type if info.shape == (n_rows, k) else TensorType.F32
         if self._mode == "mmap" and info.shape == (n_rows, k):
             self._matrices[name] = _kernels.Matrix.of_rows(kind, info.rows(), k)
@@ -76,11 +80,12 @@ class Weights:
 
     def vector(self, name: str, n: int) -> NDArray[np.float32]:
         """The n values of a tensor; ModelError if it is missing or has another number."""
-        info = self._info(name)
-        if info.n_elements != n:
-            raise ModelError(f"{self._file.path}: {name} has shape {info.shape}, expected ({n},)")
-        values: NDArray[np.float32] = _kernels.dequantize(info.rows(), info.type, info.file_shape[0]).reshape(-1)
-        return values
+        if name not in self._vectors:
+            info = self._info(name)
+            if info.n_elements != n:
+                raise ModelError(f"{self._path}: {name} has shape {info.shape}, expected ({n},)")
+            self._vectors[name] = _kernels.dequantize(info.rows(), info.type, info.file_shape[0]).reshape(-1)
+        return self._vectors[name]
 
     def vector_or_none(self, name: str, n: int) -> NDArray[np.float32] | None:
         return self.vector(name, n) if self.has(name) else None
@@ -89,20 +94,25 @@ class Weights:
         """One row of a matrix of k columns, float32 [k]; None where the file has no such matrix."""
         if not self.has(name):
             return None
-        info = self._info(name)
-        if info.file_shape[0] != k:
-            raise ModelError(f"{self._file.path}: {name} has shape {info.shape}, expected rows of {k}")
-        values: NDArray[np.float32] = _kernels.dequantize(info.rows()[row : row + 1], info.type, k)[0]
-        return values
+        key = f"{name}[{row}]"
+        if key not in self._vectors:
+            info = self._info(name)
+            if info.file_shape[0] != k:
+                raise ModelError(f"{self._path}: {name} has shape {info.shape}, expected rows of {k}")
+            self._vectors[key] = _kernels.dequantize(info.rows()[row : row + 1], info.type, k)[0]
+        return self._vectors[key]
 
     def scalar(self, name: str, default: float) -> float:
         return float(self.vector(name, 1)[0]) if self.has(name) else default
 
     def load(self, n_threads: int, progress: Callable[[int, int], None] | None = None) -> None:
-        """Fill the matrices that are copies; progress(bytes done, bytes in all) is called after each part."""
+        """Fill the matrices that are copies, and let go of the file; progress(bytes done, bytes in all) is called after
+        each part."""
+        file, self._file = self._file, None
+        assert file is not None
         done, total = 0, sum(self._matrices[name].n_bytes for name in self._to_load)
         for name in self._to_load:
-            matrix, info = self._matrices[name], self._file.tensors[name]
+            matrix, info = self._matrices[name], file.tensors[name]
             rows = info.rows()
             if info.shape != (matrix.n_rows, matrix.k):
                 values = _kernels.dequantize(rows, info.type, info.shape[1])
@@ -110,14 +120,15 @@ class Weights:
             step = max(1, CHUNK_BYTES // (16 * rows.shape[1])) * 16
             for first in range(0, matrix.n_rows, step):
                 matrix.load(rows[first : first + step], first, n_threads)
-                self._file.drop_pages(info, first * rows.shape[1], step * rows.shape[1])
+                file.drop_pages(info, first * rows.shape[1], step * rows.shape[1])
                 done += min(step, matrix.n_rows - first) * rows.shape[1]
                 if progress is not None:
                     progress(min(done, total), total)
+        self._to_load.clear()
 
     def _info(self, name: str) -> TensorInfo:
-        if name not in self._file.tensors:
-            raise ModelError(f"{self._file.path}: the tensor {name} is missing")
+        if self._file is None or name not in self._file.tensors:
+            raise ModelError(f"{self._path}: the tensor {name} is missing")
         return self._file.tensors[name]
 
     @staticmethod

@@ -1,0 +1,248 @@
+"""A model's turn in a chat: from messages to what it is asked for, and from its text to a message.
+
+`LLM.chat`, `LLM.stream_chat` and those of `AsyncLLM` are made of this.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyinfer.chat.answer import Answer, AnswerDelta, AnswerParser
+from pyinfer.chat.conversation import ChatPrompt, prepare_chat
+from pyinfer.chat.templates import turn_ends
+from pyinfer.chat.tools import ToolCall, ToolChoice
+from pyinfer.errors import ParameterError
+from pyinfer.runtime.params import SamplingParams
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.async_llm import AsyncStream
+    from pyinfer.runtime.generation import Completion
+    from pyinfer.runtime.stream import Stream
+    from pyinfer.tokenizer import Tokenizer
+
+ChatFinishReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class ChatCompletion:
+    """A model's answer. completion: the text that it is made of, with its tokens, counts and times.
+
+    finish_reason: "tool_calls" where the model calls and came to its end; otherwise that of the completion.
+    choices: all answers where n was above 1, this one first.
+    """
+
+    answer: Answer
+    completion: Completion
+    choices: tuple[ChatCompletion, ...] = ()
+
+    @property
+    def content(self) -> str | None:
+        return self.answer.content
+
+    @property
+    def reasoning(self) -> str | None:
+        return self.answer.reasoning
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return self.answer.tool_calls
+
+    @property
+    def finish_reason(self) -> ChatFinishReason:
+        reason = self.completion.finish_reason
+        return "tool_calls" if reason == "stop" and self.tool_calls else reason
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as OpenAI's API has it, which can be one of the next messages."""
+        return self.answer.as_dict()
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Counts of tokens as in OpenAI's API, of all choices together."""
+        done = self.completion
+        n_generated = sum(choice.completion.completion_tokens for choice in self.choices or (self,))
+        return {
+            "prompt_tokens": done.prompt_tokens,
+            "completion_tokens": n_generated,
+            "total_tokens": done.prompt_tokens + n_generated,
+            "prompt_tokens_details": {"cached_tokens": done.cached_tokens},
+        }
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a model is asked for. shown: control tokens that the parser must see."""
+
+    prompt: ChatPrompt
+    params: SamplingParams
+    shown: frozenset[int]
+    reasoning: bool
+
+    def parser(self) -> AnswerParser:
+        return self.prompt.parser(self.reasoning)
+
+    def result(self, completion: Completion) -> ChatCompletion:
+        """The whole text as an answer; of each choice where there are several."""
+        choices = tuple(self.result(choice) for choice in completion.choices)
+        parser = self.parser()
+        parser.push(completion.text)
+        parser.finish()
+        return ChatCompletion(parser.answer(), completion, choices)
+
+
+def prepare_turn(
+    tokenizer: Tokenizer,
+    messages: Sequence[Mapping[str, Any]],
+    params: SamplingParams | None = None,
+    *,
+    template: str | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    tool_choice: ToolChoice = "auto",
+    constrain_tools: bool | None = None,
+    parallel_tool_calls: bool = True,
+    documents: Sequence[Mapping[str, Any]] | None = None,
+    reasoning: bool = False,
+    **variables: Any,
+) -> Turn:
+    """The prompt and parameters for a model's turn.
+
+    template, tools, tool_choice, documents, variables: as `prepare_chat` takes them. reasoning: thoughts come apart
+    from the content. constrain_tools: a grammar makes malformed calls impossible (`pip install pyinfer[guided]`);
+    None: where the model must call a function. parallel_tool_calls: that grammar allows more than one.
+
+    With a template that is not of the model's file the text also ends where the template goes on to the next turn.
+
+    Raises what prepare_chat raises, and ParameterError where calls are to be constrained and the way that the model
+    writes them is not known, or params has a guide.
+    """
+    own = SamplingParams() if params is None else params
+    if not isinstance(own, SamplingParams):
+        raise ParameterError(f"params is a {type(own).__name__}; expected SamplingParams")
+    prompt = prepare_chat(
+        tokenizer, messages, template, tools=tools, tool_choice=tool_choice, documents=documents, **variables
+    )
+    if prompt.template not in (tokenizer.chat_template, *tokenizer.chat_templates.values()):
+        ids, texts = turn_ends(tokenizer, prompt.template)
+        own = replace(own, stop=(*own.stop, *texts), stop_token_ids=(*own.stop_token_ids, *ids))
+    must_call = bool(prompt.tools) and tool_choice != "auto"
+    if prompt.tools and (must_call if constrain_tools is None else constrain_tools):
+        own = replace(own, guide=_call_guide(tokenizer, prompt, own, parallel_tool_calls))
+    return Turn(prompt, own, prompt.shown_tokens(tokenizer, reasoning), reasoning)
+
+
+def _call_guide(tokenizer: Tokenizer, prompt: ChatPrompt, params: SamplingParams, parallel: bool) -> Any:
+    from pyinfer.runtime.guide import Guide
+
+    if params.guide is not None:
+        raise ParameterError("params has a guide, and tool calls are constrained; expected one of them")
+    grammar = prompt.grammar(tokenizer, parallel)
+    if grammar is None:
+        raise ParameterError("tool calls can't be constrained: how this chat template writes them is not known")
+    return Guide.lark(grammar)
+
+
+class _Deltas:
+    """The deltas of an answer out of the pieces of a text."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._parser = turn.parser()
+        self._ready: deque[AnswerDelta] = deque()
+        self._ended = False
+
+    @property
+    def answer(self) -> Answer:
+        """What has come so far."""
+        return self._parser.answer()
+
+    def _push(self, text: str) -> None:
+        self._ready.extend(self._parser.push(text))
+
+    def _end(self) -> None:
+        """No more text comes: what the parser held back is certain."""
+        if not self._ended:
+            self._ended = True
+            self._ready.extend(self._parser.finish())
+
+    def _result(self, completion: Completion | None) -> ChatCompletion | None:
+        return ChatCompletion(self.answer, completion) if self._ended and completion is not None else None
+
+
+class ChatStream(_Deltas, Iterator[AnswerDelta]):
+    """An answer as it is generated; `completion` is there once all of it has come.
+
+    Whoever leaves it early may close it, by `close` or by a `with` block; `answer` has what came until then.
+    """
+
+    def __init__(self, turn: Turn, stream: Stream) -> None:
+        super().__init__(turn)
+        self._stream = stream
+
+    @property
+    def completion(self) -> ChatCompletion | None:
+        return self._result(self._stream.completion)
+
+    def __next__(self) -> AnswerDelta:
+        while not self._ready and not self._ended:
+            piece = next(self._stream, None)
+            if piece is None:
+                self._end()
+            else:
+                self._push(piece.text)
+        if not self._ready:
+            raise StopIteration
+        return self._ready.popleft()
+
+    def __enter__(self) -> ChatStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the answer where it is."""
+        self._stream.close()
+        self._end()
+        self._ready.clear()
+
+
+class AsyncChatStream(_Deltas, AsyncIterator[AnswerDelta]):
+    """As ChatStream, for `async for`; left early, it ends as AsyncStream does."""
+
+    def __init__(self, turn: Turn, stream: AsyncStream) -> None:
+        super().__init__(turn)
+        self._stream = stream
+
+    @property
+    def completion(self) -> ChatCompletion | None:
+        return self._result(self._stream.completion)
+
+    async def __anext__(self) -> AnswerDelta:
+        while not self._ready and not self._ended:
+            try:
+                self._push((await anext(self._stream)).text)
+            except StopAsyncIteration:
+                self._end()
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
+
+    async def __aenter__(self) -> AsyncChatStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the answer where it is."""
+        await self._stream.aclose()
+        self._end()
+        self._ready.clear()

@@ -1,0 +1,82 @@
+"""What llama-cpp-python's constructor takes besides the arguments that `Llama` names, and what becomes of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from pyinfer.errors import ParameterError
+
+SILENT = ("verbose", "f16_kv", "device", "n_parts", "no_perf", "last_n_tokens_size", "lora_scale")
+
+# Names, and values that ask for nothing.
+WITHOUT_USE: Mapping[str, tuple[Any, ...]] = {
+    "n_gpu_layers": (0, None),
+    "split_mode": (1,),
+    "main_gpu": (0,),
+    "tensor_split": (None,),
+    "offload_kqv": (True,),
+    "op_offload": (None,),
+    "flash_attn": (False,),
+    "swa_full": (None,),
+    "use_mlock": (False,),
+    "numa": (False,),
+    "n_ubatch": (512,),
+    "n_threads_batch": (None,),
+    "lora_base": (None,),
+    "draft_model": (None,),
+}
+# Those that would change what the model computes: other values are errors, not remarks.
+REFUSED: Mapping[str, tuple[Any, ...]] = {
+    "lora_path": (None,),
+    "kv_overrides": (None, {}),
+    "tokenizer": (None,),
+    "attention_type": (-1,),
+    "rope_scaling_type": (-1, None),
+    "rope_freq_base": (0.0, 10000.0),  # LangChain's classes give 10000 and 1 whatever the model
+    "rope_freq_scale": (0.0, 1.0),
+    "yarn_ext_factor": (-1.0,),
+    "yarn_attn_factor": (1.0,),
+    "yarn_beta_fast": (32.0,),
+    "yarn_beta_slow": (1.0,),
+    "yarn_orig_ctx": (0,),
+}
+KV_TYPES = {None: "f16", 0: "f32", 1: "f16", 8: "q8_0", 30: "bf16"}  # by ggml's numbers
+POOLINGS = {-1: None, 1: "mean", 2: "cls", 3: "last"}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Warn of what has no use here; ParameterError for what can't be done, and for names that do not exist."""
+    unknown = [name for name in arguments if name not in (*SILENT, *WITHOUT_USE, *REFUSED)]
+    if unknown:
+        raise ParameterError(f"unknown: {', '.join(unknown)}; expected arguments of llama-cpp-python's Llama")
+    for name, allowed in REFUSED.items():
+        if name in arguments and arguments[name] not in allowed:
+            raise ParameterError(
+                f"{name} is {arguments[name]!r:.60}; expected {allowed[0]!r}: the model runs as its file says"
+            )
+    useless = [name for name, nothing in WITHOUT_USE.items() if arguments.get(name, nothing[0]) not in nothing]
+    if useless:
+        warnings.warn(f"ignored, of no use to pyinfer on a CPU: {', '.join(useless)}", stacklevel=3)
+
+
+def kv_type_of(type_k: int | None, type_v: int | None) -> str:
+    """The name of ggml's number for the type of cached keys and values; ParameterError for others and for two."""
+    if type_k not in KV_TYPES or type_v not in KV_TYPES:
+        raise ParameterError(
+            f"type_k is {type_k!r}, type_v {type_v!r}; expected 0 (f32), 1 (f16), 8 (q8_0) or 30 (bf16)"
+        )
+    if KV_TYPES[type_k] != KV_TYPES[type_v]:
+        raise ParameterError(f"type_k is {type_k!r}, type_v {type_v!r}; expected the same for both")
+    return KV_TYPES[type_k]
+
+
+def pooling_of(pooling_type: int) -> str | None:
+    """The name of llama.cpp's number; None: as the file says. ParameterError for others."""
+    if pooling_type not in POOLINGS:
+        raise ParameterError(
+            f"pooling_type is {pooling_type!r}; expected -1 (the file's), 1 (mean), 2 (cls) or 3 (last): "
+            "vectors of single tokens are not given"
+        )
+    return POOLINGS[pooling_type]

@@ -1,0 +1,173 @@
+"""Chats as llama-cpp-python's `create_chat_completion` takes and returns them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pyinfer.chat import AnswerDelta, ChatPrompt, builtin_templates
+from pyinfer.chat.tools import ToolChoice
+from pyinfer.compat.completion import new_completion_id, usage_of
+from pyinfer.compat.logprobs import chat_logprobs
+from pyinfer.compat.types import (
+    ChatCompletionLogprobs,
+    ChatCompletionResponseChoice,
+    ChatCompletionResponseMessage,
+    ChatCompletionStreamResponseDelta,
+    CreateChatCompletionResponse,
+    CreateChatCompletionStreamResponse,
+    FinishReason,
+)
+from pyinfer.errors import ParameterError
+from pyinfer.runtime.generation import Completion
+from pyinfer.runtime.guide import Guide
+from pyinfer.runtime.logprobs import Choice
+from pyinfer.runtime.stream import Stream
+from pyinfer.tokenizer import Tokenizer
+
+# llama-cpp-python's names of formats that have another one here
+FORMATS = {
+    "chat_template.default": "default",
+    "chatml-function-calling": "chatml",
+    "qwen": "chatml",
+    "mistral-instruct": "mistral",
+}
+WITHOUT_TEMPLATE = "llama-2"  # what llama-cpp-python takes for files without a template
+
+
+def template_of(chat_format: str | None, tokenizer: Tokenizer) -> str | None:
+    """The template to give to `prepare_chat`; ParameterError for a format that does not exist here."""
+    if chat_format is None:
+        return None if tokenizer.chat_template is not None else WITHOUT_TEMPLATE
+    name = FORMATS.get(chat_format, chat_format).removeprefix("chat_template.")
+    known = [*builtin_templates(), *tokenizer.chat_templates, "default"]
+    if name not in known and "{" not in name:
+        raise ParameterError(
+            f"chat_format is {chat_format!r:.60}; expected None (the file's), one of {', '.join([*FORMATS, *known])}, "
+            "or a template in Jinja"
+        )
+    return name
+
+
+def tools_of(
+    functions: Sequence[Mapping[str, Any]] | None,
+    function_call: str | Mapping[str, Any] | None,
+    tools: Sequence[Mapping[str, Any]] | None,
+    tool_choice: str | Mapping[str, Any] | None,
+) -> tuple[list[Mapping[str, Any]], ToolChoice]:
+    """Tools and the choice among them; functions are the older form of the same."""
+    if functions:
+        tools, tool_choice = [{"type": "function", "function": function} for function in functions], function_call
+    given = list(tools or ())
+    names = [tool.get("function", {}).get("name") for tool in given if isinstance(tool, Mapping)]
+    if isinstance(tool_choice, Mapping):
+        name = tool_choice.get("function", tool_choice).get("name")
+    elif tool_choice in ("auto", "none", "required", None):
+        return given, "auto" if tool_choice is None or not given else tool_choice  # type: ignore[return-value]
+    else:
+        name = tool_choice
+    if name not in names:
+        raise ParameterError(
+            f"tool_choice is {tool_choice!r:.60}; expected 'auto', 'none', 'required' or one of {names}"
+        )
+    return given, {"type": "function", "function": {"name": name}}
+
+
+def response_guide(response_format: Mapping[str, Any] | None) -> Guide | None:
+    """What a response_format asks for; ParameterError for one that is not known."""
+    kind = "text" if response_format is None else response_format.get("type")
+    if response_format is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return Guide.json(response_format.get("schema") or {"type": "object"})
+    if kind == "json_schema" and isinstance(response_format.get("json_schema"), Mapping):
+        return Guide.json(response_format["json_schema"].get("schema", {}))
+    raise ParameterError(
+        f"response_format is {response_format!r:.80}; expected {{'type': 'text'}} or "
+        "{'type': 'json_object', 'schema': …}"
+    )
+
+
+class ChatWriter:
+    """The dictionaries of one call. as_function: a call is a message's function_call, the older form."""
+
+    def __init__(self, tokenizer: Tokenizer, model: str, prompt: ChatPrompt, as_function: bool) -> None:
+        self._tokenizer = tokenizer
+        self._parser = prompt.parser()
+        self._as_function = as_function
+        self._id = f"chat{new_completion_id()}"
+        self._created = int(time.time())
+        self._model = model
+
+    def whole(self, done: Completion) -> CreateChatCompletionResponse:
+        self._parser.push(done.text)
+        self._parser.finish()
+        answer = self._parser.answer()
+        message: ChatCompletionResponseMessage = {"role": "assistant", "content": answer.content}
+        if answer.tool_calls and self._as_function:
+            call = answer.tool_calls[0]
+            message["function_call"] = {"name": call.name, "arguments": call.arguments}
+        elif answer.tool_calls:
+            message["tool_calls"] = answer.as_dict()["tool_calls"]
+        choice: ChatCompletionResponseChoice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None if done.logprobs is None else chat_logprobs(self._tokenizer, done.logprobs),
+            "finish_reason": self._reason(done),
+        }
+        return {
+            "id": self._id,
+            "object": "chat.completion",
+            "created": self._created,
+            "model": self._model,
+            "choices": [choice],
+            "usage": usage_of(done),
+        }
+
+    def chunks(self, stream: Stream) -> Iterator[CreateChatCompletionStreamResponse]:
+        """The role, a dictionary for each part of the answer, and the reason why it ends there."""
+        waiting: list[Choice] = []
+        with stream:
+            yield self._chunk({"role": "assistant"})
+            for piece in stream:
+                waiting += piece.logprobs
+                for delta in self._parser.push(piece.text):
+                    yield self._chunk(self._delta(delta), self._logprobs(waiting))
+            for delta in self._parser.finish():
+                yield self._chunk(self._delta(delta), self._logprobs(waiting))
+        if stream.completion is not None:
+            yield self._chunk({}, None, self._reason(stream.completion))
+
+    def _logprobs(self, waiting: list[Choice]) -> ChatCompletionLogprobs | None:
+        """Those since the last chunk."""
+        if not waiting:
+            return None
+        written = chat_logprobs(self._tokenizer, waiting)
+        waiting.clear()
+        return written
+
+    def _delta(self, delta: AnswerDelta) -> ChatCompletionStreamResponseDelta:
+        if delta.tool_calls and self._as_function:
+            call = delta.tool_calls[0]
+            return {"function_call": {"name": call.name, "arguments": call.arguments}}
+        return delta.as_dict()  # type: ignore[return-value]
+
+    def _reason(self, done: Completion) -> FinishReason:
+        if done.finish_reason == "stop" and self._parser.answer().tool_calls:
+            return "function_call" if self._as_function else "tool_calls"
+        return done.finish_reason
+
+    def _chunk(
+        self,
+        delta: ChatCompletionStreamResponseDelta,
+        logprobs: ChatCompletionLogprobs | None = None,
+        finish_reason: FinishReason | None = None,
+    ) -> CreateChatCompletionStreamResponse:
+        return {
+            "id": self._id,
+            "model": self._model,
+            "created": self._created,
+            "object": "chat.completion.chunk",
+            "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
+        }

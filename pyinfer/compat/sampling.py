@@ -1,0 +1,126 @@
+"""llama-cpp-python's sampling arguments as `SamplingParams`; its lists of processors and stopping criteria."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer.compat.grammar import LlamaGrammar
+from pyinfer.errors import ParameterError
+from pyinfer.runtime.guide import Guide
+from pyinfer.runtime.params import SAMPLERS, LogitsProcessor, SamplingParams
+
+RANDOM_SEEDS = (None, -1, 0xFFFFFFFF)
+StoppingCriteria = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
+
+
+class LogitsProcessorList(list[LogitsProcessor]):
+    """Functions of (tokens int64 [n], logits float32 [n_vocab]) that return logits, one after the other."""
+
+    def __call__(self, input_ids: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        for processor in self:
+            scores = processor(input_ids, scores)
+        return scores
+
+
+class StoppingCriteriaList(list[StoppingCriteria]):
+    """Functions of (tokens int64 [n], logits float32 [n_vocab]); the text ends when one of them says so."""
+
+    def __call__(self, input_ids: NDArray[np.int64], logits: NDArray[np.float32]) -> bool:
+        return any(criterion(input_ids, logits) for criterion in self)
+
+
+def ending_processor(
+    criteria: StoppingCriteria | Sequence[StoppingCriteria], eog_ids: frozenset[int]
+) -> LogitsProcessor:
+    """A processor that leaves an end token only, once the criteria are met. ParameterError if there is none."""
+    if not eog_ids:
+        raise ParameterError("stopping_criteria are given; the vocabulary has no token that ends a text")
+    met = criteria if callable(criteria) else StoppingCriteriaList(criteria)
+    end = min(eog_ids)
+
+    def process(tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not met(tokens, logits):
+            return logits
+        ended = np.full_like(logits, -np.inf)
+        ended[end] = 0
+        return ended
+
+    return process
+
+
+def guide_of(grammar: LlamaGrammar | Guide | None) -> Guide | None:
+    if grammar is None or isinstance(grammar, Guide):
+        return grammar
+    if isinstance(grammar, LlamaGrammar):
+        return grammar.guide
+    raise ParameterError(f"grammar is a {type(grammar).__name__}; expected a LlamaGrammar or a Guide")
+
+
+def processors_of(logits_processor: Sequence[LogitsProcessor] | LogitsProcessor | None) -> tuple[LogitsProcessor, ...]:
+    if logits_processor is None:
+        return ()
+    if isinstance(logits_processor, Sequence):
+        return tuple(logits_processor)
+    return (logits_processor,)
+
+
+def sampling_params(
+    *,
+    temperature: float = 0.8,
+    top_k: int = 40,
+    top_p: float = 0.95,
+    min_p: float = 0.05,
+    typical_p: float = 1.0,
+    repeat_penalty: float = 1.0,
+    frequency_penalty: float = 0.0,
+    presence_penalty: float = 0.0,
+    tfs_z: float = 1.0,
+    mirostat_mode: int = 0,
+    mirostat_tau: float = 5.0,
+    mirostat_eta: float = 0.1,
+    logits_processor: Sequence[LogitsProcessor] | LogitsProcessor | None = None,
+    grammar: LlamaGrammar | Guide | None = None,
+    logit_bias: Mapping[Any, float] | None = None,
+    seed: int | None = None,
+    stop: str | Sequence[str] | None = None,
+    max_tokens: int | None = None,
+    **others: Any,
+) -> SamplingParams:
+    """Parameters for llama-cpp-python's names, with its special values; others: as SamplingParams has them.
+
+    Raises ParameterError as SamplingParams does.
+    """
+    if tfs_z != 1.0:
+        warnings.warn("ignored, as llama.cpp does: tfs_z", stacklevel=4)
+    if mirostat_mode not in (0, 1, 2):
+        raise ParameterError(f"mirostat_mode is {mirostat_mode!r}; expected 0 (off), 1 or 2")
+    if mirostat_mode == 1:
+        warnings.warn("mirostat_mode is 1; mirostat 2 is used", stacklevel=4)
+    mirostat = mirostat_mode > 0 and temperature != 0
+    raw = temperature < 0  # then llama-cpp-python draws from the penalized logits as they are
+    return SamplingParams(
+        temperature=1.0 if raw or mirostat else temperature,
+        top_k=max(0, top_k),
+        top_p=min(1.0, top_p),
+        min_p=max(0.0, min_p),
+        typical_p=min(1.0, typical_p),
+        repetition_penalty=repeat_penalty,
+        frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
+        samplers=("penalties",) if raw else SAMPLERS,
+        mirostat=mirostat and not raw,
+        mirostat_tau=mirostat_tau,
+        mirostat_eta=mirostat_eta,
+        logits_processors=processors_of(logits_processor),
+        guide=guide_of(grammar),
+        logit_bias={int(token): bias for token, bias in (logit_bias or {}).items()},
+        seed=None if seed in RANDOM_SEEDS else seed,
+        stop=[text for text in ([stop] if isinstance(stop, str) else stop or ()) if text],
+        max_tokens=None if max_tokens is None or max_tokens <= 0 else max_tokens,
+        **others,
+    )

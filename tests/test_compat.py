@@ -1,0 +1,453 @@
+"""llama-cpp-python's `Llama` on pyinfer: its dictionaries, its steps, its special values; LangChain's classes on it."""
+
+import json
+import pickle
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from tiny_models import TinyModel, write_text_model, write_tiny_model
+
+import pyinfer.compat
+from pyinfer import ContextError, Guide, ParameterError, PyinferError, SamplingParams
+from pyinfer.compat import Llama, LlamaCache, LlamaGrammar, LogitsProcessorList, StoppingCriteriaList
+from pyinfer.compat.infill import infill_prompt, infill_tokens
+from pyinfer.tokenizer import tokenizer_from_metadata
+
+from tiny_vocabularies import CONTROL, bpe_metadata  # isort: skip
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "now",
+            "description": "The time",
+            "parameters": {"type": "object", "properties": {"zone": {"enum": ["a", "b"]}}, "required": ["zone"]},
+        },
+    }
+]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A random model whose tokens are characters."""
+    return write_text_model(tmp_path_factory.mktemp("compat") / "m.gguf", TinyModel("llama", n_vocab=128, n_ctx=1024))
+
+
+@pytest.fixture(scope="module")
+def llama(path):
+    with Llama(str(path), n_ctx=0, logits_all=True, chat_format="chatml", verbose=False) as model:
+        yield model
+
+
+@pytest.fixture
+def llama_cpp(monkeypatch):
+    """`import llama_cpp` means pyinfer.compat, for a test."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "llama_cpp"]:
+        monkeypatch.delitem(sys.modules, name)
+    before = dict(sys.modules)
+    pyinfer.compat.install()
+    yield sys.modules["llama_cpp"]
+    for name in set(sys.modules) - set(before):
+        if name.split(".")[0] == "llama_cpp":
+            del sys.modules[name]
+
+
+def joined(chunks):
+    return "".join(chunk["choices"][0]["text"] for chunk in chunks)
+
+
+def test_a_completion_is_the_text_of_the_model_in_openais_form(llama):
+    answer = llama("Hello world", max_tokens=8, temperature=0)
+    done = llama.llm.generate("Hello world", SamplingParams(temperature=0, max_tokens=8))
+    assert list(answer) == ["id", "object", "created", "model", "choices", "usage"]
+    assert answer["id"].startswith("cmpl-") and answer["object"] == "text_completion"
+    assert answer["model"] == llama.model_path
+    assert answer["choices"] == [{"text": done.text, "index": 0, "logprobs": None, "finish_reason": done.finish_reason}]
+    n = len(done.tokens)
+    assert answer["usage"] == {"prompt_tokens": 11, "completion_tokens": n, "total_tokens": 11 + n}
+
+
+def test_the_positional_order_is_that_of_llama_cpp_python(llama):
+    assert llama("Hello", None, 3, 0.0)["usage"]["completion_tokens"] == 3
+
+
+def test_a_stream_is_the_same_text_and_ends_with_its_reason(llama):
+    whole = llama("Hello world", max_tokens=12, temperature=0)["choices"][0]
+    chunks = list(llama("Hello world", max_tokens=12, temperature=0, stream=True))
+    assert joined(chunks) == whole["text"]
+    assert [c["choices"][0]["finish_reason"] for c in chunks] == [None] * (len(chunks) - 1) + [whole["finish_reason"]]
+    assert all(list(c) == ["id", "object", "created", "model", "choices"] for c in chunks)
+    assert len({c["id"] for c in chunks}) == 1
+
+
+def test_echo_gives_the_prompt_with_its_logprobs(llama):
+    choice = llama("Hello", max_tokens=2, temperature=0, echo=True, logprobs=2)["choices"][0]
+    logprobs = choice["logprobs"]
+    assert choice["text"].startswith("Hello")
+    assert list(logprobs) == ["tokens", "text_offset", "token_logprobs", "top_logprobs"]
+    assert logprobs["tokens"][:5] == list("Hello") and logprobs["text_offset"] == list(range(7))
+    assert logprobs["token_logprobs"][0] is None and logprobs["top_logprobs"][0] is None
+    expected = Llama.logits_to_logprobs(llama.llm.logits(llama.tokenize(b"Hello")))
+    after_h = expected[0]
+    assert logprobs["token_logprobs"][1] == pytest.approx(after_h[ord("e")], abs=1e-4)
+    assert max(logprobs["top_logprobs"][1].values()) == pytest.approx(after_h.max(), abs=1e-4)
+
+
+def test_streamed_logprobs_are_those_of_the_whole_text(llama):
+    whole = llama("Hello", max_tokens=5, temperature=0, logprobs=1)["choices"][0]["logprobs"]
+    chunks = llama("Hello", max_tokens=5, temperature=0, logprobs=1, stream=True)
+    parts = [c["choices"][0]["logprobs"] for c in chunks if c["choices"][0]["logprobs"]]
+    assert {key: [x for part in parts for x in part[key]] for key in whole} == whole
+
+
+def test_stop_texts_end_a_text(llama):
+    text = llama("Hello world", max_tokens=12, temperature=0)["choices"][0]["text"]
+    stopped = llama("Hello world", max_tokens=12, temperature=0, stop=[text[4]])["choices"][0]
+    assert stopped["finish_reason"] == "stop" and stopped["text"] == text[: text.index(text[4])]
+
+
+def test_special_tokens_in_a_prompt_are_tokens(llama):
+    assert llama("<3>a", max_tokens=1)["usage"]["prompt_tokens"] == 2
+
+
+def test_max_tokens_none_goes_on_until_the_context_is_full(path):
+    with Llama(path, n_ctx=32) as small:
+        bias = {1: -1e9}
+        assert small("Hello", max_tokens=None, logit_bias=bias)["usage"]["total_tokens"] == 32
+        with pytest.raises(ContextError, match="32"):
+            small("x" * 40)
+
+
+def test_a_seed_of_the_constructor_gives_the_same_texts_again(path):
+    def texts():
+        with Llama(path, seed=7) as model:
+            return [model("Hello", max_tokens=12, temperature=2.0)["choices"][0]["text"] for _ in range(2)]
+
+    first, second = texts()
+    assert [first, second] == texts() and first != second
+
+
+def test_processors_and_criteria_are_called(llama):
+    only_a = LogitsProcessorList([lambda tokens, logits: np.where(np.arange(128) == 97, logits, -np.inf)])
+    short = StoppingCriteriaList([lambda tokens, logits: len(tokens) >= 8])
+    answer = llama("Hello", max_tokens=20, logits_processor=only_a, stopping_criteria=short)["choices"][0]
+    assert answer["text"] == "aaa" and answer["finish_reason"] == "stop"
+
+
+def test_negative_temperatures_mirostat_and_tfs_are_taken_as_llama_cpp_python_does(llama):
+    assert llama("Hello", max_tokens=2, temperature=-1, seed=1)["usage"]["completion_tokens"] <= 2
+    with pytest.warns(UserWarning, match="mirostat 2"):
+        llama("Hello", max_tokens=2, mirostat_mode=1)
+    with pytest.warns(UserWarning, match="tfs_z"):
+        llama("Hello", max_tokens=2, tfs_z=0.5)
+    with pytest.raises(ParameterError, match="mirostat_mode is 3"):
+        llama("Hello", mirostat_mode=3)
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [LlamaGrammar.from_string('root ::= "yes" | "no"'), Guide.choice(["yes", "no"])],
+)
+def test_a_grammar_holds(llama, grammar):
+    assert llama("Well?", grammar=grammar)["choices"][0]["text"] in ("yes", "no")
+    generated = llama.generate(llama.tokenize(b"Well?"), grammar=grammar)
+    tokens = []
+    for token in generated:
+        if token in llama.tokenizer().eog_ids:
+            break
+        tokens.append(token)
+    assert llama.detokenize(tokens) in (b"yes", b"no")
+
+
+def test_grammars_come_from_schemas_and_files(llama, tmp_path):
+    (tmp_path / "g.gbnf").write_text('root ::= "ok"')
+    assert llama("?", grammar=LlamaGrammar.from_file(tmp_path / "g.gbnf"))["choices"][0]["text"] == "ok"
+    boolean = LlamaGrammar.from_json_schema('{"type": "boolean"}')
+    assert json.loads(llama("?", grammar=boolean)["choices"][0]["text"]) in (True, False)
+    with pytest.raises(ParameterError, match="missing"):
+        LlamaGrammar.from_file(tmp_path / "missing")
+
+
+def test_a_chat_answer_has_llama_cpp_pythons_form(llama):
+    answer = llama.create_chat_completion(MESSAGES, max_tokens=4, temperature=0, logprobs=True, top_logprobs=1)
+    assert list(answer) == ["id", "object", "created", "model", "choices", "usage"]
+    assert answer["id"].startswith("chatcmpl-") and answer["object"] == "chat.completion"
+    choice = answer["choices"][0]
+    assert list(choice) == ["index", "message", "logprobs", "finish_reason"]
+    assert list(choice["message"]) == ["role", "content"] and choice["message"]["role"] == "assistant"
+    first = choice["logprobs"]["content"][0]
+    assert set(first) == {"token", "logprob", "bytes", "top_logprobs"}
+    assert first["top_logprobs"][0]["logprob"] == first["logprob"]  # greedy
+    chunks = list(llama.create_chat_completion(MESSAGES, max_tokens=4, temperature=0, stream=True))
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas[0] == {"role": "assistant"} and deltas[-1] == {}
+    assert "".join(delta.get("content", "") for delta in deltas) == choice["message"]["content"]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert chunks[-1]["choices"][0]["finish_reason"] == choice["finish_reason"]
+
+
+def test_a_response_format_holds(llama):
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    form = {"type": "json_object", "schema": schema}
+    answer = llama.create_chat_completion(MESSAGES, response_format=form)
+    assert json.loads(answer["choices"][0]["message"]["content"])["n"] in (1, 2)
+    with pytest.raises(ParameterError, match="response_format"):
+        llama.create_chat_completion(MESSAGES, response_format={"type": "xml"})
+
+
+@pytest.mark.parametrize("choice", ["now", TOOLS[0], {"type": "function", "function": {"name": "now"}}, "required"])
+def test_a_tool_that_is_chosen_is_called(llama, choice):
+    answer = llama.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice=choice, stop=None)["choices"][0]
+    (call,) = answer["message"]["tool_calls"][:1]
+    assert answer["finish_reason"] == "tool_calls"
+    assert call["function"]["name"] == "now" and json.loads(call["function"]["arguments"])["zone"] in ("a", "b")
+
+
+def test_functions_are_the_older_form_of_tools(llama):
+    function = TOOLS[0]["function"]
+    chunks = list(
+        llama.create_chat_completion(MESSAGES, functions=[function], function_call={"name": "now"}, stream=True)
+    )
+    calls = [c["choices"][0]["delta"]["function_call"] for c in chunks if "function_call" in c["choices"][0]["delta"]]
+    assert calls[0]["name"] == "now" and chunks[-1]["choices"][0]["finish_reason"] == "function_call"
+
+
+def test_chat_formats_are_mapped_and_unknown_ones_named(path):
+    with Llama(path, chat_format="mistral-instruct", vocab_only=True) as model:
+        assert model.n_vocab() == 128 and model.tokenize(b"ab") == [127]
+        with pytest.raises(PyinferError, match="vocab_only"):
+            model("Hello")
+    with Llama(path, chat_format="pygmalion") as model, pytest.raises(ParameterError, match="pygmalion"):
+        model.create_chat_completion(MESSAGES)
+
+
+def test_a_chat_handler_is_called_in_place_of_the_template(path):
+    with Llama(path, chat_handler=lambda llama, messages, **rest: (llama, messages, rest["top_k"])) as model:
+        assert model.create_chat_completion(MESSAGES, top_k=3) == (model, MESSAGES, 3)
+
+
+def test_tokens_go_there_and_back(llama):
+    tokens = llama.tokenize(b"ab c<3>")
+    assert llama.detokenize(tokens) == b"ab c<3>"
+    assert llama.tokenize(b"<3>", special=True) == [3] and llama.detokenize([3]) == b""
+    assert llama.detokenize([3], special=True) == b"<3>"
+    assert llama.detokenize([97], prev_tokens=[98]) == b"a"
+    assert (llama.token_eos(), llama.token_bos(), llama.token_nl(), llama.n_ctx()) == (1, 2, 10, 1024)
+    assert llama.metadata["general.architecture"] == "llama" and llama.n_embd() == 256
+    with pytest.raises(ParameterError, match="UTF-8"):
+        llama.tokenize(b"\xff")
+
+
+def test_eval_gives_the_logits_of_all_tokens(llama):
+    tokens = llama.tokenize(b"Hello world")
+    llama.reset()
+    llama.eval(tokens[:4])
+    llama.eval(tokens[4:])
+    np.testing.assert_allclose(llama.scores[: llama.n_tokens], llama.llm.logits(tokens), atol=1e-3)
+    assert list(llama.eval_tokens) == tokens and len(llama.eval_logits) == len(tokens)
+    assert llama.sample(temp=0) == np.argmax(llama.scores[llama.n_tokens - 1])
+    assert llama.sample(temp=0, idx=3) == np.argmax(llama.scores[3])
+
+
+def test_generate_is_eval_and_sample_in_turn(llama):
+    prompt = llama.tokenize(b"Hello world")
+    tokens = [token for token, _ in zip(llama.generate(prompt, temp=0), range(6), strict=False)]
+    llama.reset()
+    for token in tokens:
+        llama.eval(prompt)
+        assert llama.sample(temp=0) == token
+        prompt = [token]
+
+
+def test_generate_takes_tokens_in_between(llama):
+    generator = llama.generate(llama.tokenize(b"Hello"), temp=0)
+    first = next(generator)
+    generator.send([98, 99])
+    assert list(llama.eval_tokens) == [*b"Hello", first, 98, 99]
+
+
+def test_without_logits_all_the_last_row_is_there(path):
+    with Llama(path) as model:
+        model.eval([72, 73])
+        np.testing.assert_allclose(model.scores, model.llm.logits([72, 73])[-1:], atol=1e-3)
+        with pytest.raises(ContextError, match="600"):
+            model.eval([72] * 598)
+        assert model.n_tokens == 2
+
+
+def test_a_state_is_where_it_was_saved(llama, path):
+    llama.reset()
+    with pytest.raises(ParameterError, match="eval"):
+        llama.sample()
+    llama.eval(llama.tokenize(b"Hello world"))
+    expected = llama.sample(temp=0)
+    state = pickle.loads(pickle.dumps(llama.save_state()))
+    assert state.llama_state_size > 0
+    llama.reset()
+    llama.load_state(state)
+    assert llama.sample(temp=0) == expected
+    with Llama(path) as other:
+        other.load_state(state)
+        assert other.n_tokens == 11 and other.sample(temp=0) == expected
+
+
+def test_a_completion_is_what_eval_goes_on_from(llama):
+    answer = llama("Hello", max_tokens=3, temperature=0)
+    assert llama.n_tokens == answer["usage"]["total_tokens"]
+    llama.set_cache(LlamaCache())
+    llama.set_seed(3)
+    llama.sample()
+
+
+def test_embeddings_come_as_lists(tmp_path):
+    model = TinyModel("llama", n_vocab=128, n_ctx=64)
+    with Llama(write_text_model(tmp_path / "m.gguf", model), embedding=True, pooling_type=1) as llama:
+        both = llama.create_embedding(["ab", "Hello"])
+        assert both["usage"] == {"prompt_tokens": 6, "total_tokens": 6}
+        one = llama.embed("Hello")
+        assert len(one) == 256 and both["data"][1]["embedding"] == one
+        assert np.linalg.norm(llama.embed("Hello", normalize=True)) == pytest.approx(1, abs=1e-5)
+
+
+def test_arguments_without_use_are_warned_of(path):
+    with pytest.warns(UserWarning, match="n_gpu_layers, flash_attn"):
+        Llama(path, n_gpu_layers=-1, flash_attn=True, vocab_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Llama(path, n_gpu_layers=0, use_mmap=True, use_mlock=False, verbose=False, rope_freq_base=0.0, vocab_only=True)
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ({"n_gpu_layer": 1, "colour": 2}, "n_gpu_layer, colour"),
+        ({"lora_path": "x.gguf"}, "lora_path"),
+        ({"rope_freq_base": 5e5}, "rope_freq_base"),
+        ({"kv_overrides": {"a": 1}}, "kv_overrides"),
+        ({"type_k": 2}, "type_k is 2"),
+        ({"type_k": 8}, "the same for both"),
+        ({"pooling_type": 0}, "pooling_type is 0"),
+    ],
+)
+def test_what_can_not_be_done_is_an_error_that_names_it(path, arguments, named):
+    with pytest.raises(ParameterError, match=named):
+        Llama(path, **arguments)
+
+
+def test_a_missing_file_is_a_value_error(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        Llama(str(tmp_path / "none.gguf"))
+
+
+def test_a_llama_can_be_pickled(path):
+    with Llama(path, n_ctx=64, seed=1) as one, pickle.loads(pickle.dumps(one)) as other:
+        assert other.n_ctx() == 64
+
+
+def test_suffixes_are_for_models_that_fill_in(llama):
+    with pytest.raises(ParameterError, match="suffix"):
+        llama("def f(", suffix="return x")
+    marks = dict.fromkeys(("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"), CONTROL)
+    tokenizer = tokenizer_from_metadata(bpe_metadata(special=marks))
+    assert infill_tokens(tokenizer, {}) == (256, 257, 258)
+    assert infill_tokens(tokenizer, {f"tokenizer.ggml.fim_{n}_token_id": 9 for n in ("pre", "suf", "mid")}) == (9, 9, 9)
+    before, after = tokenizer.encode("ab"), tokenizer.encode("c")
+    assert infill_prompt(tokenizer, {}, "ab", "c", False) == [256, *before, 257, *after, 258]
+    assert infill_prompt(tokenizer, {}, "ab", "c", True) == [257, *after, 256, *before, 258]
+
+
+@pytest.mark.parametrize("filename, name", [("*q8_0.gguf", ":q8_0"), ("m-Q4_K_M.gguf", ":m-Q4_K_M"), (None, "")])
+def test_from_pretrained_asks_the_hub(monkeypatch, path, filename, name):
+    asked = []
+    monkeypatch.setattr("pyinfer.hub.resolve_model", lambda model: asked.append(model) or path)
+    Llama.from_pretrained("org/repo", filename, vocab_only=True)
+    assert asked == ["hf:org/repo" + name]
+    with pytest.raises(ParameterError, match="local_dir"):
+        Llama.from_pretrained("org/repo", filename, local_dir="here")
+
+
+def test_openais_classes_take_the_answers(llama):
+    chat = pytest.importorskip("openai.types.chat")
+    assert isinstance(llama.create_chat_completion_openai_v1(MESSAGES, max_tokens=2), chat.ChatCompletion)
+
+
+def test_install_is_refused_behind_llama_cpp_python(llama_cpp, monkeypatch):
+    from llama_cpp.llama_grammar import LlamaGrammar as Grammar
+
+    assert llama_cpp.Llama is Llama and Grammar is LlamaGrammar
+    monkeypatch.setitem(sys.modules, "llama_cpp", json)
+    with pytest.raises(ParameterError, match="imported already"):
+        pyinfer.compat.install()
+
+
+# Integrations: the libraries are large and not in the test extra.
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_langchains_llm(llama_cpp, path):
+    llms = pytest.importorskip("langchain_community.llms")
+    llm = llms.LlamaCpp(model_path=str(path), temperature=0, max_tokens=6, n_ctx=128, repeat_penalty=1.0)
+    with Llama(path) as own:
+        expected = own("Hello", max_tokens=6, temperature=0)["choices"][0]["text"]
+    assert llm.invoke("Hello") == expected
+    assert "".join(llm.stream("Hello")) == expected
+    assert llm.batch(["Hello", "Hello"]) == [expected] * 2
+    assert llm.get_num_tokens("Hello") == 5
+    stopped = llm.invoke("Hello", stop=[expected[2]])
+    assert stopped == expected[: expected.index(expected[2])]
+    strict = llms.LlamaCpp(model_path=str(path), grammar='root ::= "yes"', streaming=False)
+    assert strict.invoke("Well?") == "yes"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_langchains_embeddings(llama_cpp, path):
+    embeddings = pytest.importorskip("langchain_community.embeddings")
+    model = embeddings.LlamaCppEmbeddings(model_path=str(path))
+    one = model.embed_query("Hello")
+    assert len(one) == 256 and model.embed_documents(["ab", "Hello"])[1] == one
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_langchains_chat_model(llama_cpp, path):
+    models = pytest.importorskip("langchain_community.chat_models")
+    options = {"chat_format": "chatml"}
+    chat = models.ChatLlamaCpp(model_path=str(path), temperature=0, max_tokens=100, n_ctx=1024, model_kwargs=options)
+    with Llama(path, chat_format="chatml") as own:
+        answer = own.create_chat_completion(MESSAGES, temperature=0, max_tokens=100, repeat_penalty=1.1)
+    expected = answer["choices"][0]["message"]["content"]
+    assert chat.invoke("Hello").content == expected
+    assert "".join(chunk.content for chunk in chat.stream("Hello")) == expected
+    answer = chat.bind_tools(TOOLS, tool_choice="now").invoke("What time is it?")
+    assert answer.tool_calls[0]["name"] == "now" and answer.tool_calls[0]["args"]["zone"] in ("a", "b")
+
+
+def test_llama_indexs_llm(llama_cpp, path):
+    module = pytest.importorskip("llama_index.llms.llama_cpp")
+    llm = module.LlamaCPP(
+        model_path=str(path),
+        temperature=0.0,
+        max_new_tokens=6,
+        context_window=128,
+        completion_to_prompt=lambda text: text,
+        verbose=False,
+    )
+    text = llm.complete("Hello").text
+    assert llm.metadata.context_window == 128 and text
+    assert list(llm.stream_complete("Hello"))[-1].text == text
+
+
+def test_a_real_model_answers(real_model):
+    with Llama(real_model("smollm2-135m-q4_1"), n_ctx=512) as model:
+        text = model("The capital of France is", max_tokens=8, temperature=0)["choices"][0]["text"]
+        assert "Paris" in text
+        answer = model.create_chat_completion(MESSAGES, max_tokens=16, temperature=0)
+        assert answer["choices"][0]["message"]["content"].strip()
+
+
+def test_an_encoder_embeds(tmp_path):
+    bert = TinyModel("bert", n_vocab=96, n_ctx=32)
+    with Llama(write_tiny_model(tmp_path / "bert.gguf", bert), embedding=True) as model:
+        assert model.n_ctx() == 32

@@ -1,0 +1,132 @@
+"""Every Python example of README.md, docs/ and public docstrings runs, page by page, as a reader would type them.
+
+Names and files of models mean SmolLM2, except those in VOCABULARIES. An example that can't run here has a line
+`<!-- not run: WHY -->` above it, and is compiled only. `await` may stand outside of functions, as in a notebook.
+"""
+
+import ast
+import asyncio
+import inspect
+import re
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from chats import source_of
+from conftest import ROOT
+from tiny_vocabularies import CONTROL, bpe_metadata
+
+import pyinfer.hub
+from pyinfer.gguf import GGUFWriter
+from pyinfer.hub.names import parse_name
+from pyinfer.runtime import engine
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLE = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n+)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+N_CTX = 512  # where an example says nothing: texts that end by themselves may be long
+VOCABULARIES = {"qwen3-0.6b.gguf": "qwen3-0.6b"}  # a file without weights, with the template of this name
+
+
+class Example(NamedTuple):
+    code: str  # behind as many empty lines as the page has before it
+    why_not: str | None
+
+
+def examples_of(text):
+    found = []
+    for match in EXAMPLE.finditer(text):
+        line = text.count("\n", 0, match.start("code"))
+        found.append(Example("\n" * line + match["code"], match["why"]))
+    return found
+
+
+def compiled(code, name):
+    return compile(code, str(name), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+WITH_EXAMPLES = [page for page in PAGES if any(not e.why_not for e in examples_of(page.read_text("utf-8")))]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, real_model):
+    """The working directory of a reader, where each model's name means a small one that is there."""
+    model = real_model("smollm2-135m-q4_1")
+
+    def resolve(name, progress=None):
+        parse_name(name)  # refuses what is no name
+        return tmp_path / name if (tmp_path / name).exists() else model
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engine, "DEFAULT_N_CTX", N_CTX)
+    for function in ("resolve_model", "pull_model"):
+        monkeypatch.setattr(pyinfer.hub, function, resolve)
+    for page in PAGES:
+        for name in re.findall(r"\"([\w.-]+\.gguf)\"", page.read_text("utf-8")):
+            if name not in VOCABULARIES and not (tmp_path / name).exists():
+                (tmp_path / name).symlink_to(model)
+    for name, template in VOCABULARIES.items():
+        metadata = bpe_metadata(["a b"], special={"<|im_end|>": CONTROL})
+        metadata |= {"general.architecture": "llama", "tokenizer.chat_template": source_of(template)}
+        GGUFWriter(tmp_path / name, metadata).write()
+    (tmp_path / "book.txt").write_text((ROOT / "LICENSE").read_text("utf-8")[:4000], "utf-8")
+    return tmp_path
+
+
+def run(codes, names):
+    """Runs compiled examples one after the other."""
+    loop = asyncio.new_event_loop()
+    try:
+        for code in codes:
+            result = eval(code, names)
+            if inspect.iscoroutine(result):
+                loop.run_until_complete(result)
+    finally:
+        loop.close()
+        for value in names.values():
+            if isinstance(value, pyinfer.LLM | pyinfer.AsyncLLM):
+                value.close()
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.stem)
+def test_the_examples_of_a_page_run(page, folder):
+    examples = examples_of(page.read_text("utf-8"))
+    run([compiled(example.code, page) for example in examples if not example.why_not], {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("name", [name for name in pyinfer.__all__ if not name.startswith("_")])
+def test_the_examples_in_docstrings_run(name, request):
+    public = getattr(pyinfer, name)
+    members = (
+        [value for key, value in vars(public).items() if not key.startswith("_")] if inspect.isclass(public) else []
+    )
+    for documented in (public, *members):
+        doc = inspect.getdoc(documented) or ""
+        for block in re.findall(r"(?<=\n\n)(?: {4}.*(?:\n+(?= {4}))?)+", doc):
+            request.getfixturevalue("folder")
+            names = {key: getattr(pyinfer, key) for key in pyinfer.__all__} | {"Path": Path}
+            names["llm"] = pyinfer.LLM("model.gguf")
+            run([compiled(textwrap.dedent(block), f"{name}: {block}")], names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_all_examples_are_python(page):
+    for example in examples_of(page.read_text("utf-8")):
+        compiled(example.code, page)
+
+
+def test_a_page_is_taken_apart():
+    one, other = examples_of("A\n\n```python\nx = 1\n```\n\n<!-- not run: needs the hub -->\n```python\nawait y\n```\n")
+    assert one == Example("\n\n\nx = 1\n", None)
+    assert other.why_not == "needs the hub"
+    assert compiled(other.code, "page.md")
+
+
+def test_the_reference_has_all_public_names():
+    named = re.findall(r"^::: pyinfer\.(\w+)$", (ROOT / "docs" / "reference.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted([*named, "__version__"]) == sorted(pyinfer.__all__)
+
+
+def test_the_sites_navigation_has_all_pages():
+    named = re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
