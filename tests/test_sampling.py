@@ -340,6 +340,18 @@ def test_a_fork_goes_on_as_the_original_would_with_index_0_and_by_itself_with_ot
     assert [fork.tokens.tolist() for fork in forks] == [[1, 2, *begun, *r] for r in rest]
 
 
+def test_a_token_that_is_taken_back_was_not_there():
+    sampler = sampler_of(SamplingParams(temperature=0, repetition_penalty=2.0), [7])
+    logits = np.zeros(20_000, np.float32)
+    logits[[3, 4]] = 1.0, 0.9
+
+    assert sampler.sample(logits).token == 3
+    sampler.take_back()
+
+    assert sampler.tokens.tolist() == [7]
+    assert sampler.sample(logits).token == 3
+
+
 def test_a_fork_of_no_seed_draws_something_else():
     sampler = sampler_of(SamplingParams(temperature=2.0))
     logits = random_logits(1000, 1.0, 0)

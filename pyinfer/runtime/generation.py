@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.runtime.closing import Closing
 from pyinfer.runtime.logprobs import Choice, choice_of
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import Request
@@ -44,7 +45,7 @@ class Piece:
 @dataclass(frozen=True)
 class Completion:
     """A generated text. finish_reason: "stop" for an end token, a stop string or the end of a guide's text; "length"
-    for max_tokens or a full context.
+    for max_tokens or a full context, before which a guide's text is brought to an end, if a few tokens do that.
 
     tokens: without the end token; prompt: ids. cached_tokens: of the prompt, found in the cache. logprobs: of each
     token, where asked for; prompt_logprobs: of each of the prompt's, None for the first. choices: all texts of this
@@ -160,6 +161,8 @@ class Generation(Request):
         )
         self._sampler = Sampler(params, prompt, tokenizer)
         self._matcher: GuideMatcher | None = None if params.guide is None else params.guide.matcher(tokenizer)
+        bound_otherwise = params.banned_tokens or params.allowed_tokens or params.logits_processors
+        self._closing = None if self._matcher is None or bound_otherwise else Closing(self._matcher)
         self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True, shown=shown)
         self._stop = StopText(params.stop)
         self._ends = tokenizer.eog_ids | frozenset(params.stop_token_ids)
@@ -220,13 +223,22 @@ class Generation(Request):
             self._first_sampled_at = time.perf_counter()
         not_yet = self._ends if len(self._generated) < self.params.min_tokens else ()
         mask = None if self._matcher is None else self._matcher.mask()
+        n_left = self._limit - len(self._generated)
+        if mask is not None and self._closing is not None:
+            mask = self._closing.bound(mask, n_left)
         if mask is not None and not_yet and allows_only(mask, not_yet):
             not_yet = ()  # where a guide can only end, the text does
         choice = self._sampler.sample(row, mask, not_yet)
-        token = choice.token
-        if token in self._ends:
+        if choice.token in self._ends:
             self._finish("stop")
             return
+        if mask is not None and self._closing is not None and not self._closing.allows(choice.token, n_left - 1):
+            self._sampler.take_back()
+            if self._closing.complete:
+                self._finish("length")
+                return
+            choice = self._sampler.sample(row, self._closing.lead(mask))
+        token = choice.token
         if self.params.logprobs is not None:
             self._logprobs.append(choice)
         self._add(token)
@@ -243,7 +255,9 @@ class Generation(Request):
                 self._add(forced)
                 if self.finished:
                     return
-        if matcher.finished:
+        if self._closing is not None and self._closing.leads and (self._closing.complete or matcher.finished):
+            self._finish("length")
+        elif matcher.finished:
             self._finish("stop")
 
     def _add(self, token: int) -> None:
@@ -254,6 +268,8 @@ class Generation(Request):
             self._drop_guesses()
             self.tokens.append(token)
         self._generated.append(token)
+        if self._closing is not None:
+            self._closing.note(token)
         if self._speculation is not None:
             self._speculation.add(token)
         self._give(self._stop.push(self._decoder.push(token)), token)

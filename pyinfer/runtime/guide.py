@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from pyinfer.errors import ParameterError
 from pyinfer.grammar.json_schema import parse_schema, without_unique_items
 from pyinfer.grammar.lark import gbnf_to_lark
+from pyinfer.runtime.guide_ending import find_ending
 from pyinfer.runtime.token_masks import allowed_ids, apply_mask, mask_words
 from pyinfer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher
+    from pyinfer.runtime.guide_compiler import CompiledVocabulary
 
 __all__ = ["Guide", "GuideMatcher", "allowed_ids", "apply_mask"]
 
@@ -113,7 +114,7 @@ class Guide:
         """
         from pyinfer.runtime.guide_compiler import compiled
 
-        return GuideMatcher(self, tokenizer, compiled(self, tokenizer))
+        return GuideMatcher(self, tokenizer, compiled(tokenizer))
 
     def __str__(self) -> str:
         source = self.source if len(self.source) <= SHOWN else self.source[:SHOWN] + "…"
@@ -127,10 +128,11 @@ class GuideMatcher:
     one token that `mask()` allows; both are noted by `accept`.
     """
 
-    def __init__(self, guide: Guide, tokenizer: Tokenizer, matcher: LLMatcher) -> None:
+    def __init__(self, guide: Guide, tokenizer: Tokenizer, vocabulary: CompiledVocabulary) -> None:
         self.guide = guide
         self._tokenizer = tokenizer  # llguidance refers to it weakly
-        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._matcher = vocabulary.matcher(guide)
         self._n_words = mask_words(tokenizer.n_vocab)
         # a vocabulary that can't end a text gets a token of llguidance's own for that, behind the last
         self._own_end = not tokenizer.eog_ids
@@ -181,6 +183,16 @@ class GuideMatcher:
     def complete(self) -> bool:
         """Whether the text may end here."""
         return self._matcher.is_accepting()
+
+    def ending(self, most: int, known: Sequence[int] = ()) -> list[int] | None:
+        """At most so many tokens after which the text may end, not counting one that ends it; None: none were found.
+
+        The text stays as it is. With them, one that has to stop can still be whole. known: what this gave a few tokens
+        before, much of which may still do.
+        """
+        if self.finished:
+            return []
+        return find_ending(self._matcher, self._vocabulary.closing, most, self._room, known)
 
     def rollback(self, n: int) -> None:
         """Take back the last n tokens. Raises ParameterError if there are fewer."""

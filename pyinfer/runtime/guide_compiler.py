@@ -12,12 +12,14 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from pyinfer.errors import ParameterError, TokenizerError
 from pyinfer.grammar.json_schema import parse_schema, prepare_schema
 from pyinfer.grammar.lark import gbnf_to_lark
 from pyinfer.runtime.guide import Guide, guide_error
+from pyinfer.runtime.guide_ending import ClosingTokens
 from pyinfer.tokenizer import Tokenizer
 from pyinfer.tokenizer.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED
 
@@ -33,11 +35,11 @@ FIXED_SPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separa
 ASCII_CLASSES = "d"  # \\d is 0 to 9, as JSON schemas have it; \\w and \\s are Unicode's
 
 _lock = threading.Lock()
-_vocabularies: weakref.WeakKeyDictionary[Tokenizer, _CompiledVocabulary] = weakref.WeakKeyDictionary()
+_vocabularies: weakref.WeakKeyDictionary[Tokenizer, CompiledVocabulary] = weakref.WeakKeyDictionary()
 
 
-def compiled(guide: Guide, tokenizer: Tokenizer) -> LLMatcher:
-    """A matcher at the beginning of a text. Raises ParameterError as Guide.matcher does."""
+def compiled(tokenizer: Tokenizer) -> CompiledVocabulary:
+    """What is kept for a tokenizer. Raises ParameterError as Guide.matcher does."""
     try:
         import llguidance  # noqa: F401
     except ImportError as error:
@@ -45,8 +47,8 @@ def compiled(guide: Guide, tokenizer: Tokenizer) -> LLMatcher:
     with _lock:
         vocabulary = _vocabularies.get(tokenizer)
         if vocabulary is None:
-            vocabulary = _vocabularies[tokenizer] = _CompiledVocabulary(tokenizer)
-        return vocabulary.matcher(guide)
+            vocabulary = _vocabularies[tokenizer] = CompiledVocabulary(tokenizer)
+        return vocabulary
 
 
 def grammar_of(guide: Guide) -> str:
@@ -85,7 +87,7 @@ GRAMMARS: dict[str, Callable[[Guide], str]] = {
 }
 
 
-class _CompiledVocabulary:
+class CompiledVocabulary:
     """llguidance's tokenizer, and the grammars that were compiled for it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -97,8 +99,20 @@ class _CompiledVocabulary:
         view.llguidance = self._tokenizer
         self._limits = LLParserLimits(verbose_errors=False)
         self._matchers: OrderedDict[Guide, LLMatcher] = OrderedDict()
+        self._tokens, self._ends = view.tokens, tokenizer.eog_ids
+        self._lock = threading.Lock()
+
+    @cached_property
+    def closing(self) -> ClosingTokens:
+        """For the search of short endings."""
+        return ClosingTokens(self._tokens, self._ends)
 
     def matcher(self, guide: Guide) -> LLMatcher:
+        """A matcher at the beginning of a text. Raises ParameterError as Guide.matcher does."""
+        with self._lock:
+            return self._matcher(guide)
+
+    def _matcher(self, guide: Guide) -> LLMatcher:
         if guide not in self._matchers:
             self._matchers[guide] = self._compile(guide)
             if len(self._matchers) > MAX_GRAMMARS:

@@ -154,6 +154,10 @@ class Sampler:
         self._tokens[self._n_tokens] = token
         self._n_tokens += 1
 
+    def take_back(self) -> None:
+        """Forget the last token, which was drawn for nothing."""
+        self._n_tokens -= 1
+
     def fork(self, index: int) -> Sampler:
         """A copy that goes on by itself. Index 0 draws what this one would; others have a seed of their own.
 

@@ -1,0 +1,130 @@
+"""A short way to the end of a text under a guide, so that a text that has to stop can still be whole.
+
+It is a beam search. From each place some tokens are tried, a short and a long one of those that begin alike; it goes
+on from a few places where different tokens may follow, first from where signs that close have led.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+# First characters of tokens, by how near they bring a text to its end.
+COSTS = {'"': 0, **dict.fromkeys("'`)]}>", 1), **dict.fromkeys(",:;=", 2), **dict.fromkeys("@\n", 3), "0": 4}
+COST_OF_OTHERS = 5
+SIGNS = string.punctuation.encode()
+MOST_ALIKE = 64  # tokens looked at of those that begin alike
+MOST_TRIED = 40  # at each place
+MOST_LOOKED_AT = 6  # places with the same number of tokens, many of which are alike
+WIDTH = 4  # places with the same number of tokens from which the search goes on
+
+
+class Place(NamedTuple):
+    """Where tokens lead to: how little the last one closes, and the step there from the matcher of the place before."""
+
+    cost: int
+    tokens: list[int]
+    before: LLMatcher
+    step: list[int]
+
+
+class ClosingTokens:
+    """The tokens of a vocabulary that may bring a text to its end, grouped by what they begin with."""
+
+    def __init__(self, tokens: list[bytes], ends: frozenset[int]) -> None:
+        groups: dict[bytes, list[int]] = {}
+        for token, text in enumerate(tokens):
+            if token in ends or not text:
+                continue
+            first = b"0" if text[:1].isdigit() else text[:1]
+            # signs followed by others open something, such as a quote and a word
+            if first not in SIGNS or not text.strip(SIGNS):
+                groups.setdefault(first, []).append(token)
+        for group in groups.values():
+            group.sort(key=lambda token: (len(tokens[token]), token))
+            del group[MOST_ALIKE // 2 : -MOST_ALIKE // 2]
+        self._costs = np.array([COSTS.get(first.decode("latin-1"), COST_OF_OTHERS) for first in groups])
+        self._tokens = np.array([token for group in groups.values() for token in group], np.int64)
+        self._groups = np.repeat(np.arange(len(groups)), [len(group) for group in groups.values()])
+
+    def allowed(self, mask: NDArray[np.uint32]) -> list[tuple[int, int]]:
+        """(cost, token) of the shortest and the longest token of each group that may follow, the cheapest first."""
+        words = mask[self._tokens >> 5] >> (self._tokens & 31).astype(np.uint32)
+        found = np.flatnonzero(words & np.uint32(1))
+        groups = self._groups[found]
+        borders = np.flatnonzero(np.diff(groups)) + 1
+        ends = np.concatenate([[0], borders, borders - 1, [len(found) - 1]]) if len(found) else found
+        chosen = found[np.unique(ends)]
+        costs = self._costs[self._groups[chosen]]
+        order = np.argsort(costs, kind="stable")[:MOST_TRIED]
+        costs = costs[order]
+        # tokens of one cost mostly lead to like places: the first of each cost come before all second ones
+        nth = np.arange(len(costs)) - np.searchsorted(costs, costs)
+        costs = (COST_OF_OTHERS + 1) * nth + costs - costs.min(initial=COST_OF_OTHERS)  # what must be, is not dear
+        return list(zip(costs.tolist(), self._tokens[chosen[order]].tolist(), strict=True))
+
+
+def usable_rest(matcher: LLMatcher, known: Sequence[int], most: int) -> list[int] | None:
+    """The longest end of a known way, of at most `most` tokens, that leads to an end from here, too."""
+    walker = matcher.deep_copy()
+    forced = walker.compute_ff_tokens() if known else []
+    walker.consume_tokens(forced)
+    for start in range(max(0, len(known) + len(forced) - most), len(known)):
+        rest = list(known[start:])
+        taken = walker.try_consume_tokens(rest)
+        if taken == len(rest) and walker.is_accepting():
+            return [*forced, *rest]
+        walker.rollback(taken)
+    return None
+
+
+def find_ending(
+    matcher: LLMatcher, closing: ClosingTokens, most: int, n_words: int, known: Sequence[int] = ()
+) -> list[int] | None:
+    """At most `most` tokens after which the text may end; None if no such way was found. The matcher stays as it is.
+
+    known: a way from nearby, such as before the last token, the rest of which may lead from here as well.
+    """
+    if matcher.is_accepting():
+        return []
+    if (rest := usable_rest(matcher, known, most)) is not None:
+        return rest
+    mask = np.empty(n_words, np.uint32)
+    places: list[list[Place]] = [[] for _ in range(most + 1)]  # by the number of tokens there
+    places[0].append(Place(0, [], matcher, []))
+    for length in range(most):
+        seen: set[bytes] = set()  # of two places where the same may follow, one is enough
+        n_forced = 0
+        for place in sorted(places[length], key=lambda place: place.cost)[:MOST_LOOKED_AT]:
+            if len(seen) + n_forced == WIDTH:
+                break
+            here = place.before.deep_copy()
+            here.consume_tokens(place.step)
+            if forced := here.compute_ff_tokens():
+                steps = [(place.cost, forced)]
+                n_forced += 1
+            else:
+                here.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+                if (key := mask.tobytes()) in seen:
+                    continue
+                seen.add(key)
+                steps = [(cost, [token]) for cost, token in closing.allowed(mask)]
+            for cost, step in steps:
+                if length + len(step) > most or here.is_error():
+                    continue
+                taken = here.try_consume_tokens(step)
+                if taken == len(step):
+                    tokens = [*place.tokens, *step]
+                    if here.is_accepting():
+                        return tokens
+                    places[len(tokens)].append(Place(cost, tokens, here, step))
+                here.rollback(taken)
+        places[length].clear()
+    return None
