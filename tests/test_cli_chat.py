@@ -61,7 +61,7 @@ class Terminal:
         os.write(self._fd, text.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C at a prompt. Python's line editor sees one a few microseconds after its prompt only with the next key."""
+        """Ctrl-C at a prompt; one right behind it reaches Python's line editor only with the next key."""
         time.sleep(0.2)
         self.send("\x03")
 
