@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from guided_texts import ARITHMETIC
 from real_models import REAL_MODELS
 
 from pyinfer.runtime.guide import Guide, apply_mask
@@ -46,20 +47,12 @@ string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* 
 number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
 ws     ::= | " " | "\n" [ \t]{0,20}
 """
-ARITHMETIC_GBNF = r"""
-root  ::= (expr "=" ws term "\n")+
-expr  ::= term ([-+*/] term)*
-term  ::= ident | num | "(" ws expr ")" ws
-ident ::= [a-z] [a-z0-9_]* ws
-num   ::= [0-9]+ ws
-ws    ::= [ \t\n]*
-"""
 CASES = {
     "json": (Guide.json(PERSON), PERSON_TEXT),
     "json, fixed": (Guide.json(PERSON, whitespace=False), PERSON_TEXT),
     "any json": (Guide.json({"type": "object"}), PERSON_TEXT),
     "gbnf json": (Guide.gbnf(JSON_GBNF), PERSON_TEXT),
-    "gbnf arithmetic": (Guide.gbnf(ARITHMETIC_GBNF), "(total_1 +22)*price= 3125 \nx*(y-17)=z\n"),
+    "gbnf arithmetic": (Guide.gbnf(ARITHMETIC), "(total_1 +22)*price= 3125 \nx*(y-17)=z\n"),
     "choice": (Guide.choice(["positive", "negative", "neutral, or hard to say"]), "neutral, or hard to say"),
     "regex, digits": (Guide.regex(r"\+\d{2} \d{3} \d{4,8}"), "+49 123 4567890"),
     "regex, words": (

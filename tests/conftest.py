@@ -51,3 +51,19 @@ def hub(hub_of_session, monkeypatch, tmp_path):
 
     hub_server.use(hub_of_session, monkeypatch, tmp_path)
     return hub_of_session
+
+
+@pytest.fixture
+def load(path):
+    """A function from options to a model of the file that the test's module names `path`, closed after the test."""
+    from pyinfer import LLM
+
+    models = []
+
+    def load(**options):
+        models.append(LLM(path, **{"n_ctx": 512, "kv_type": "f32", "n_threads": 1, **options}))
+        return models[-1]
+
+    yield load
+    for model in models:
+        model.close()

@@ -10,6 +10,15 @@ from tiny_vocabularies import CONTROL, bpe_metadata
 from pyinfer.runtime.guide import Guide, allowed_ids, apply_mask
 from pyinfer.tokenizer import Tokenizer, tokenizer_from_metadata
 
+# expressions and their values, in GBNF
+ARITHMETIC = r"""
+root  ::= (expr "=" ws term "\n")+
+expr  ::= term ([-+*/] term)*
+term  ::= ident | num | "(" ws expr ")" ws
+ident ::= [a-z] [a-z0-9_]* ws
+num   ::= [0-9]+ ws
+ws    ::= [ \t\n]*
+"""
 # neighbours that are joined, so that tokens reach across the borders of JSON's elements
 MERGES = [
     '" :',

@@ -7,7 +7,7 @@ from random import Random
 
 import hypothesis.strategies as st
 import pytest
-from guided_texts import random_choice, tiny_tokenizer, write
+from guided_texts import ARITHMETIC, random_choice, tiny_tokenizer, write
 from hypothesis import given, settings
 
 from pyinfer.errors import ParameterError
@@ -18,14 +18,6 @@ from pyinfer.tokenizer import load_tokenizer
 
 llguidance = pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")
 
-ARITHMETIC = r"""
-root  ::= (expr "=" ws term "\n")+
-expr  ::= term ([-+*/] term)*
-term  ::= ident | num | "(" ws expr ")" ws
-ident ::= [a-z] [a-z0-9_]* ws
-num   ::= [0-9]+ ws
-ws    ::= [ \t\n]*
-"""
 LIST = r"""# a list in Markdown
 root ::= item+
 item ::= "- " [^\r\n\x0b\x0c\x85\u2028\u2029]{1,40} "\n"   # one line

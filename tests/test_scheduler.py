@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_models import TinyModel, write_text_model
 
-from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams
+from pyinfer import ContextError, ParameterError, PyinferError, SamplingParams
 from pyinfer.runtime.request import Request
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
@@ -26,20 +26,6 @@ def random_prompt(n):
 def path(tmp_path_factory):
     model = TinyModel("llama", n_layers=1, n_vocab=128, n_ctx=8192)
     return write_text_model(tmp_path_factory.mktemp("scheduler") / "model.gguf", model)
-
-
-@pytest.fixture
-def load(path):
-    """A function from options to a model, closed after the test."""
-    models = []
-
-    def load(**options):
-        models.append(LLM(path, **{"n_ctx": 512, "kv_type": "f32", "n_threads": 1, **options}))
-        return models[-1]
-
-    yield load
-    for model in models:
-        model.close()
 
 
 def passes_of(llm, monkeypatch):

@@ -30,20 +30,6 @@ def draft_path(tmp_path_factory):
     return write_text_model(tmp_path_factory.mktemp("draft") / "model.gguf", model)
 
 
-@pytest.fixture
-def load(path):
-    """A function from options to a model, closed after the test."""
-    models = []
-
-    def load(**options):
-        models.append(LLM(path, **{"n_ctx": 512, "kv_type": "f32", "n_threads": 1, **options}))
-        return models[-1]
-
-    yield load
-    for model in models:
-        model.close()
-
-
 class Oracle(Speculation):
     """Guesses what a plain run said, with a mistake here and there."""
 

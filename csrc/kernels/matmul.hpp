@@ -206,8 +206,8 @@ inline void multiply_panels(const Segment& s, const Activations& src, const Form
 inline void multiply(const Segment& s, const Activations& src, int n, int64_t from, int64_t to,
                      const Scratch& scratch) {
     const FormatKernels& f = *find_format(s.weight.format);
-    // of floats, by the first tile: all tiles take the same steps
     const bool few = n <= f.block_tiles * Vec::kTile;
+    // of floats, by the first tile: all tiles take the same steps
     const int64_t most = !f.info.quantized ? float_groups(tile_of(0, n).width) : few ? 1 : kPanelGroups;
     for (int64_t g = from; g < to; g += most) {
         const int64_t count = to - g < most ? to - g : most;
