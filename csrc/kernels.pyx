@@ -26,7 +26,7 @@ cdef extern from "Python.h":
 
 PAGE = kPage
 SPLIT = kSplit
-cdef int ROWS_PER_TILE = 64  # of an attention tile: query tokens times the heads of a KV head
+cdef int ROWS_PER_TILE = 80  # of an attention tile, at most: query tokens times the heads of a KV head
 
 cdef Kernels kernels
 cdef uint64_t words_seen  # what read_bandwidth summed, so that the reading is not optimised away
@@ -358,7 +358,7 @@ cdef class Plan:
     cdef list outs, keep
     cdef readonly list names
     cdef readonly int capacity, n_ctx, n_sequences, n_threads
-    cdef int max_row, heads_per_kv
+    cdef int max_row, heads_per_kv, head_dim
     cdef int64_t partial_tokens, n_heads_dim
     cdef bint ready, profiling, bidirectional
     cdef Progress* progress
@@ -375,7 +375,7 @@ cdef class Plan:
             raise ParameterError(f"a plan for {capacity} tokens, {n_ctx} positions, {n_sequences} sequences, {n_threads} threads")
         self.capacity, self.n_ctx, self.n_sequences, self.n_threads = capacity, n_ctx, n_sequences, n_threads
         self.outs, self.keep, self.names = [], [], []
-        self.max_row, self.heads_per_kv, self.n_heads_dim = 1, 1, 0
+        self.max_row, self.heads_per_kv, self.head_dim, self.n_heads_dim = 1, 1, 1, 0
         self.kernels = kernels
         self.n_vocab = -1
         self.n_pages = 1 << 31
@@ -538,6 +538,7 @@ cdef class Plan:
         op.merge.attention.cache = cache.c
         self.n_pages = min(self.n_pages, cache.n_pages)
         self.heads_per_kv = max(self.heads_per_kv, q.k // dim // cache.c.n_kv_heads)
+        self.head_dim = max(self.head_dim, dim)
         self.n_heads_dim = max(self.n_heads_dim, q.k // dim * (2 + (dim + 15) // 16 * 16))
 
     def softcap(self, str name, Value x, float cap, bint outputs=False):
@@ -606,7 +607,9 @@ cdef class Plan:
             elif op.kind == kPack:
                 op.pack.x = self.rows_of(keep[0])
                 op.pack.out = out.c
-        self.scratch_bytes = (self.kernels.scratch_bytes(self.capacity, self.max_row) + 4095) // 4096 * 4096
+        cdef int64_t scratch = self.kernels.scratch_bytes(self.capacity, self.max_row,
+                                                          max(ROWS_PER_TILE, self.heads_per_kv), self.head_dim)
+        self.scratch_bytes = (scratch + 4095) // 4096 * 4096
         self.scratch = aligned(self.n_threads * self.scratch_bytes, np.uint8)
         self.progress = <Progress*>calloc(self.ops.size(), sizeof(Progress))
         if self.progress == NULL:
@@ -637,6 +640,13 @@ cdef class Plan:
             costs.append(cost)
         return costs
 
+    cdef int tile_tokens(self) noexcept:
+        """Of an attention tile, so that its rows are whole activation tiles where they can be."""
+        cdef int most = ROWS_PER_TILE // self.heads_per_kv, step = self.kernels.tile
+        while step > 1 and self.heads_per_kv * (step // 2) % self.kernels.tile == 0:
+            step //= 2
+        return max(1, most - most % step if most >= step else most)
+
     def profile(self):
         """Nanoseconds of each operation since the first call of this; the first call starts the count."""
         if not self.profiling:
@@ -661,7 +671,7 @@ cdef class Plan:
         cdef vector[int32_t] tile_of_token
         cdef vector[int32_t] lengths = vector[int32_t](self.n_sequences, 0)
         cdef QueryTile tile
-        cdef int tile_tokens = max(1, ROWS_PER_TILE // self.heads_per_kv)
+        cdef int tile_tokens = self.tile_tokens()
         if positions.shape[0] != n or sequences.shape[0] != n or n > self.capacity or outputs.shape[0] > n:
             raise ParameterError(f"{n} tokens, {positions.shape[0]} positions, {sequences.shape[0]} sequences, "
                                  f"{outputs.shape[0]} outputs in a pass of at most {self.capacity}")

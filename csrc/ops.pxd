@@ -148,7 +148,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         const char* name
         int32_t tile
         const FormatInfo* (*format)(int32_t format) noexcept nogil
-        int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_row) noexcept nogil
+        int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_row, int32_t tile_rows, int32_t head_dim) noexcept nogil
         int64_t (*dot_limit)(int64_t n, int32_t* sink) noexcept nogil
         void (*rotate_keys)(const KVCache& c, int64_t page, int kv_head, const float* angles, int n_pairs, bool_t neox,
                             float* x) noexcept nogil

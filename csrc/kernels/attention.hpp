@@ -1,10 +1,11 @@
 // Attention over the paged cache, with the online softmax (Milakov & Gimelshein 2018; Dao et al. 2022).
 //
-// The rows of a query tile are its tokens times the query heads that share one KV head; they go through the pages in
+// The rows of a query tile are its tokens times the query heads that share one KV head. They go through a page in
 // micro-tiles of kTile rows, as in a matrix product with float weights: scores = keys x queries, then
-// out = values x probabilities. Positions are cut into splits of kSplit. Each split has its own maximum, sum and
-// weighted values, and splits are merged in order, by the unit that made them all (many tiles) or by the Merge
-// operation (few tiles, long contexts). So a row's result does not depend on batch, chunking or threads.
+// out = values x probabilities; where there are many, the page's elements become floats once for all of them.
+// Positions are cut into splits of kSplit. Each split has its own maximum, sum and weighted values, and splits are
+// merged in order, by the unit that made them all (many tiles) or by the Merge operation (few tiles, long contexts). So
+// a row's result does not depend on batch, chunking or threads.
 #pragma once
 #include <cmath>
 
@@ -15,49 +16,45 @@
 namespace pyinfer {
 namespace PYINFER_ISA {
 
-constexpr int kMaxRows = 64;  // of a query tile, unless one token alone has more heads to a KV head
-
-// Maximum, sum and weighted values of one micro-tile of rows; o: [groups][width][16]
+// Maxima, sums and weighted values of one micro-tile of rows; o: [groups][width][16]
 struct Softmax {
     float *max, *sum, *o;
 };
 
 inline float exp1(float x) { return exp<Vec>(Vec::splat(x))[0]; }
 
-// Bytes that are wanted soon; taken in `parts` pieces beside the arithmetic on those before them.
-struct Soon {
-    const uint8_t* data;  // or null
-    int64_t n_bytes;
-    int parts;
-
-    void prefetch(int part) const {
-        const int64_t end = data ? n_bytes * (part + 1) / parts : 0;
-        for (int64_t at = n_bytes * part / parts; at < end; at += 64) __builtin_prefetch(data + at);
-    }
+// One page's elements for one KV head, and the scales of types that have them.
+struct PageView {
+    const uint8_t *keys, *values, *key_scales, *value_scales;
 };
 
+// Lines that a step asks for: as many as it reads.
+template <class E, int N, bool Ask>
+constexpr int kLines = Ask ? (N * kGroup * E::kBytes + 63) / 64 : 0;
+
 // scores: [T][kPage] of the first n_keys positions of a page; q: [head_dim][T]
-template <class E, int T>
-void page_scores(const uint8_t* keys, int head_dim, int n_keys, const float* q, float* scores, Soon values) {
-    constexpr int N = float_groups(T);
+template <class E, int T, bool Ask>
+void page_scores(const PageView& page, int head_dim, int n_keys, const float* q, float* scores, Soon soon) {
+    constexpr int N = float_groups(T), lines = kLines<E, N, Ask>;
     const int64_t stride = int64_t(head_dim) * kGroup * E::kBytes;
     for (int row = 0; row < kGroup; row += Vec::L)
         for (int g = 0; g * kGroup < n_keys; g += N) {
-            if (row == 0)
-                for (int i = 0; i < N; ++i) values.prefetch(g + i);
+            const Soon here = soon.after(g / N * head_dim);
+            const uint8_t* keys = page.keys + g * stride;
             Vec::F f[N][T] = {};
             if constexpr (E::kScaled) {
-                const uint8_t* scales = scales_of<E>(keys, head_dim) + (g * kGroup + row) * 2;
+                const uint8_t* scales = page.key_scales + (g * kGroup + row) * 2;
                 for (int d = 0; d < head_dim; d += kScaleDims, scales += kPage * 2) {
                     Vec::F part[N][T] = {};
-                    dot_floats<Vec, E, T, N>(part, keys + g * stride + d * kGroup * E::kBytes, stride, row,
-                                             head_dim - d < kScaleDims ? head_dim - d : kScaleDims, q + d * T);
+                    dot_floats<Vec, E, T, N, T, 1, lines>(part, keys + d * kGroup * E::kBytes, stride, row,
+                                                          head_dim - d < kScaleDims ? head_dim - d : kScaleDims,
+                                                          q + d * T, here.after(d));
                     for (int i = 0; i < N; ++i)
                         for (int t = 0; t < T; ++t)
                             f[i][t] = Vec::fma(part[i][t], Vec::load_half(scales + i * kGroup * 2), f[i][t]);
                 }
             } else {
-                dot_floats<Vec, E, T, N>(f, keys + g * stride, stride, row, head_dim, q);
+                dot_floats<Vec, E, T, N, T, 1, lines>(f, keys, stride, row, head_dim, q, here);
             }
             for (int i = 0; i < N; ++i)
                 for (int t = 0; t < T; ++t) Vec::store(scores + t * kPage + (g + i) * kGroup + row, f[i][t]);
@@ -65,40 +62,46 @@ void page_scores(const uint8_t* keys, int head_dim, int n_keys, const float* q, 
 }
 
 // o = o * correction + values x p, p: [T][kPage], for M groups of 16 dimensions from `group` on
-template <class E, int T, int M>
-void group_values(const uint8_t* values, int group, int n_keys, const float* p, const float* correction, float* o) {
+template <class E, int T, int M, bool Ask>
+void group_values(const uint8_t* values, int group, int n_keys, const float* p, const float* correction, float* o,
+                  Soon soon) {
     constexpr int64_t stride = int64_t(kPage) * kGroup * E::kBytes;
     for (int row = 0; row < kGroup; row += Vec::L) {
         Vec::F f[M][T];
         for (int i = 0; i < M; ++i)
             for (int t = 0; t < T; ++t)
                 f[i][t] = Vec::load(o + ((group + i) * T + t) * kGroup + row) * Vec::splat(correction[t]);
-        dot_floats<Vec, E, T, M, 1, kPage>(f, values + group * stride, stride, row, n_keys, p);
+        dot_floats<Vec, E, T, M, 1, kPage, kLines<E, M, Ask>>(f, values + group * stride, stride, row, n_keys, p, soon);
         for (int i = 0; i < M; ++i)
             for (int t = 0; t < T; ++t) Vec::store(o + ((group + i) * T + t) * kGroup + row, f[i][t]);
     }
 }
 
-template <class E, int T>
-void page_values(const uint8_t* values, int n_groups, int n_keys, const float* p, const float* correction, float* o,
-                 Soon keys) {
-    constexpr int N = float_groups(T), kScaleGroups = kScaleDims / kGroup;
+template <class E>
+constexpr int value_groups(int width) {
+    return E::kScaled ? kScaleDims / kGroup : float_groups(width);
+}
+
+template <class E, int T, bool Ask>
+void page_values(const PageView& page, int n_groups, int n_keys, const float* p, const float* correction, float* o,
+                 Soon soon) {
+    constexpr int kScaleGroups = kScaleDims / kGroup, N = value_groups<E>(T);
     const int per_scale = E::kScaled ? kScaleGroups : n_groups;
     for (int first = 0; first < n_groups; first += per_scale) {
         const int end = first + per_scale < n_groups ? first + per_scale : n_groups;
         const float* weights = p;
         alignas(64) float scaled[E::kScaled ? T * kPage : 1];
         if constexpr (E::kScaled) {
-            const uint8_t* scales = scales_of<E>(values, n_groups * kGroup) + first / kScaleGroups * kPage * 2;
+            const uint8_t* scales = page.value_scales + first / kScaleGroups * kPage * 2;
             for (int j = 0; j < kPage; j += Vec::L)
                 for (int t = 0; t < T; ++t)
                     Vec::store(scaled + t * kPage + j, Vec::load(p + t * kPage + j) * Vec::load_half(scales + j * 2));
             weights = scaled;
         }
-        for (int i = first; i < end; ++i) keys.prefetch(i);
         int g = first;
-        for (; g + N <= end; g += N) group_values<E, T, N>(values, g, n_keys, weights, correction, o);
-        for (; g < end; ++g) group_values<E, T, 1>(values, g, n_keys, weights, correction, o);
+        for (; g + N <= end; g += N, soon = soon.after(n_keys))
+            group_values<E, T, N, Ask>(page.values, g, n_keys, weights, correction, o, soon);
+        for (; g < end; ++g) group_values<E, T, 1, false>(page.values, g, n_keys, weights, correction, o, {});
     }
 }
 
@@ -131,45 +134,9 @@ inline float softmax_row(float* scores, int low, int high, float softcap, float&
     for (int j = 0; j < low; ++j) scores[j] = 0;
     for (int j = high; j < kPage; ++j) scores[j] = 0;
     for (int j = 0; j < kPage; j += Vec::L) total += Vec::load(scores + j);
-    const float correction = before == -INFINITY ? 0 : exp1(before - max);
+    const float correction = before == max ? 1 : before == -INFINITY ? 0 : exp1(before - max);
     sum = sum * correction + Vec::sum(total);
     return correction;
-}
-
-struct Rows {  // a micro-tile: row r is token first + r / heads of the tile, head r % heads of the KV head's
-    int first, count;
-};
-
-template <class E, int T>
-void attend_page(const Attention& p, const Batch& batch, const QueryTile& tile, int heads, int64_t page, int kv_head,
-                 int64_t next_page, int base, const Rows& rows, const float* q, Softmax state, float* scores) {
-    int low[T], high[T], n_keys = 0;
-    for (int t = 0; t < T; ++t) {
-        const int position = batch.positions[tile.first + (rows.first + t) / heads];
-        const int end = p.causal ? position + 1 : batch.lengths[batch.sequences[tile.first]];
-        high[t] = end - base < kPage ? end - base : kPage;
-        low[t] = p.window > 0 && position + 1 - p.window > base ? position + 1 - p.window - base : 0;
-        if (low[t] < high[t] && high[t] > n_keys) n_keys = high[t];
-    }
-    if (n_keys == 0) return;
-    const uint8_t* values = values_of(p.cache, page, kv_head);
-    const int n_groups = padded(p.cache.head_dim) / kGroup;
-    page_scores<E, T>(keys_of(p.cache, page, kv_head), p.cache.head_dim, n_keys, q, scores,
-                      {values, p.cache.v_head, kPage / kGroup});
-    float correction[T];
-    for (int t = 0; t < T; ++t)
-        correction[t] = softmax_row(scores + t * kPage, low[t], high[t], p.softcap, state.max[t], state.sum[t]);
-    const uint8_t* next = next_page < 0 ? nullptr : keys_of(p.cache, next_page, kv_head);
-    page_values<E, T>(values, n_groups, n_keys, scores, correction, state.o, {next, p.cache.k_head, n_groups});
-}
-
-using AttendPage = void (*)(const Attention&, const Batch&, const QueryTile&, int, int64_t, int, int64_t, int,
-                            const Rows&, const float*, Softmax, float*);
-
-template <class E, size_t... I>
-AttendPage attend_page_of(int width, std::index_sequence<I...>) {
-    static constexpr AttendPage kByWidth[] = {attend_page<E, int(I) + 1>...};
-    return kByWidth[width - 1];
 }
 
 // Merges a further split into what came before; o values are `step` groups of 16 apart.
@@ -185,6 +152,123 @@ inline void merge_split(float& max, float& sum, float* o, float max2, float sum2
             float& x = o[g * step * kGroup + i];
             x = x * a + o2[g * step * kGroup + i] * b;
         }
+}
+
+// What a thread keeps of a query tile: row r is token r / heads of the tile, head r % heads of the KV head's.
+struct TileState {
+    int32_t *begins, *ends;  // [rows] the positions that each row sees
+    float* scores;           // [kTile][kPage]
+    float* q;                // of each micro-tile [dim][width]
+    Softmax split, merged;   // of the split in hand, of those before it
+    float* elements;         // a page's keys and values
+
+    TileState(uint8_t* memory, int rows, int dim) {
+        float* at = reinterpret_cast<float*>(memory);
+        const auto take = [&](int64_t n) {
+            float* taken = at;
+            at += (n + kGroup - 1) / kGroup * kGroup;
+            return taken;
+        };
+        scores = take(Vec::kTile * kPage);
+        elements = take(2 * kPage * padded(dim));
+        q = take(int64_t(rows) * dim);
+        for (Softmax* s : {&split, &merged}) *s = {take(rows), take(rows), take(int64_t(rows) * padded(dim))};
+        begins = reinterpret_cast<int32_t*>(take(rows)), ends = reinterpret_cast<int32_t*>(take(rows));
+    }
+    static int64_t bytes(int rows, int dim) {
+        return 4 *
+               (Vec::kTile * kPage + 2 * kPage * padded(dim) + int64_t(rows) * (dim + 2 * padded(dim) + 6) + 7 * 16);
+    }
+    Softmax from(const Softmax& s, int row, int dim) const {
+        return {s.max + row, s.sum + row, s.o + int64_t(row) * padded(dim)};
+    }
+};
+
+// A page, and what is asked for during its scores and during its values.
+struct PageStep {
+    PageView page;
+    int base;  // its first position
+    const uint8_t *next_values, *next_keys;
+    int64_t next_bytes;  // of the elements of either
+};
+
+template <class E, int T, bool Ask>
+void attend_rows(const Attention& p, const PageStep& step, int first, const TileState& state) {
+    int low[T], high[T], n_keys = 0;
+    for (int t = 0; t < T; ++t) {
+        low[t] = state.begins[first + t] > step.base ? state.begins[first + t] - step.base : 0;
+        high[t] = state.ends[first + t] - step.base < kPage ? state.ends[first + t] - step.base : kPage;
+        if (low[t] < high[t] && high[t] > n_keys) n_keys = high[t];
+    }
+    if (n_keys == 0) return;
+    constexpr int N = float_groups(T), M = value_groups<E>(T);
+    const int dim = p.cache.head_dim, n_groups = padded(dim) / kGroup;
+    const Softmax rows = state.from(state.split, first, dim);
+    page_scores<E, T, Ask>(step.page, dim, n_keys, state.q + int64_t(first) * dim, state.scores,
+                           {step.next_values, step.next_bytes / (kPage / kGroup / N * dim)});
+    float correction[T];
+    for (int t = 0; t < T; ++t)
+        correction[t] = softmax_row(state.scores + t * kPage, low[t], high[t], p.softcap, rows.max[t], rows.sum[t]);
+    page_values<E, T, Ask>(step.page, n_groups, n_keys, state.scores, correction, rows.o,
+                           {step.next_keys, step.next_bytes / (int64_t(n_groups + M - 1) / M * kPage)});
+}
+
+using AttendRows = void (*)(const Attention&, const PageStep&, int, const TileState&);
+
+template <class E, bool Ask, size_t... I>
+AttendRows attend_rows_of(int width, std::index_sequence<I...>) {
+    static constexpr AttendRows kByWidth[] = {attend_rows<E, int(I) + 1, Ask>...};
+    return kByWidth[width - 1];
+}
+
+template <class E, bool Ask>
+void attend_page(const Attention& p, const PageStep& step, int from, int n_rows, const TileState& state) {
+    for (int row = from; row < n_rows; row += Vec::kTile) {
+        const int width = n_rows - row < Vec::kTile ? n_rows - row : Vec::kTile;
+        attend_rows_of<E, Ask>(width, std::make_index_sequence<Vec::kTile>())(p, step, row, state);
+    }
+}
+
+template <class E>
+PageView view_of(const KVCache& c, int64_t page, int kv_head) {
+    const uint8_t *keys = keys_of(c, page, kv_head), *values = values_of(c, page, kv_head);
+    return {keys, values, scales_of<E>(keys, c.head_dim), scales_of<E>(values, padded(c.head_dim))};
+}
+
+template <class E>
+const uint8_t* to_floats(const uint8_t* elements, int64_t n, float* to) {
+    for (int64_t i = 0; i < n; i += kGroup)
+        for (int row = 0; row < kGroup; row += Vec::L)
+            Vec::store(to + i + row, E::template value<Vec>(Block<Vec, kGroup>{elements + i * E::kBytes, row}));
+    return reinterpret_cast<const uint8_t*>(to);
+}
+
+// A split's positions up to `last`, for all rows of a tile.
+template <class E>
+void attend_split(const Attention& p, const Batch& batch, int32_t sequence, int kv_head, int split, int last,
+                  int n_rows, const TileState& state) {
+    const int dim = p.cache.head_dim;
+    for (int r = 0; r < n_rows; ++r) state.split.max[r] = -INFINITY, state.split.sum[r] = 0;
+    memset(state.split.o, 0, sizeof(float) * n_rows * padded(dim));
+    for (int base = split * kSplit; base < (split + 1) * kSplit && base <= last; base += kPage) {
+        if (base + kPage <= state.begins[0]) continue;
+        const PageView page = view_of<E>(p.cache, page_of(batch, sequence, base), kv_head);
+        const int32_t after = page_of(batch, sequence, base + kPage <= last ? base + kPage : base);
+        PageStep step{page, base, page.values, keys_of(p.cache, after, kv_head), int64_t(kPage) * dim * E::kBytes};
+        if (n_rows <= 2 * Vec::kTile) {
+            attend_page<E, true>(p, step, 0, n_rows, state);
+            continue;
+        }
+        if (E::kBytes < 4) {
+            float* values = state.elements + int64_t(kPage) * dim;
+            step.page.keys = to_floats<E>(page.keys, int64_t(kPage) * dim, state.elements);
+            step.page.values = to_floats<E>(page.values, int64_t(kPage) * padded(dim), values);
+        }
+        step.next_values = values_of(p.cache, after, kv_head);
+        using Floats = typename E::Floats;
+        attend_page<Floats, true>(p, step, 0, Vec::kTile, state);
+        attend_page<Floats, false>(p, step, Vec::kTile, n_rows, state);
+    }
 }
 
 inline int32_t attention_units(const Op& op, const Batch& batch) {
@@ -205,59 +289,55 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
     const int first_split = batch.split ? index - tile.first_split : 0;
     const int last_split = batch.split ? first_split + 1 : tile.n_splits;
     const int32_t sequence = batch.sequences[tile.first];
-    const int last_position = p.causal ? batch.positions[tile.first + tile.n_tokens - 1] : batch.lengths[sequence] - 1;
+    const int last = p.causal ? batch.positions[tile.first + tile.n_tokens - 1] : batch.lengths[sequence] - 1;
 
-    float* scores = reinterpret_cast<float*>(worker.scratch);
-    float* q = scores + Vec::kTile * kPage;  // [dim][width]
-    float* o = q + Vec::kTile * dim;         // of the split in hand
-    float* merged = o + Vec::kTile * groups * kGroup;
     const int n_rows = tile.n_tokens * heads;
-    for (int row = 0; row < n_rows;) {
-        const int width = n_rows - row < Vec::kTile ? n_rows - row : Vec::kTile;
-        const Rows rows{row, width};
-        row += width;
-        const auto query_of = [&](int t) {
-            const int token = tile.first + (rows.first + t) / heads, head = kv_head * heads + (rows.first + t) % heads;
-            return int64_t(token) * p.n_heads + head;
-        };
-        for (int t = 0; t < width; ++t)
-            for (int d = 0; d < dim; ++d) q[d * width + t] = p.q[query_of(t) * dim + d];
-        const AttendPage attend = with_kv_type(p.cache.format, [&](auto type) {
-            return attend_page_of<decltype(type)>(width, std::make_index_sequence<Vec::kTile>());
+    const TileState state(worker.scratch, n_rows, dim);
+    const auto query_of = [&](int r) {
+        return (int64_t(tile.first + r / heads) * p.n_heads + kv_head * heads + r % heads) * dim;
+    };
+    // a micro-tile's row r: element i of group g at (g * width + lane) * 16 + i, from the micro-tile's first on
+    const auto width_of = [&](int r) {
+        const int left = n_rows - r / Vec::kTile * Vec::kTile;
+        return left < Vec::kTile ? left : Vec::kTile;
+    };
+    const auto row_of = [&](float* o, int r) {
+        return o + int64_t(r / Vec::kTile) * Vec::kTile * padded(dim) + r % Vec::kTile * kGroup;
+    };
+    for (int r = 0; r < n_rows; ++r) {
+        const int position = batch.positions[tile.first + r / heads], width = width_of(r), lane = r % Vec::kTile;
+        state.ends[r] = p.causal ? position + 1 : last + 1;
+        state.begins[r] = p.window > 0 && position >= p.window ? position + 1 - p.window : 0;
+        float* q = state.q + int64_t(r - lane) * dim + lane;
+        for (int d = 0; d < dim; ++d) q[d * width] = p.q[query_of(r) + d];
+        state.merged.max[r] = -INFINITY, state.merged.sum[r] = 0;
+    }
+    memset(state.merged.o, 0, sizeof(float) * n_rows * padded(dim));
+    for (int split = first_split; split < last_split; ++split) {
+        with_kv_type(p.cache.format, [&](auto type) {
+            attend_split<decltype(type)>(p, batch, sequence, kv_head, split, last, n_rows, state);
         });
-        float max[2][Vec::kTile], sum[2][Vec::kTile];
-        for (int t = 0; t < width; ++t) max[1][t] = -INFINITY, sum[1][t] = 0;
-        memset(merged, 0, sizeof(float) * width * groups * kGroup);
-        const int first_position = batch.positions[tile.first + rows.first / heads];
-        const int begin = p.window > 0 && first_position >= p.window ? first_position + 1 - p.window : 0;
-        for (int split = first_split; split < last_split; ++split) {
-            for (int t = 0; t < width; ++t) max[0][t] = -INFINITY, sum[0][t] = 0;
-            memset(o, 0, sizeof(float) * width * groups * kGroup);
-            for (int base = split * kSplit; base < (split + 1) * kSplit && base <= last_position; base += kPage) {
-                if (base + kPage <= begin) continue;
-                const int64_t next = base + kPage <= last_position ? page_of(batch, sequence, base + kPage) : -1;
-                attend(p, batch, tile, heads, page_of(batch, sequence, base), kv_head, next, base, rows, q,
-                       {max[0], sum[0], o}, scores);
-            }
-            for (int t = 0; t < width; ++t) {
-                if (batch.split) {
-                    const int64_t slot = tile.first_partial + int64_t(split) * tile.n_tokens;
-                    const int64_t token = (rows.first + t) / heads, head = kv_head * heads + (rows.first + t) % heads;
-                    float* to = p.partial + ((slot + token) * p.n_heads + head) * (2 + groups * kGroup);
-                    to[0] = max[0][t], to[1] = sum[0][t];
-                    for (int g = 0; g < groups; ++g)
-                        memcpy(to + 2 + g * kGroup, o + (g * width + t) * kGroup, kGroup * sizeof(float));
-                } else {
-                    merge_split(max[1][t], sum[1][t], merged + t * kGroup, max[0][t], sum[0][t], o + t * kGroup, groups,
-                                width);
-                }
+        for (int r = 0; r < n_rows; ++r) {
+            const int width = width_of(r);
+            const float max = state.split.max[r], sum = state.split.sum[r], *o = row_of(state.split.o, r);
+            if (batch.split) {
+                const int64_t slot = tile.first_partial + int64_t(split) * tile.n_tokens + r / heads;
+                float* to = p.partial + (slot * p.n_heads + kv_head * heads + r % heads) * (2 + groups * kGroup);
+                to[0] = max, to[1] = sum;
+                for (int g = 0; g < groups; ++g)
+                    memcpy(to + 2 + g * kGroup, o + g * width * kGroup, kGroup * sizeof(float));
+            } else {
+                merge_split(state.merged.max[r], state.merged.sum[r], row_of(state.merged.o, r), max, sum, o, groups,
+                            width);
             }
         }
-        if (batch.split) continue;
-        for (int t = 0; t < width; ++t) {
-            float* out = p.out + query_of(t) * dim;
-            for (int d = 0; d < dim; ++d) out[d] = merged[(d / kGroup * width + t) * kGroup + d % kGroup] / sum[1][t];
-        }
+    }
+    if (batch.split) return;
+    for (int r = 0; r < n_rows; ++r) {
+        const float* o = row_of(state.merged.o, r);
+        float* out = p.out + query_of(r);
+        for (int d = 0; d < dim; ++d)
+            out[d] = o[(d / kGroup * width_of(r)) * kGroup + d % kGroup] / state.merged.sum[r];
     }
 }
 
@@ -280,10 +360,6 @@ inline void run_merge(const Op& op, const Batch& batch, const Worker& worker, in
         }
     }
     emit(op.merge.out, unit, batch.rows(op.count), 0, op.merge.out.k, row);
-}
-
-inline int64_t attention_scratch(int32_t head_dim) {
-    return int64_t(Vec::kTile) * (kPage + head_dim + 2 * padded(head_dim)) * 4;
 }
 
 }  // namespace PYINFER_ISA

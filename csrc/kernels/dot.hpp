@@ -228,18 +228,31 @@ void dot_panel(const Panel& panel, int64_t k, TileView a, float* sums) {
     }
 }
 
+// Memory that is wanted soon, of which each step of dot_floats asks for `bytes`.
+struct Soon {
+    const uint8_t* data;
+    int64_t bytes;
+
+    Soon after(int64_t n_steps) const { return {data + n_steps * bytes, bytes}; }
+};
+
 // Float weights: N row groups, `stride` bytes apart, against a tile of float activations, of which the i-th of token t
-// is a[i * Step + t * Apart]; f is added to.
-template <class V, class Format, int T, int N, int Step = T, int Apart = 1>
+// is a[i * Step + t * Apart]; f is added to. Each step asks for up to Lines lines of what is wanted soon.
+template <class V, class Format, int T, int N, int Step = T, int Apart = 1, int Lines = 0>
 [[gnu::always_inline]] inline void dot_floats(typename V::F (&f)[N][T], const uint8_t* group, int64_t stride, int row,
-                                              int64_t k, const float* a) {
+                                              int64_t k, const float* a, Soon soon = {}) {
     for (int64_t i = 0; i < k; ++i) {
+        PYINFER_UNROLL(4)
+        for (int line = 0; line < Lines; ++line) __builtin_prefetch(soon.data + i * soon.bytes + line * 64);
+        typename V::F x[T];
+        PYINFER_UNROLL(8)
+        for (int t = 0; t < T; ++t) x[t] = V::splat(a[i * Step + t * Apart]);
         PYINFER_UNROLL(4)
         for (int n = 0; n < N; ++n) {
             const Block<V, kGroup> block{group + n * stride + i * Format::kBytes * kGroup, row};
             const typename V::F w = Format::template value<V>(block);
             PYINFER_UNROLL(8)
-            for (int t = 0; t < T; ++t) f[n][t] = V::fma(w, V::splat(a[i * Step + t * Apart]), f[n][t]);
+            for (int t = 0; t < T; ++t) f[n][t] = V::fma(w, x[t], f[n][t]);
         }
     }
 }

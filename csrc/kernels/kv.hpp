@@ -12,14 +12,17 @@ namespace PYINFER_ISA {
 
 constexpr int kScaleDims = 32;  // dimensions of a position that share a scale
 
-// A type of element: its format for `dot_floats`, whether it has scales, and how 32 values become elements.
+// A type of element: its format for `dot_floats`, whether it has scales, how 32 values become elements, and the type
+// that its elements have as floats.
 struct KVF32 : F32 {
     static constexpr bool kScaled = false;
+    using Floats = KVF32;
     static void encode(const float* x, uint8_t* to) { memcpy(to, x, 32 * 4); }
 };
 
 struct KVF16 : F16 {
     static constexpr bool kScaled = false;
+    using Floats = KVF32;
     static void encode(const float* x, uint8_t* to) {
         for (int i = 0; i < 32; i += Vec::L) Vec::store_half(to + 2 * i, Vec::load(x + i));
     }
@@ -27,6 +30,7 @@ struct KVF16 : F16 {
 
 struct KVBF16 : BF16 {
     static constexpr bool kScaled = false;
+    using Floats = KVF32;
     static void encode(const float* x, uint8_t* to) {
         for (int i = 0; i < 32; ++i) {
             const uint16_t half = float_to_bf16(x[i]);
@@ -38,6 +42,9 @@ struct KVBF16 : BF16 {
 struct KVQ8 {  // whole numbers from -127 to 127
     static constexpr int kBytes = 1;
     static constexpr bool kScaled = true;
+    struct Floats : F32 {
+        static constexpr bool kScaled = true;
+    };
     template <class V, class B>
     static typename V::F value(const B& b) {
         return V::to_float(b.i8(0));

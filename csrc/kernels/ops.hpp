@@ -195,7 +195,7 @@ struct Kernels {
     int32_t tile;  // tokens of a full activation tile
     OpKernel ops[kOpKinds];
     const FormatInfo* (*format)(int32_t format);  // null: unknown
-    int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_head_dim);
+    int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_row, int32_t tile_rows, int32_t head_dim);
     int64_t (*dot_limit)(int64_t n, int32_t* sink);  // see kernels/dot_limit.hpp
     void (*rotate_keys)(const KVCache& c, int64_t page, int kv_head, const float* angles, int n_pairs, bool neox,
                         float* x);  // see kernels/shift.hpp

@@ -30,7 +30,8 @@ struct FormatKernels {
                                 float* sums);
 };
 
-constexpr int float_groups(int width) { return width <= 2 ? 4 : width <= 4 ? 2 : 1; }
+// Of float weights against a tile: enough sums to hide the latency of multiplications, and few enough for registers.
+constexpr int float_groups(int width) { return width <= Vec::kTile / 2 ? 4 : 2; }
 
 // Units of sixteen rows, side by side: N bytes, `Skip` bytes behind `from`, where 16 bytes can be read.
 template <int Unit, int Skip, int N>

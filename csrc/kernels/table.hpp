@@ -13,8 +13,9 @@
 namespace pyinfer {
 namespace PYINFER_ISA {
 
-inline int64_t scratch_bytes(int32_t max_tokens, int32_t max_row) {
-    const int64_t sizes[] = {Scratch::bytes(max_tokens), attention_scratch(max_row), int64_t(max_row) * 2 * 4};
+inline int64_t scratch_bytes(int32_t max_tokens, int32_t max_row, int32_t tile_rows, int32_t head_dim) {
+    const int64_t sizes[] = {Scratch::bytes(max_tokens), TileState::bytes(tile_rows, head_dim),
+                             int64_t(max_row) * 2 * 4};
     int64_t top = 0;
     for (int64_t size : sizes) top = size > top ? size : top;
     return top + 4096;
