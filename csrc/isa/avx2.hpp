@@ -9,7 +9,8 @@ namespace PYINFER_ISA {
 
 struct Vec {
     static constexpr int L = 8;
-    static constexpr int kTile = 4;  // 4 integer and 4 float accumulators leave 8 of 16 registers
+    static constexpr int kTile = 4;    // 4 integer and 4 float accumulators leave 8 of 16 registers
+    static constexpr int kPanels = 1;  // that share loads of activations
 #ifdef __AVXVNNI__
     static constexpr bool kSignedDot = false, kPairs = false;
 #else
@@ -85,19 +86,19 @@ struct Vec {
     static I dot(I acc, U w, const void* four) { return dot(acc, w, splat_word(four)); }
 #ifdef __AVXVNNI__
     static I dot(I acc, U w, I a) { return (I)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)w, (__m256i)a); }
-    static I dot_signed(I acc, U w, const void* four) { return dot(acc, w, four); }
+    static I dot_signed(I acc, U w, I a) { return dot(acc, w, a); }
 #else
     // sums of two products each, in 16 bits; they fit while w <= 128: 2 * 128 * 127 < 2^15
     static I pairs(U w, I a) { return (I)_mm256_maddubs_epi16((__m256i)w, (__m256i)a); }
-    static I pairs(U w, const void* four) { return pairs(w, splat_word(four)); }
     static I add_pairs(I x, I y) { return (I)_mm256_add_epi16((__m256i)x, (__m256i)y); }
     static I widen(I pairs) { return (I)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi16(1)); }
     static I dot(I acc, U w, I a) { return acc + widen(pairs(w, a)); }
-    static I dot_signed(I acc, U w, const void* four) {
+    static I dot_signed(I acc, U w, I a) {
         const __m256i s = _mm256_xor_si256((__m256i)w, _mm256_set1_epi8(-128));
-        return dot(acc, (U)_mm256_abs_epi8(s), (I)_mm256_sign_epi8((__m256i)splat_word(four), s));
+        return dot(acc, (U)_mm256_abs_epi8(s), (I)_mm256_sign_epi8((__m256i)a, s));
     }
 #endif
+    static I dot_signed(I acc, U w, const void* four) { return dot_signed(acc, w, splat_word(four)); }
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), (__m256i)index);
     }

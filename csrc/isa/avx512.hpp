@@ -9,7 +9,8 @@ namespace PYINFER_ISA {
 
 struct Vec {
     static constexpr int L = 16;
-    static constexpr int kTile = 8;  // 8 integer and 8 float accumulators leave 16 of 32 registers
+    static constexpr int kTile = 8;    // 8 integer and 8 float accumulators leave 16 of 32 registers
+    static constexpr int kPanels = 2;  // that share loads of activations, against half a tile
     static constexpr bool kSignedDot = false, kPairs = false;
     typedef float F __attribute__((vector_size(64)));
     typedef int32_t I __attribute__((vector_size(64)));
@@ -72,6 +73,7 @@ struct Vec {
         return acc;
     }
     static I dot_signed(I acc, U w, const void* four) { return dot(acc, w, four); }
+    static I dot_signed(I acc, U w, I a) { return dot(acc, w, a); }
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), (__m512i)index);
     }

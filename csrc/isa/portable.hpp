@@ -73,7 +73,7 @@ struct VectorTypes<4> {
 template <int N>
 struct Portable {
     static constexpr int L = N;
-    static constexpr int kTile = 4;
+    static constexpr int kTile = 4, kPanels = 1;
     static constexpr bool kSignedDot = true, kPairs = false;
     using F = typename VectorTypes<N>::F;
     using I = typename VectorTypes<N>::I;
@@ -151,7 +151,8 @@ struct Portable {
     }
     // the same for bytes of w that stand for byte - 128
     static I dot(I acc, U w, const void* four) { return dot(acc, w, splat_word(four)); }
-    static I dot_signed(I acc, U w, const void* four) { return dot(acc, w, four) - dot(I{}, U{} + 0x80808080u, four); }
+    static I dot_signed(I acc, U w, I a) { return dot(acc, w, a) - dot(I{}, U{} + 0x80808080u, a); }
+    static I dot_signed(I acc, U w, const void* four) { return dot_signed(acc, w, splat_word(four)); }
     // every byte of `index` (0..15) replaced by table[byte]
     static U lookup16(const uint8_t* table, U index) {
         U x{};

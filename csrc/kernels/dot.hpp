@@ -39,72 +39,106 @@ constexpr int pair_run() {
     return run;
 }
 
-// 32 values of each of the L rows: `Source` has kSub, kMin, kSigned, kRun, offset_log2 (of unsigned ones), and
-// quants(j, v), scale(j, h), min(j, h) for the j-th 32 values, v = 0..7, h-th sub-block.
-template <class V, int T, class Source>
-[[gnu::always_inline]] inline void accumulate32(typename V::F (&f)[T], const Source& source, int j, const TileView& a) {
+// 32 values of L rows of each of G row groups, against T tokens of a tile of Step. `Source` has kSub, kMin, kSigned,
+// kRun, offset_log2 (of unsigned ones), and quants(j, v), scale(j, h), min(j, h) for the j-th 32 values, v = 0..7, h-th
+// sub-block.
+template <class V, int G, int T, int Step, class Source>
+[[gnu::always_inline]] inline void accumulate32(typename V::F (&f)[G][T], const Source (&source)[G], int j,
+                                                const TileView& a) {
     constexpr int kSubs = 32 / Source::kSub, kQuads = Source::kSub / 4;
-    const int8_t* quants = a.quants + j * 32 * T;
-    const int32_t* nsums = a.nsums + j * 2 * T;
-    typename V::F total[T];
+    const int8_t* quants = a.quants + j * 32 * Step;
+    const int32_t* nsums = a.nsums + j * 2 * Step;
+    typename V::F total[G][T];
     PYINFER_UNROLL(2)
     for (int h = 0; h < kSubs; ++h) {
-        typename V::I sum[T];
+        typename V::I sum[G][T];
         PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) {
-            sum[t] = typename V::I{};
+            typename V::I bias{};
             if (Source::kBiased && !(Source::kSigned && V::kSignedDot)) {
-                typename V::I bias = V::splat_word(nsums + h * T + t);
-                if (kSubs == 1) bias += V::splat_word(nsums + T + t);
-                sum[t] = bias << source.offset_log2();
+                bias = V::splat_word(nsums + h * Step + t);
+                if (kSubs == 1) bias += V::splat_word(nsums + Step + t);
+                bias = bias << source[0].offset_log2();
             }
+            PYINFER_UNROLL(2)
+            for (int g = 0; g < G; ++g) sum[g][t] = bias;
         }
         if constexpr (Source::kRun > 1) {
             PYINFER_UNROLL(8)
             for (int first = 0; first < kQuads; first += Source::kRun) {
-                typename V::I pairs[T];
+                typename V::I pairs[G][T];
                 PYINFER_UNROLL(8)
                 for (int v = first; v < first + Source::kRun; ++v) {
-                    const typename V::U w = source.quants(j, h * kQuads + v);
+                    typename V::U w[G];
+                    PYINFER_UNROLL(2)
+                    for (int g = 0; g < G; ++g) w[g] = source[g].quants(j, h * kQuads + v);
                     PYINFER_UNROLL(8)
                     for (int t = 0; t < T; ++t) {
-                        const typename V::I next = V::pairs(w, quants + ((h * kQuads + v) * T + t) * 4);
-                        pairs[t] = v == first ? next : V::add_pairs(pairs[t], next);
+                        const typename V::I x = V::splat_word(quants + ((h * kQuads + v) * Step + t) * 4);
+                        PYINFER_UNROLL(2)
+                        for (int g = 0; g < G; ++g) {
+                            const typename V::I next = V::pairs(w[g], x);
+                            pairs[g][t] = v == first ? next : V::add_pairs(pairs[g][t], next);
+                        }
                     }
                 }
                 PYINFER_UNROLL(8)
-                for (int t = 0; t < T; ++t) sum[t] += V::widen(pairs[t]);
+                for (int t = 0; t < T; ++t)
+                    for (int g = 0; g < G; ++g) sum[g][t] += V::widen(pairs[g][t]);
             }
         } else {
             PYINFER_UNROLL(8)
             for (int v = 0; v < kQuads; ++v) {
-                const typename V::U w = source.quants(j, h * kQuads + v);
+                typename V::U w[G];
+                PYINFER_UNROLL(2)
+                for (int g = 0; g < G; ++g) w[g] = source[g].quants(j, h * kQuads + v);
                 PYINFER_UNROLL(8)
                 for (int t = 0; t < T; ++t) {
-                    const int8_t* four = quants + ((h * kQuads + v) * T + t) * 4;
-                    sum[t] = Source::kSigned ? V::dot_signed(sum[t], w, four) : V::dot(sum[t], w, four);
+                    const int8_t* four = quants + ((h * kQuads + v) * Step + t) * 4;
+                    if constexpr (G == 1) {
+                        sum[0][t] =
+                            Source::kSigned ? V::dot_signed(sum[0][t], w[0], four) : V::dot(sum[0][t], w[0], four);
+                    } else {
+                        const typename V::I x = V::splat_word(four);
+                        PYINFER_UNROLL(2)
+                        for (int g = 0; g < G; ++g)
+                            sum[g][t] =
+                                Source::kSigned ? V::dot_signed(sum[g][t], w[g], x) : V::dot(sum[g][t], w[g], x);
+                    }
                 }
             }
         }
-        const typename V::F scale = source.scale(j, h);
-        PYINFER_UNROLL(8)
-        for (int t = 0; t < T; ++t)
-            total[t] = h == 0 ? V::to_float(sum[t]) * scale : V::fma(V::to_float(sum[t]), scale, total[t]);
+        PYINFER_UNROLL(2)
+        for (int g = 0; g < G; ++g) {
+            const typename V::F scale = source[g].scale(j, h);
+            PYINFER_UNROLL(8)
+            for (int t = 0; t < T; ++t)
+                total[g][t] =
+                    h == 0 ? V::to_float(sum[g][t]) * scale : V::fma(V::to_float(sum[g][t]), scale, total[g][t]);
+        }
     }
     if (kSubs == 2 && Source::kMin) {
         PYINFER_UNROLL(2)
-        for (int h = 0; h < kSubs; ++h) {
-            const typename V::F min = source.min(j, h);
-            PYINFER_UNROLL(8)
-            for (int t = 0; t < T; ++t) total[t] = V::fma(min, V::to_float(V::splat_word(nsums + h * T + t)), total[t]);
+        for (int h = 0; h < kSubs; ++h) PYINFER_UNROLL(8)
+        for (int t = 0; t < T; ++t) {
+            const typename V::F x = V::to_float(V::splat_word(nsums + h * Step + t));
+            PYINFER_UNROLL(2)
+            for (int g = 0; g < G; ++g) total[g][t] = V::fma(source[g].min(j, h), x, total[g][t]);
         }
     }
     PYINFER_UNROLL(8)
-    for (int t = 0; t < T; ++t) f[t] = V::fma(total[t], V::splat(a.scales[j * T + t]), f[t]);
+    for (int t = 0; t < T; ++t) {
+        const typename V::F x = V::splat(a.scales[j * Step + t]);
+        PYINFER_UNROLL(2)
+        for (int g = 0; g < G; ++g) f[g][t] = V::fma(total[g][t], x, f[g][t]);
+    }
     if (kSubs == 1 && Source::kMin) {
-        const typename V::F min = source.min(j, 0);
         PYINFER_UNROLL(8)
-        for (int t = 0; t < T; ++t) f[t] = V::fma(min, V::splat(a.fsums[j * T + t]), f[t]);
+        for (int t = 0; t < T; ++t) {
+            const typename V::F x = V::splat(a.fsums[j * Step + t]);
+            PYINFER_UNROLL(2)
+            for (int g = 0; g < G; ++g) f[g][t] = V::fma(source[g].min(j, 0), x, f[g][t]);
+        }
     }
 }
 
@@ -146,20 +180,20 @@ template <int N>
 template <class V, class Format, int T>
 void dot_blocks(const uint8_t* group, int64_t k, TileView a, float* sums) {
     for (int row = 0; row < kGroup; row += V::L) {
-        typename V::F f[T];
-        for (int t = 0; t < T; ++t) f[t] = V::load(sums + t * kGroup + row);
+        typename V::F f[1][T];
+        for (int t = 0; t < T; ++t) f[0][t] = V::load(sums + t * kGroup + row);
         TileView here = a;
         for (int64_t i = 0; i < k / Format::kBlock; ++i) {
-            const BlockSource<V, Format> source{{group + i * Format::kBytes * kGroup, row}};
-            if (row == 0) prefetch_ahead<Format::kBytes * kGroup>(source.block.data);
+            const BlockSource<V, Format> source[1]{{{group + i * Format::kBytes * kGroup, row}}};
+            if (row == 0) prefetch_ahead<Format::kBytes * kGroup>(source[0].block.data);
             PYINFER_UNROLL(8)
-            for (int j = 0; j < Format::kBlock / 32; ++j) accumulate32<V, T>(f, source, j, here);
+            for (int j = 0; j < Format::kBlock / 32; ++j) accumulate32<V, 1, T, T>(f, source, j, here);
             here.quants += Format::kBlock * T;
             here.scales += Format::kBlock / 32 * T;
             here.nsums += Format::kBlock / 16 * T;
             here.fsums += Format::kBlock / 32 * T;
         }
-        for (int t = 0; t < T; ++t) V::store(sums + t * kGroup + row, f[t]);
+        for (int t = 0; t < T; ++t) V::store(sums + t * kGroup + row, f[0][t]);
     }
 }
 
@@ -174,7 +208,7 @@ template <class V, int Sub, bool Min, bool Biased, bool Signed, int Run>
 struct PanelSource {
     static constexpr int kSub = Sub, kRun = Run;
     static constexpr bool kMin = Min, kBiased = Biased, kSigned = Signed;
-    const Panel& panel;
+    Panel panel;
     int row;
 
     int offset_log2() const { return panel.shift; }
@@ -190,42 +224,66 @@ struct PanelSource {
 };
 
 template <class V, class Format>
-void unpack_panel(const uint8_t* blocks, int64_t n_blocks, const Panel& panel) {
+void unpack_panel(const uint8_t* blocks, int64_t n_blocks, Panel panel) {
     using Source = BlockSource<V, Format>;
-    constexpr int kSubs = 32 / Format::kSub;
-    for (int64_t i = 0; i < n_blocks; ++i)
+    constexpr int kSubs = 32 / Format::kSub, kBlocks32 = Format::kBlock / 32;
+    for (int64_t i = 0; i < n_blocks; ++i) {
         for (int row = 0; row < kGroup; row += V::L) {
             const Source source{{blocks + i * Format::kBytes * kGroup, row}};
             if (row == 0) prefetch_ahead<Format::kBytes * kGroup>(source.block.data);
             PYINFER_UNROLL(8)
-            for (int j = 0; j < Format::kBlock / 32; ++j) {
-                const int64_t at = i * (Format::kBlock / 32) + j;
+            for (int j = 0; j < kBlocks32; ++j) {
                 PYINFER_UNROLL(8)
                 for (int v = 0; v < 8; ++v) {
                     const typename V::U w = source.quants(j, v);
-                    memcpy(panel.quants + ((at * 8 + v) * kGroup + row) * 4, &w, sizeof w);
+                    memcpy(panel.quants + ((j * 8 + v) * kGroup + row) * 4, &w, sizeof w);
                 }
                 PYINFER_UNROLL(2)
                 for (int h = 0; h < kSubs; ++h) {
-                    V::store(panel.scales + (at * kSubs + h) * kGroup + row, source.scale(j, h));
-                    if (Format::kMin) V::store(panel.mins + (at * kSubs + h) * kGroup + row, source.min(j, h));
+                    V::store(panel.scales + (j * kSubs + h) * kGroup + row, source.scale(j, h));
+                    if (Format::kMin) V::store(panel.mins + (j * kSubs + h) * kGroup + row, source.min(j, h));
                 }
             }
         }
+        panel.quants += Format::kBlock * kGroup;
+        panel.scales += Format::kBlock / Format::kSub * kGroup;
+        panel.mins += Format::kBlock / Format::kSub * kGroup;
+    }
 }
 
-// The panel's k columns against a tile; sums: [T][16], read and written.
-template <class V, int Sub, bool Min, bool Biased, bool Signed, int Run, int T>
-void dot_panel(const Panel& panel, int64_t k, TileView a, float* sums) {
-    for (int row = 0; row < kGroup; row += V::L) {
-        const PanelSource<V, Sub, Min, Biased, Signed, Run> source{panel, row};
-        typename V::F f[T];
-        PYINFER_UNROLL(8)
-        for (int t = 0; t < T; ++t) f[t] = V::load(sums + t * kGroup + row);
-        for (int j = 0; j < k / 32; ++j) accumulate32<V, T>(f, source, j, a);
-        PYINFER_UNROLL(8)
-        for (int t = 0; t < T; ++t) V::store(sums + t * kGroup + row, f[t]);
+// G panels' columns against a tile of T tokens, W of them at a time, kColumns columns at a time, which stay in the
+// first level until the last of the tokens.
+template <class V, class Source, int G, int W, int T>
+[[gnu::always_inline]] inline void dot_some_panels(const Panel* panels, int64_t k, const TileView& a, float* sums) {
+    constexpr int64_t kColumns = 512;
+    for (int64_t column = 0; column < k; column += kColumns) {
+        const int64_t end = column + kColumns < k ? column + kColumns : k;
+        for (int row = 0; row < kGroup; row += V::L)
+            for (int first = 0; first < T; first += W) {
+                Source source[G];
+                for (int g = 0; g < G; ++g) source[g] = {panels[g], row};
+                const TileView view{a.quants + first * 4, a.scales + first, a.nsums + first, a.fsums + first};
+                float* at = sums + first * kGroup + row;
+                typename V::F f[G][W];
+                PYINFER_UNROLL(2)
+                for (int g = 0; g < G; ++g) PYINFER_UNROLL(8)
+                for (int t = 0; t < W; ++t) f[g][t] = V::load(at + (g * T + t) * kGroup);
+                for (int64_t j = column / 32; j < end / 32; ++j) accumulate32<V, G, W, T>(f, source, int(j), view);
+                PYINFER_UNROLL(2)
+                for (int g = 0; g < G; ++g) PYINFER_UNROLL(8)
+                for (int t = 0; t < W; ++t) V::store(at + (g * T + t) * kGroup, f[g][t]);
+            }
     }
+}
+
+// Panels' k columns against a tile; sums: [n_panels][T][16], read and written.
+template <class V, class Source, int T>
+void dot_panels(const Panel* panels, int n_panels, int64_t k, TileView a, float* sums) {
+    int i = 0;
+    if constexpr (V::kPanels > 1 && T == V::kTile && Source::kSub == 32 && !Source::kMin)
+        for (; i + V::kPanels <= n_panels; i += V::kPanels)
+            dot_some_panels<V, Source, V::kPanels, T / V::kPanels, T>(panels + i, k, a, sums + i * T * kGroup);
+    for (; i < n_panels; ++i) dot_some_panels<V, Source, 1, T, T>(panels + i, k, a, sums + i * T * kGroup);
 }
 
 // Memory that is wanted soon, of which each step of dot_floats asks for `bytes`.

@@ -10,7 +10,7 @@
 namespace pyinfer {
 namespace PYINFER_ISA {
 
-constexpr int kGluGroups = kPanelGroups / 2;  // row groups of a step, of each of the two products
+constexpr int kGluGroups = 2;  // row groups of a step, of each of the two products
 constexpr int kGluColumns = kGluGroups * kGroup;
 static_assert(kGluColumns % 32 == 0, "the columns of a step are quantized together");
 

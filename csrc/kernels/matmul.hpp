@@ -192,11 +192,11 @@ inline void multiply_panels(const Segment& s, const Activations& src, const Form
         for (int t = 0; t < n;) {
             const Tile tile = tile_of(t, n);
             const TileView view = TileView::of(src, tile.first, tile.width, column);
-            for (int i = 0; i < count; ++i) {
-                float* at = scratch.sums + (tile.first * count + i * tile.width) * kGroup;
-                f.dot_panel[width_index(tile.width)](panels[i], columns, view, at);
-                if (column + columns == src.k) store_sums(s, group + i, tile.first, tokens_in(tile, n), at);
-            }
+            float* sums = scratch.sums + tile.first * count * kGroup;
+            f.dot_panels[width_index(tile.width)](panels, int(count), columns, view, sums);
+            if (column + columns == src.k)
+                for (int i = 0; i < count; ++i)
+                    store_sums(s, group + i, tile.first, tokens_in(tile, n), sums + i * tile.width * kGroup);
             t = tile.first + tile.width;
         }
     }

@@ -21,8 +21,8 @@ struct FormatKernels {
     FormatInfo info;
     // quantized formats; indexed by log2 of the tile's width
     void (*dot_blocks[kWidths])(const uint8_t* group, int64_t k, TileView a, float* sums);
-    void (*dot_panel[kWidths])(const Panel& panel, int64_t k, TileView a, float* sums);
-    void (*unpack_panel)(const uint8_t* blocks, int64_t n_blocks, const Panel& panel);
+    void (*dot_panels[kWidths])(const Panel* panels, int n_panels, int64_t k, TileView a, float* sums);
+    void (*unpack_panel)(const uint8_t* blocks, int64_t n_blocks, Panel panel);
     int shift;
     int block_tiles;  // up to so many tiles, unpacking in registers for each is faster than a panel
     // float formats: up to `float_groups` row groups at once. sums: [n_groups][T][16]
@@ -165,18 +165,19 @@ constexpr FormatInfo format_info(int id) {
 template <class Format, int T>
 constexpr auto panel_dot() {
     constexpr bool biased = Format::kOffsetLog2 != kNoOffset, is_signed = Format::kOffsetLog2 == 7;
-    return dot_panel<Vec, Format::kSub, Format::kMin, biased, is_signed, pair_run<Vec, Format>(), T>;
+    using Source = PanelSource<Vec, Format::kSub, Format::kMin, biased, is_signed, pair_run<Vec, Format>()>;
+    return dot_panels<Vec, Source, T>;
 }
 
 template <class Format>
 constexpr FormatKernels quantized(int id) {
     FormatKernels f{};
     f.info = format_info<Format>(id);
-    f.dot_blocks[0] = dot_blocks<Vec, Format, 1>, f.dot_panel[0] = panel_dot<Format, 1>();
-    f.dot_blocks[1] = dot_blocks<Vec, Format, 2>, f.dot_panel[1] = panel_dot<Format, 2>();
-    f.dot_blocks[2] = dot_blocks<Vec, Format, 4>, f.dot_panel[2] = panel_dot<Format, 4>();
+    f.dot_blocks[0] = dot_blocks<Vec, Format, 1>, f.dot_panels[0] = panel_dot<Format, 1>();
+    f.dot_blocks[1] = dot_blocks<Vec, Format, 2>, f.dot_panels[1] = panel_dot<Format, 2>();
+    f.dot_blocks[2] = dot_blocks<Vec, Format, 4>, f.dot_panels[2] = panel_dot<Format, 4>();
     if constexpr (Vec::kTile == 8)
-        f.dot_blocks[3] = dot_blocks<Vec, Format, 8>, f.dot_panel[3] = panel_dot<Format, 8>();
+        f.dot_blocks[3] = dot_blocks<Vec, Format, 8>, f.dot_panels[3] = panel_dot<Format, 8>();
     f.unpack_panel = unpack_panel<Vec, Format>;
     f.shift = Format::kOffsetLog2;
     f.block_tiles = std::is_base_of_v<CodeBook, Format> ? 1 : Format::kSub < 32 ? 2 : 6;  // measured on Zen 5
