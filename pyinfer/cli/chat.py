@@ -15,11 +15,11 @@ from typing import IO, TYPE_CHECKING, Any
 from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling_params
 from pyinfer.cli.dialogue import Dialogue, Message
 from pyinfer.cli.line_input import LineInput, one_interrupt
+from pyinfer.cli.speed import speed
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.hub.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pyinfer.chat import ChatCompletion
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.params import SamplingParams
 
@@ -183,7 +183,7 @@ class TerminalChat:
         if done is not None and done.finish_reason == "length":
             notice("the answer was cut: it has as many tokens as max_tokens or the context allows")
         if self._shows_stats and done is not None:
-            notice(speed(done))
+            notice(speed(done.completion))
         return stream.answer.as_dict()
 
     def _count(self, messages: list[Message]) -> int:
@@ -290,16 +290,6 @@ def notice(text: str) -> None:
     """What the program says, apart from the model."""
     sys.stderr.write(f"{DIM}{text}{PLAIN}\n" if text and colours(sys.stderr) else f"{text}\n")
     sys.stderr.flush()
-
-
-def speed(done: ChatCompletion) -> str:
-    """Counts and speeds, in a line."""
-    text = done.completion
-    return (
-        f"prompt: {text.prompt_tokens - text.cached_tokens} new of {text.prompt_tokens} tokens, "
-        f"{text.prompt_tokens_per_second:.1f}/s; "
-        f"answer: {text.completion_tokens} tokens, {text.tokens_per_second:.1f}/s"
-    )
 
 
 def parsed(value: str) -> Any:

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling_params
+from pyinfer.cli.speed import speed
 from pyinfer.hub.catalogue import DEFAULT_MODEL
 
 
@@ -34,10 +35,7 @@ def run(args: argparse.Namespace) -> int:
             done = None if answer.completion is None else answer.completion.completion
         write("\n")
         if args.stats and done is not None:
-            sys.stderr.write(
-                f"prompt: {done.prompt_tokens} tokens, {done.prompt_tokens_per_second:.1f}/s; "
-                f"text: {done.completion_tokens} tokens, {done.tokens_per_second:.1f}/s\n"
-            )
+            sys.stderr.write(speed(done) + "\n")
     return 0
 
 

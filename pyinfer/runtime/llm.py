@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
 from pyinfer.progress import progress_bar
-from pyinfer.runtime.draft_model import DraftModel, check_same_vocabulary
+from pyinfer.runtime.draft_model import DraftModel, draft_engine
 from pyinfer.runtime.engine import Engine, check_positive
 from pyinfer.runtime.generation import Completion, Generation
 from pyinfer.runtime.job import Job, Params, Prompt, samples_of
@@ -50,9 +50,10 @@ class LLM:
     rearranged for speed, and the file is not used any more; "mmap" leaves them in the mapped file, for models larger
     than RAM and for processes that share one: the file must stay as it is until `close`, since shortening a mapped file
     ends the process (SIGBUS). progress(bytes done, bytes in all): called while the model is fetched, then while weights
-    are loaded. speculative: "lookup" guesses that texts go on as they or their prompts did before; draft_model: a file
-    or name of a small model with the same tokens, which guesses, too; at most n_draft tokens at once, fewer or none
-    where that doesn't pay. Results are the same to the bit.
+    are loaded. speculative: "lookup" guesses that texts go on as they or their prompts did before; draft_model: a small
+    model with the same tokens, which guesses, too: a file, a name, or an open LLM, which shares its weights, may be
+    used meanwhile and closed before or after; at most n_draft tokens at once, fewer or none where that doesn't pay.
+    Results are the same to the bit.
     Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
     threads, whose requests run together.
     """
@@ -72,7 +73,7 @@ class LLM:
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
         speculative: str | None = None,
-        draft_model: str | Path | None = None,
+        draft_model: str | Path | LLM | None = None,
         n_draft: int = DEFAULT_N_DRAFT,
     ) -> None:
         from pyinfer.hub import resolve_model
@@ -83,13 +84,22 @@ class LLM:
             raise ParameterError(f"speculative is {speculative!r}; expected 'lookup' or None (or see draft_model)")
         self._lookup = speculative == "lookup"
         self._n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
-        self._draft: DraftModel | None = None
         path = resolve_model(path, progress)
-        draft_path = None if draft_model is None else resolve_model(draft_model, progress)
+        if draft_model is not None and not isinstance(draft_model, LLM):
+            draft_model = resolve_model(draft_model, progress)
         with GGUFFile(path) as file:
-            if draft_path is not None:
-                check_same_vocabulary(file, draft_path)
             self._tokenizer = load_tokenizer(file)
+            drafting = None
+            if draft_model is not None:  # first, as it is what is sooner loaded or refused
+                drafting = draft_engine(
+                    draft_model,
+                    self._tokenizer,
+                    n_ctx=n_ctx,
+                    n_threads=n_threads,
+                    kv_type=kv_type,
+                    n_batch=n_batch,
+                    n_seqs=n_seqs,
+                )
             self._engine = Engine(
                 file,
                 n_ctx=n_ctx,
@@ -102,13 +112,7 @@ class LLM:
                 progress=progress,
             )
             self._fingerprint = fingerprint(file, self._engine.config)
-        if draft_path is not None:
-            with GGUFFile(draft_path) as file:
-                self._draft = DraftModel(
-                    Engine(file, n_ctx=n_ctx, n_threads=n_threads, kv_type=kv_type, n_batch=n_batch, n_seqs=n_seqs),
-                    self._engine.n_vocab,
-                    self._tokenizer.eog_ids,
-                )
+        self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)
         self.path = Path(path)
         self._closed = False
         self._prefix_cache = prefix_cache
