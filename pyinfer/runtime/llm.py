@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,15 +18,15 @@ from pyinfer.gguf import GGUFFile
 from pyinfer.progress import progress_bar
 from pyinfer.runtime.draft_model import DraftModel, draft_engine
 from pyinfer.runtime.engine import Engine, check_positive
-from pyinfer.runtime.generation import Completion, Generation
-from pyinfer.runtime.job import Job, Params, Prompt, samples_of
+from pyinfer.runtime.generation import Completion, Generation, Piece
+from pyinfer.runtime.job import Job, Params, Prompt
 from pyinfer.runtime.lookup import Lookup
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import AllLogits, Caller, Request
 from pyinfer.runtime.scheduler import Scheduler
 from pyinfer.runtime.speculation import DEFAULT_N_DRAFT, Speculation
 from pyinfer.runtime.state import Layout, fingerprint, read_state, write_state
-from pyinfer.runtime.stream import Stream
+from pyinfer.runtime.stream import Stream, Streamed
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -193,17 +194,16 @@ class LLM:
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, shown: Collection[int] = frozenset()
     ) -> Stream:
-        """As generate for one prompt and one text (n = 1), piece by piece; other calls may run meanwhile.
+        """As generate for one prompt, piece by piece; other calls may run meanwhile.
 
-        shown: control tokens that are text.
+        With n above 1, pieces of all texts come in turn, each with the index of its own. shown: control tokens that are
+        text. Raises what generate raises, and ParameterError for a best_of above n.
 
             for piece in llm.stream("Once upon a time"):
                 print(piece.text, end="", flush=True)
         """
-        own = SamplingParams() if params is None else params
-        if len(samples_of(own)) > 1:
-            raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
-        return Stream(self.scheduler, self.generation(prompt, own, streamed=True, shown=shown))
+        scheduler = self.scheduler
+        return Stream(scheduler, Streamed(prompt, params, partial(self.generation, shown=shown)))
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
@@ -236,7 +236,7 @@ class LLM:
         from pyinfer.chat import ChatStream, prepare_turn
 
         turn = prepare_turn(self._tokenizer, messages, params, **options)
-        return ChatStream(turn, self.stream(turn.prompt.tokens, turn.params, shown=turn.shown))
+        return ChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), shown=turn.shown))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
@@ -309,10 +309,12 @@ class LLM:
         self,
         prompt: Prompt,
         params: SamplingParams,
-        streamed: bool = False,
+        pieces: deque[Piece] | None = None,
+        index: int = 0,
         shown: Collection[int] = frozenset(),
     ) -> Generation:
-        """A request for one text (n and best_of are not looked at), checked. shown: control tokens that are text."""
+        """A request for one text (n and best_of are not looked at), checked; pieces, index, shown: as Generation has
+        them."""
         self.engine.check_decoder()
         ids = self.token_ids(prompt)
         if len(ids) >= self.n_ctx:
@@ -321,7 +323,7 @@ class LLM:
                 f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
             )
         n_ctx = None if self._scheduler.shifts else self.n_ctx
-        return Generation(ids, params, self._tokenizer, n_ctx, streamed, shown, self._speculation(ids, params))
+        return Generation(ids, params, self._tokenizer, n_ctx, pieces, index, shown, self._speculation(ids, params))
 
     def _speculation(self, prompt: list[int], params: SamplingParams) -> Speculation | None:
         if not self._lookup and self._draft is None:
