@@ -172,7 +172,7 @@ def test_a_stream_that_is_left_gives_back_its_place_in_the_draft_model(load, dra
 
 def test_vocabularies_that_differ_are_refused(path, tmp_path):
     model = TinyModel("llama", n_layers=1, n_vocab=128)
-    other = write_text_model(tmp_path / "other.gguf", model, swapped=(70, 80))
+    other = write_text_model(tmp_path / "other.gguf", model, texts={70: "P", 80: "F"})
     unknown = write_tiny_model(tmp_path / "unknown.gguf", model)
     for draft, what in (
         (other, r"other.gguf: the draft model's token 70 is b'P'; expected b'F', as the model has it"),

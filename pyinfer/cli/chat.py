@@ -16,6 +16,7 @@ from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling
 from pyinfer.cli.dialogue import Dialogue, Message
 from pyinfer.cli.line_input import LineInput, one_interrupt
 from pyinfer.cli.speed import speed
+from pyinfer.cli.terminal import harmless, show
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.hub.catalogue import DEFAULT_MODEL
 
@@ -260,23 +261,23 @@ class AnswerPrinter:
         self.began = True
         if reasoning and self._terminal:
             if not self._thinks:
-                self._write(DIM if self._dims else "thoughts: ")
+                self._mark(DIM if self._dims else "thoughts: ")
             self._thinks = True
-            self._write(reasoning)
+            show(reasoning)
         if content:
             self._end_thoughts("\n\n")
-            self._write(content)
+            show(content)
 
     def end(self) -> None:
         self._end_thoughts("")
-        self._write("\n")
+        show("\n")
 
     def _end_thoughts(self, gap: str) -> None:
         if self._thinks:
-            self._write((PLAIN if self._dims else "") + gap)
+            self._mark((PLAIN if self._dims else "") + gap)
             self._thinks = False
 
-    def _write(self, text: str) -> None:
+    def _mark(self, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
@@ -288,6 +289,7 @@ def colours(file: IO[Any]) -> bool:
 
 def notice(text: str) -> None:
     """What the program says, apart from the model."""
+    text = harmless(text, sys.stderr)
     sys.stderr.write(f"{DIM}{text}{PLAIN}\n" if text and colours(sys.stderr) else f"{text}\n")
     sys.stderr.flush()
 

@@ -7,6 +7,7 @@ import sys
 
 from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling_params
 from pyinfer.cli.speed import speed
+from pyinfer.cli.terminal import show
 from pyinfer.hub.catalogue import DEFAULT_MODEL
 
 
@@ -26,19 +27,14 @@ def run(args: argparse.Namespace) -> int:
         if args.raw or llm.tokenizer.chat_template is None:
             pieces = llm.stream(args.prompt, params)
             for piece in pieces:
-                write(piece.text)
+                show(piece.text)
             done = pieces.completion
         else:
             answer = llm.stream_chat([{"role": "user", "content": args.prompt}], params)
             for delta in answer:
-                write(delta.content)
+                show(delta.content)
             done = None if answer.completion is None else answer.completion.completion
-        write("\n")
+        show("\n")
         if args.stats and done is not None:
             sys.stderr.write(speed(done) + "\n")
     return 0
-
-
-def write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
