@@ -1,4 +1,4 @@
-"""Types of the compiled kernels; csrc/kernels.pyx has the documentation."""
+"""Types of the compiled kernels; csrc/kernels.pyx and what it includes have the documentation."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

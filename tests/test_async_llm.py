@@ -66,6 +66,20 @@ def test_texts_run_together_and_are_what_they_are_alone(llm, expected):
     assert asyncio.run(main()) == (tokens, tokens, tokens[3])
 
 
+def test_several_texts_of_a_prompt_are_streamed_together(llm, expected):
+    params = SamplingParams(n=2, seed=3, max_tokens=100, ignore_eos=True)
+
+    async def main():
+        stream, texts = llm.stream("Hello", params), ["", ""]
+        async for piece in stream:
+            texts[piece.index] += piece.text
+        return texts, stream.completion
+
+    texts, done = asyncio.run(main())
+    assert texts == [choice.text for choice in done.choices]
+    assert [choice.tokens for choice in done.choices] == [choice.tokens for choice in expected("Hello", params).choices]
+
+
 @pytest.mark.parametrize("how", ["task", "aclose", "break", "block"])
 def test_a_stream_that_is_left_gives_its_place_back(llm, how):
     async def read(stream):
@@ -121,9 +135,9 @@ def test_a_consumer_that_is_behind_pauses_its_text_and_no_other(llm, expected):
     async def main():
         slow = llm.stream("Hello", params)
         await anext(slow)
-        await until(lambda: slow._generation.paused)
+        await until(lambda: len(slow._streamed.pieces) >= MAX_AHEAD)
         assert (await llm.generate("x", GREEDY)).tokens == expected("x", GREEDY).tokens
-        assert len(slow._generation.pieces) == MAX_AHEAD
+        assert len(slow._streamed.pieces) == MAX_AHEAD
         async for _ in slow:
             pass
         return slow.completion.tokens
@@ -156,8 +170,8 @@ def test_errors_reach_who_awaits(llm):
             await llm.generate([65] * 9000)
         with pytest.raises(ParameterError, match="empty"):
             llm.stream("")
-        with pytest.raises(ParameterError, match="a stream gives one text"):
-            llm.stream("x", SamplingParams(n=2))
+        with pytest.raises(ParameterError, match="a stream gives all texts"):
+            llm.stream("x", SamplingParams(best_of=2))
         with pytest.raises(ParameterError, match="RuntimeError: no"):
             await llm.generate(["x", "y"], [SamplingParams(logits_processors=[broken]), LONG])
         with pytest.raises(ParameterError, match="RuntimeError: no"):

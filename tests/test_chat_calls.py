@@ -85,7 +85,7 @@ def test_several_answers(llm):
     done = llm.chat(HELLO, SamplingParams(n=3, max_tokens=4, seed=3), template=PLAIN)
     assert len(done.choices) == 3 and done.choices[0].answer == done.answer
     assert done.usage["completion_tokens"] == sum(len(choice.completion.tokens) for choice in done.choices)
-    with pytest.raises(ParameterError, match="a stream gives one text"):
+    with pytest.raises(ParameterError, match="a chat's stream gives one answer"):
         llm.stream_chat(HELLO, SamplingParams(n=2), template=PLAIN)
 
 

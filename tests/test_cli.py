@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_models import TinyModel, write_tiny_model
+from tiny_models import TinyModel, write_text_model, write_tiny_model
 
 import pyinfer
 from pyinfer.cli.main import main
@@ -26,6 +27,12 @@ def start(*args: str, **kwargs) -> subprocess.Popen:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> str:
     return str(write_tiny_model(tmp_path_factory.mktemp("cli") / "tiny.gguf", TinyModel("qwen2", n_ctx=64)))
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory) -> str:
+    model = TinyModel("llama", n_layers=1, n_vocab=128, n_ctx=4096)
+    return str(write_text_model(tmp_path_factory.mktemp("cli") / "text.gguf", model))
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +155,19 @@ def test_a_terminal_without_a_character_shows_another(tmp_path):
     assert done.returncode == 0 and b"gr??e" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "options", [["--speculative", "lookup"], ["--draft-model", "{}"], ["-md", "{}", "--n-draft", "2"]]
+)
+def test_guesses_change_the_speed_of_a_text_only(text_model, capsys, options):
+    arguments = ["run", "--model", text_model, "--raw", "abcdefgh, " * 9, "-n", "90", "--temp", "0", "-c", "512"]
+    assert main(arguments) == 0
+    plain = capsys.readouterr()
+    assert main([*arguments, "--stats", *(option.format(text_model) for option in options)]) == 0
+    guessed = capsys.readouterr()
+    assert guessed.out == plain.out
+    assert re.search(r"guesses: \d+ of [1-9]\d* came true", guessed.err) and "guesses" not in plain.err
+
+
 def test_usage_errors_end_with_2(capsys):
     for arguments in ([], ["nothing"], ["run"], ["bench", "x", "-p", "many"], ["bench", "x", "--parallel", "1,b"]):
         with pytest.raises(SystemExit) as error:
@@ -164,12 +184,12 @@ def test_run_continues_a_raw_prompt(smollm, capsys):
         main(["run", "--model", smollm, "--raw", "The capital of France is", "-n", "4", "--temp", "0", "--stats"]) == 0
     )
     again = capsys.readouterr()
-    assert again.out == first and "prompt: 5 tokens" in again.err
+    assert again.out == first and "prompt: 5 new of 5 tokens" in again.err
 
 
 def test_run_takes_the_chat_template(smollm, capsys):
     assert main(["run", "--model", smollm, "Hello", "-n", "1", "--temp", "0", "--stats"]) == 0
-    assert "prompt: 31 tokens" in capsys.readouterr().err
+    assert "prompt: 31 new of 31 tokens" in capsys.readouterr().err
 
 
 def test_a_seed_repeats_a_run(smollm, capsys):

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tiny_models import TinyModel, write_text_model
 
 import pyinfer
 from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams
-from pyinfer.runtime.generation import StopText, overlap
+from pyinfer.runtime.generation import MAX_AHEAD, StopText, overlap
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 
@@ -67,6 +68,41 @@ def test_a_stream_is_the_completion_in_pieces(llm):
     assert "".join(p.text for p in parts) == stream.completion.text == llm.generate("abc", GREEDY).text
     assert stream.completion.completion_tokens == len(stream.completion.tokens) <= 12
     assert stream.completion.prompt_seconds > 0 and stream.completion.generation_seconds > 0
+
+
+@pytest.mark.parametrize("n", [3, 20])  # more than run at once
+def test_a_stream_of_several_texts_gives_them_together(llm, n):
+    params = SamplingParams(n=n, seed=5, max_tokens=12, logprobs=1, ignore_eos=True)
+    expected = llm.generate("abc", params).choices
+    stream = llm.stream("abc", params)
+    pieces = [next(stream)]
+    assert stream.completion is None
+    pieces += stream
+    for i, choice in enumerate(expected):
+        assert "".join(piece.text for piece in pieces if piece.index == i) == choice.text
+    assert [choice.tokens for choice in stream.completion.choices] == [choice.tokens for choice in expected]
+    assert stream.completion.logprobs == expected[0].logprobs
+    indices = [piece.index for piece in pieces]
+    assert indices != sorted(indices) and set(indices) == set(range(n))
+
+
+def test_a_stream_of_several_texts_pauses_and_ends_as_one(llm):
+    several = SamplingParams(n=3, seed=5, max_tokens=400, ignore_eos=True)
+    stream = llm.stream("abc", several)
+    next(stream)
+    llm.generate("Hello", SamplingParams(max_tokens=200, ignore_eos=True))
+    assert MAX_AHEAD <= len(stream._streamed.pieces) < MAX_AHEAD + 3
+    stream.close()
+    assert list(stream) == [] and stream.completion is None and llm.scheduler.n_running == 0
+    failing = replace(several, logits_processors=[lambda tokens, logits: 1 / 0 if len(tokens) > 9 else logits])
+    with pytest.raises(PyinferError, match="division"):
+        list(llm.stream("abc", failing))
+    assert llm.scheduler.n_running == 0
+
+
+def test_a_stream_cannot_choose_the_best_texts(llm):
+    with pytest.raises(ParameterError, match="best_of is 3; a stream gives all texts that are made, and n is 2"):
+        llm.stream("abc", SamplingParams(n=2, best_of=3))
 
 
 def test_a_prompt_longer_than_a_batch_gives_the_same_text(llm):

@@ -190,8 +190,8 @@ def test_a_request_ends_in_any_state_and_gives_everything_back(load, state):
     other_first = next(other) if state == "waiting" else other.close()
     stream = llm.stream(random_prompt(200), LONG)
     if state == "prefilling":
-        llm.scheduler.wait(lambda: stream._generation.n_passed > 0)
-        assert stream._generation.n_passed < 200
+        llm.scheduler.wait(lambda: stream._streamed.requests[0].n_passed > 0)
+        assert stream._streamed.requests[0].n_passed < 200
     if state == "running":
         next(stream)
     if state == "finished":

@@ -1,6 +1,8 @@
 """Speculative decoding: texts are the same to the bit whatever is guessed, and guesses are passed where they pay."""
 
+import gc
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -162,19 +164,68 @@ def test_a_stream_that_is_left_gives_back_its_place_in_the_draft_model(load, dra
         next(stream)
     stream.close()
     assert llm._draft.engine.cache.n_available == llm._draft.engine.cache.n_pages
-    failing = SamplingParams(logits_processors=[lambda tokens, logits: 1 / 0 if len(tokens) > 9 else logits])
+    fails = [lambda tokens, logits: 1 / 0 if len(tokens) > 9 else logits]
     with pytest.raises(PyinferError, match="division"):
-        llm.generate("abc", failing)
+        llm.generate("abc", SamplingParams(logits_processors=fails, ignore_eos=True))
     assert llm._draft.engine.cache.n_available == llm._draft.engine.cache.n_pages
 
 
-def test_vocabularies_that_differ_are_refused(path, draft_path, tmp_path):
-    other = write_tiny_model(tmp_path / "other.gguf", TinyModel("llama", n_layers=1, n_vocab=128))
-    with pytest.raises(ModelError, match=r"other.gguf: the draft model's token 10 is b'<10>'; expected b"):
-        LLM(path, draft_model=other)
-    for wrong in ({"speculative": "magic"}, {"n_draft": 0}):
-        with pytest.raises(ParameterError, match=next(iter(wrong))):
-            LLM(path, **wrong)
+def test_vocabularies_that_differ_are_refused(path, tmp_path):
+    model = TinyModel("llama", n_layers=1, n_vocab=128)
+    other = write_text_model(tmp_path / "other.gguf", model, texts={70: "P", 80: "F"})
+    unknown = write_tiny_model(tmp_path / "unknown.gguf", model)
+    for draft, what in (
+        (other, r"other.gguf: the draft model's token 70 is b'P'; expected b'F', as the model has it"),
+        (unknown, r"unknown.gguf: the draft model has 0 known tokens; the model has 128"),
+    ):
+        with pytest.raises(ModelError, match=what):
+            LLM(path, draft_model=draft)
+        with LLM(draft) as opened, pytest.raises(ModelError, match=what):
+            LLM(path, draft_model=opened)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"speculative": "magic"}, "speculative is 'magic'; expected 'lookup'"),
+        ({"n_draft": 0}, "n_draft is 0; expected a whole number"),
+        ({"draft_model": 5}, "the model is a int; expected a GGUF file"),
+    ],
+)
+def test_values_of_no_use_are_refused(path, option, message):
+    with pytest.raises(ParameterError, match=message):
+        LLM(path, **option)
+
+
+def test_an_open_model_drafts_and_goes_on_with_its_own_texts(load, plain, draft_path):
+    params = PARAMS["greedy"]
+    with LLM(draft_path, n_ctx=512, kv_type="f32", n_threads=1) as small:
+        own = essence(small.generate(REPEATED, params))
+        large, second = load(draft_model=small), load(draft_model=small, speculative="lookup")
+        with small.stream(REPEATED, params) as beside:
+            next(beside)
+            for llm in (large, second):
+                assert essence(llm.generate(REPEATED, params)) == essence(plain["greedy"])
+            assert essence([*beside] and beside.completion) == own
+        large.close()
+        assert essence(small.generate(REPEATED, params)) == own
+        assert essence(second.generate(REPEATED, params)) == essence(plain["greedy"])
+        assert small.engine._weights is second._draft.engine._weights
+
+
+def test_weights_of_a_draft_model_stay_until_all_who_share_them_are_closed(load, path):
+    small = LLM(path, n_ctx=512, n_threads=1)
+    weights = weakref.ref(small.engine._weights)
+    llm = load(draft_model=small)
+    small.close()
+    done = llm.generate("Hello", SamplingParams(temperature=0, max_tokens=100, ignore_eos=True))
+    assert done.accepted_tokens == done.drafted_tokens > 0
+    assert weights() is not None
+    llm.close()
+    gc.collect()
+    assert weights() is None
+    with pytest.raises(PyinferError, match="model is closed"):
+        load(draft_model=small)
 
 
 def longest_match(tokens):

@@ -105,13 +105,15 @@ def write_tiny_model(path: Path, model: TinyModel) -> Path:
     return path
 
 
-def write_text_model(path: Path, model: TinyModel) -> Path:
+def write_text_model(path: Path, model: TinyModel, texts: Mapping[int, str] | None = None) -> Path:
     """As write_tiny_model, with the characters of ASCII as tokens 0 to 127: letters, and control tokens, 1 to end a
-    text and 2 to begin one; model.n_vocab must be 128."""
+    text and 2 to begin one; model.n_vocab must be 128. texts: of some tokens, other ones."""
     assert model.n_vocab == 128
     plain = write_tiny_model(path.with_suffix(".plain"), model)
     tokens = [chr(i) if 33 <= i < 127 else f"<{i}>" for i in range(127)] + ["ab"]
     tokens[32], tokens[10] = "Ġ", "Ċ"
+    for token, text in (texts or {}).items():
+        tokens[token] = text
     with GGUFFile(plain) as file:
         metadata = {key: value for key, value in file.metadata.items() if not key.startswith("tokenizer.")}
         metadata |= {

@@ -83,6 +83,14 @@ class Turn:
     shown: frozenset[int]
     reasoning: bool
 
+    def one_text(self) -> SamplingParams:
+        """The parameters, for a stream. ParameterError where they ask for several answers."""
+        if (self.params.best_of or self.params.n) > 1:
+            raise ParameterError(
+                f"n is {self.params.n}, best_of {self.params.best_of}; a chat's stream gives one answer (use chat)"
+            )
+        return self.params
+
     def parser(self) -> AnswerParser:
         return self.prompt.parser(self.reasoning)
 

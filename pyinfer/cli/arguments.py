@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from pyinfer.runtime.speculation import DEFAULT_N_DRAFT
+
 if TYPE_CHECKING:
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.params import SamplingParams
@@ -34,6 +36,18 @@ def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> Non
     p.add_argument(
         "--weights", choices=("copy", "mmap"), default="copy", help="copied to memory, or in the mapped file"
     )
+    p.add_argument("--speculative", choices=("lookup",), help="guess that the text goes on as it or the prompt did")
+    p.add_argument(
+        "-md", "--draft-model", "--model-draft", metavar="MODEL", help="a small model of the same tokens, which guesses"
+    )
+    p.add_argument(
+        "--n-draft",
+        "--draft-max",
+        type=int,
+        default=DEFAULT_N_DRAFT,
+        metavar="N",
+        help=f"guess at most so many tokens at once (default: {DEFAULT_N_DRAFT})",
+    )
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
@@ -58,6 +72,9 @@ def load_model(args: argparse.Namespace) -> LLM:
     from pyinfer.runtime.llm import LLM
 
     path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
+    draft_model = args.draft_model
+    if draft_model is not None:
+        draft_model = resolve_model(draft_model, progress_bar(f"fetching {draft_model}"))
     return LLM(
         path,
         n_ctx=args.ctx,
@@ -65,4 +82,7 @@ def load_model(args: argparse.Namespace) -> LLM:
         n_seqs=1,
         weights=args.weights,
         progress=progress_bar("loading"),
+        speculative=args.speculative,
+        draft_model=draft_model,
+        n_draft=args.n_draft,
     )

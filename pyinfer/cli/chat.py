@@ -15,11 +15,12 @@ from typing import IO, TYPE_CHECKING, Any
 from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling_params
 from pyinfer.cli.dialogue import Dialogue, Message
 from pyinfer.cli.line_input import LineInput, one_interrupt
+from pyinfer.cli.speed import speed
+from pyinfer.cli.terminal import harmless, show
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.hub.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pyinfer.chat import ChatCompletion
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.params import SamplingParams
 
@@ -183,7 +184,7 @@ class TerminalChat:
         if done is not None and done.finish_reason == "length":
             notice("the answer was cut: it has as many tokens as max_tokens or the context allows")
         if self._shows_stats and done is not None:
-            notice(speed(done))
+            notice(speed(done.completion))
         return stream.answer.as_dict()
 
     def _count(self, messages: list[Message]) -> int:
@@ -260,23 +261,23 @@ class AnswerPrinter:
         self.began = True
         if reasoning and self._terminal:
             if not self._thinks:
-                self._write(DIM if self._dims else "thoughts: ")
+                self._mark(DIM if self._dims else "thoughts: ")
             self._thinks = True
-            self._write(reasoning)
+            show(reasoning)
         if content:
             self._end_thoughts("\n\n")
-            self._write(content)
+            show(content)
 
     def end(self) -> None:
         self._end_thoughts("")
-        self._write("\n")
+        show("\n")
 
     def _end_thoughts(self, gap: str) -> None:
         if self._thinks:
-            self._write((PLAIN if self._dims else "") + gap)
+            self._mark((PLAIN if self._dims else "") + gap)
             self._thinks = False
 
-    def _write(self, text: str) -> None:
+    def _mark(self, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
@@ -288,18 +289,9 @@ def colours(file: IO[Any]) -> bool:
 
 def notice(text: str) -> None:
     """What the program says, apart from the model."""
+    text = harmless(text, sys.stderr)
     sys.stderr.write(f"{DIM}{text}{PLAIN}\n" if text and colours(sys.stderr) else f"{text}\n")
     sys.stderr.flush()
-
-
-def speed(done: ChatCompletion) -> str:
-    """Counts and speeds, in a line."""
-    text = done.completion
-    return (
-        f"prompt: {text.prompt_tokens - text.cached_tokens} new of {text.prompt_tokens} tokens, "
-        f"{text.prompt_tokens_per_second:.1f}/s; "
-        f"answer: {text.completion_tokens} tokens, {text.tokens_per_second:.1f}/s"
-    )
 
 
 def parsed(value: str) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING, Any
+
+from pyinfer.cli.terminal import show
 
 if TYPE_CHECKING:
     from pyinfer.gguf import GGUFFile
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     with GGUFFile(resolve_model(args.file, progress_bar(f"fetching {args.file}"))) as file:
         report = describe(file, tensors=args.tensors)
     if args.json:
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        show(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     else:
         print_report(report)
     return 0
@@ -77,23 +78,22 @@ def plain(value: Any) -> Any:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    write = sys.stdout.write
-    write(f"{report['file']}: GGUF version {report['version']}, alignment {report['alignment']}\n\nmetadata\n")
+    show(f"{report['file']}: GGUF version {report['version']}, alignment {report['alignment']}\n\nmetadata\n")
     for key, value in report["metadata"].items():
         text = repr(value) if not isinstance(value, str) or not value.startswith("<array") else value
-        write(f"  {key} = {text if len(text) <= LONG_TEXT else text[:LONG_TEXT] + '…'}\n")
-    write(f"\n{report['n_tensors']} tensors, {report['n_parameters']:,} parameters, ")
-    write(f"{report['tensor_bytes'] / 1e6:,.1f} MB")
+        show(f"  {key} = {text if len(text) <= LONG_TEXT else text[:LONG_TEXT] + '…'}\n")
+    show(f"\n{report['n_tensors']} tensors, {report['n_parameters']:,} parameters, ")
+    show(f"{report['tensor_bytes'] / 1e6:,.1f} MB")
     if report["bits_per_weight"] is not None:
-        write(f", {report['bits_per_weight']:.2f} bits a weight")
-    write("\n")
+        show(f", {report['bits_per_weight']:.2f} bits a weight")
+    show("\n")
     for name, kind in report["types"].items():
-        write(
+        show(
             f"  {name:8}{kind['tensors']:6} tensors {kind['parameters']:16,} parameters "
             f"{kind['bytes'] / 1e6:12,.1f} MB\n"
         )
     if "tensors" in report:
-        write("\n")
+        show("\n")
     for tensor in report.get("tensors", []):
         shape = " x ".join(str(n) for n in tensor["shape"])
-        write(f"  {tensor['name']:40}{tensor['type']:8}{shape:>20}{tensor['bytes']:14,} bytes\n")
+        show(f"  {tensor['name']:40}{tensor['type']:8}{shape:>20}{tensor['bytes']:14,} bytes\n")

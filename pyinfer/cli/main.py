@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from pyinfer.cli.terminal import harmless
 from pyinfer.errors import PyinferError
 from pyinfer.version import __version__
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("PYINFER_TRACEBACK"):
             raise
         message = f"{type(error).__name__}: {error} (a bug of pyinfer; PYINFER_TRACEBACK=1 shows where)"
-    print("pyinfer: error: " + " ".join(message.split()), file=sys.stderr)
+    print("pyinfer: error: " + harmless(" ".join(message.split()), sys.stderr), file=sys.stderr)
     return 1
 
 

@@ -6,6 +6,8 @@ import argparse
 import sys
 
 from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling_params
+from pyinfer.cli.speed import speed
+from pyinfer.cli.terminal import show
 from pyinfer.hub.catalogue import DEFAULT_MODEL
 
 
@@ -25,22 +27,14 @@ def run(args: argparse.Namespace) -> int:
         if args.raw or llm.tokenizer.chat_template is None:
             pieces = llm.stream(args.prompt, params)
             for piece in pieces:
-                write(piece.text)
+                show(piece.text)
             done = pieces.completion
         else:
             answer = llm.stream_chat([{"role": "user", "content": args.prompt}], params)
             for delta in answer:
-                write(delta.content)
+                show(delta.content)
             done = None if answer.completion is None else answer.completion.completion
-        write("\n")
+        show("\n")
         if args.stats and done is not None:
-            sys.stderr.write(
-                f"prompt: {done.prompt_tokens} tokens, {done.prompt_tokens_per_second:.1f}/s; "
-                f"text: {done.completion_tokens} tokens, {done.tokens_per_second:.1f}/s\n"
-            )
+            sys.stderr.write(speed(done) + "\n")
     return 0
-
-
-def write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -8,17 +8,19 @@ import contextlib
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 from pyinfer.errors import BusyError, ParameterError
 from pyinfer.runtime import forks
-from pyinfer.runtime.generation import Completion, Generation, Piece
-from pyinfer.runtime.job import Params, Prompt, samples_of
+from pyinfer.runtime.generation import MAX_AHEAD, Completion, Generation, Piece
+from pyinfer.runtime.job import Params, Prompt
 from pyinfer.runtime.llm import LLM
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import Caller
+from pyinfer.runtime.stream import Streamed
 
 if TYPE_CHECKING:
     from pyinfer.chat.calls import AsyncChatStream, ChatCompletion
@@ -96,10 +98,7 @@ class AsyncLLM:
         self, prompt: Prompt, params: SamplingParams | None = None, *, shown: Collection[int] = frozenset()
     ) -> AsyncStream:
         """As LLM.stream: pieces to iterate over with `async for`. Raises BusyError."""
-        own = SamplingParams() if params is None else params
-        if len(samples_of(own)) > 1:
-            raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
-        return AsyncStream(self, self.llm.generation(prompt, own, streamed=True, shown=shown))
+        return AsyncStream(self, Streamed(prompt, params, partial(self.llm.generation, shown=shown)))
 
     async def chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
@@ -119,7 +118,7 @@ class AsyncLLM:
         from pyinfer.chat import AsyncChatStream, prepare_turn
 
         turn = prepare_turn(self.llm.tokenizer, messages, params, **options)
-        return AsyncChatStream(turn, self.stream(turn.prompt.tokens, turn.params, shown=turn.shown))
+        return AsyncChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), shown=turn.shown))
 
     def submit(self, requests: Sequence[Generation]) -> News:
         """Have requests run, and what tells of their progress; BusyError if too many wait."""
@@ -202,36 +201,36 @@ class News:
 
 
 class AsyncStream(AsyncIterator[Piece]):
-    """The pieces of a text as they are generated; `completion` is there once they have all come.
+    """The pieces of a prompt's text, or texts, as they are generated; `completion` is there once they have all come.
 
     A consumer that is behind makes it pause. Left early, it ends when it is closed (`aclose`, an `async with` block) or
     collected, or its task cancelled while it waits for a piece.
     """
 
-    def __init__(self, owner: AsyncLLM, generation: Generation) -> None:
+    def __init__(self, owner: AsyncLLM, streamed: Streamed) -> None:
         self._owner = owner
-        self._generation = generation
+        self._streamed = streamed
         self._closed = False
-        self._news = owner.submit([generation])
+        self._news = owner.submit(streamed.requests)
 
     @property
     def completion(self) -> Completion | None:
-        return self._generation.completion
+        return self._streamed.completion
 
     async def __anext__(self) -> Piece:
-        generation = self._generation
+        streamed = self._streamed
         try:
-            await self._news.wait_for(lambda: generation.ready)
+            await self._news.wait_for(lambda: streamed.ready)
         except BaseException:
             self._close()
             raise
-        if generation.pieces:
-            was_paused = generation.paused
-            piece = generation.pieces.popleft()
+        if streamed.pieces:
+            was_paused = len(streamed.pieces) >= MAX_AHEAD
+            piece = streamed.pieces.popleft()
             if was_paused:
                 self._owner.resume()
             return piece
-        error = None if self._closed else generation.error
+        error = None if self._closed else streamed.error
         self._close()
         if error is not None:
             raise error
@@ -246,19 +245,20 @@ class AsyncStream(AsyncIterator[Piece]):
         self._close()
 
     async def aclose(self) -> None:
-        """End the text where it is."""
+        """End the texts where they are."""
         self._close()
 
     def _close(self) -> None:
         self._closed = True
-        self._owner.end([self._generation])
-        self._generation.pieces.clear()
+        self._owner.end(self._streamed.requests)
+        self._streamed.pieces.clear()
 
     def __del__(self) -> None:
-        generation = self.__dict__.get("_generation")
-        if generation is not None and not generation.finished:
-            generation.pieces.clear()
-            self._owner.llm._scheduler.cancel_later(generation)
+        streamed = self.__dict__.get("_streamed")
+        if streamed is not None and streamed.unfinished:
+            streamed.pieces.clear()
+            for request in streamed.unfinished:
+                self._owner.llm._scheduler.cancel_later(request)
 
 
 def _close(reference: weakref.ref[AsyncLLM]) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,10 @@ from pyinfer.runtime.guide import GuideMatcher
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.prefix_index import id_bytes
 from pyinfer.runtime.sampling import Sampler
-from pyinfer.tokenizer.vocabulary import KEY, Strings, read_strings
+from pyinfer.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.llm import LLM
 
 MOST_PADDING = 1024  # tokens that only one of two vocabularies has behind the others, which is how models are padded
 RATE = 0.2  # of a new measurement in the seconds of a guess
@@ -158,21 +162,32 @@ class Drafter:
         self._n_passed = 0
 
 
-def check_same_vocabulary(file: GGUFFile, path: Path) -> None:
-    """ModelError, naming the first difference, unless a draft model's file has the same tokens, but for padding."""
-    with GGUFFile(path) as draft:
-        texts, others = (read_strings(each.metadata, KEY + "tokens") for each in (file, draft))
-    shared = min(len(texts), len(others))
-    difference = first_difference(texts, others, shared)
-    if difference is not None:
-        raise ModelError(
-            f"{path}: the draft model's token {difference} is {others[difference]!r}; expected "
-            f"{texts[difference]!r}, as the model has it"
-        )
-    if max(len(texts), len(others)) - shared > MOST_PADDING:
-        raise ModelError(f"{path}: the draft model has {len(others)} tokens; expected {len(texts)}")
+def draft_engine(model: Path | LLM, tokenizer: Tokenizer, **options: Any) -> Engine:
+    """An engine to draft with, which its owner alone uses and closes, with these options of Engine; model: a file, or
+    an open model, whose weights it shares.
+
+    Raises ModelError unless it is a decoder with the tokens of this tokenizer, and what Engine raises.
+    """
+    if isinstance(model, Path):
+        with GGUFFile(model) as file:
+            check_same_vocabulary(tokenizer, load_tokenizer(file), model)
+            engine = Engine(file, **options)
+    else:
+        check_same_vocabulary(tokenizer, model.tokenizer, model.path)
+        engine = Engine(model.engine, **options)
+    engine.check_decoder()
+    return engine
 
 
-def first_difference(texts: Strings, others: Strings, n: int) -> int | None:
-    """The first of n tokens that is another text, if any is."""
-    return next((i for i in range(n) if texts[i] != others[i]), None)
+def check_same_vocabulary(tokenizer: Tokenizer, draft: Tokenizer, path: Path) -> None:
+    """ModelError, naming the first difference, unless a draft model, of this file, has the same tokens, but for
+    padding."""
+    shared = min(tokenizer.n_vocab, draft.n_vocab)
+    for token in range(shared):
+        expected, found = tokenizer.token_bytes(token), draft.token_bytes(token)
+        if found != expected:
+            raise ModelError(
+                f"{path}: the draft model's token {token} is {found!r}; expected {expected!r}, as the model has it"
+            )
+    if not shared or max(tokenizer.n_vocab, draft.n_vocab) - shared > MOST_PADDING:
+        raise ModelError(f"{path}: the draft model has {draft.n_vocab} known tokens; the model has {tokenizer.n_vocab}")

@@ -18,7 +18,7 @@ from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferErro
 from pyinfer.gguf import GGUFFile
 from pyinfer.models import RECORDERS
 from pyinfer.models.blocks import Blocks
-from pyinfer.models.config import read_config
+from pyinfer.models.config import ModelConfig, read_config
 from pyinfer.runtime import forks
 from pyinfer.runtime.kv_cache import KVCache
 from pyinfer.runtime.prefix_index import PAGE
@@ -33,20 +33,21 @@ SHORT_TEXT = 8  # tokens: a pass of texts of this length can be full
 class Engine:
     """A model ready to compute.
 
-    n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default the cores that the
-    process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: most tokens of a pass, at least n_seqs;
-    n_seqs: sequences held at once; kv_cache_memory: bytes of their keys and values (default: what n_seqs sequences of
-    n_ctx need, at most a quarter of the memory, at least one sequence's; taken as they are first written);
-    progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes them into memory,
-    rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may exceed RAM: the
-    mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process (SIGBUS). Where
+    source: an open GGUF file; or an engine, with which this one shares the weights and nothing else: they stay until
+    both are closed. n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default
+    the cores that the process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: most tokens of a pass,
+    at least n_seqs; n_seqs: sequences held at once; kv_cache_memory: bytes of their keys and values (default: what
+    n_seqs sequences of n_ctx need, at most a quarter of the memory, at least one sequence's; taken as they are first
+    written); progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes them into
+    memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may exceed RAM:
+    the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process (SIGBUS). Where
     attention is not causal, sequences are passed whole, so n_batch is at least n_ctx, and n_seqs what it takes to fill
     a pass with short texts.
     """
 
     def __init__(
         self,
-        file: GGUFFile,
+        source: GGUFFile | Engine,
         *,
         n_ctx: int | None = None,
         n_threads: int | None = None,
@@ -57,7 +58,7 @@ class Engine:
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.config = read_config(file)
+        self.config: ModelConfig = read_config(source) if isinstance(source, GGUFFile) else source.config
         self.n_ctx = check_positive("n_ctx", n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
         if self.config.rope is None and self.n_ctx > self.config.n_ctx_train:
             raise ParameterError(f"n_ctx is {self.n_ctx}; the model has {self.config.n_ctx_train} learned positions")
@@ -75,7 +76,7 @@ class Engine:
         self._lock = threading.Lock()
         self._torn = False
         forks.watch(self)
-        self._weights = Weights(file, weights)
+        self._weights = Weights(source, weights) if isinstance(source, GGUFFile) else source._open_weights()
         if kv_cache_memory is not None:
             check_positive("kv_cache_memory", kv_cache_memory, 1)
         self.cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory)
@@ -84,7 +85,8 @@ class Engine:
         self._hidden, self._n_hidden_ops = blocks.hidden, blocks.n_hidden_ops
         self._frequencies = blocks.frequencies
         self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
-        self._weights.load(self.n_threads, progress)
+        if isinstance(source, GGUFFile):
+            self._weights.load(self.n_threads, progress)
 
     def forward(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
@@ -239,6 +241,11 @@ class Engine:
         if in_child:
             self._torn = self._torn or self._lock.locked()
             self._lock = threading.Lock()
+
+    def _open_weights(self) -> Weights:
+        with self._lock:
+            self._open_plan()
+            return self._weights
 
     def _open_plan(self) -> _kernels.Plan:
         if self._plan is None:

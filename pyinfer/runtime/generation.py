@@ -34,12 +34,14 @@ MAX_AHEAD = 64  # pieces that a consumer may be behind before its text is paused
 class Piece:
     """Text that has become certain, and the token that made it so (None: what was held back to the end).
 
-    logprobs: of the tokens since the last piece, where the parameters ask for them.
+    logprobs: of the tokens since the last piece, where the parameters ask for them. index: which of the prompt's texts
+    this is of, where n is above 1.
     """
 
     text: str
     token: int | None
     logprobs: tuple[Choice, ...] = ()
+    index: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,10 @@ def allows_only(mask: NDArray[np.uint32], ids: Collection[int]) -> bool:
 class Generation(Request):
     """A prompt, and the text that follows it.
 
-    n_ctx: positions that it may have; None: as many as it takes. streamed: its text is taken piece by piece from
-    `pieces`; when too many lie there it pauses. shown: control tokens that are text, as others are not. speculation:
-    where guesses of its tokens come from; they stand at the end of `tokens` until the logits before them say what is
-    really there.
+    n_ctx: positions that it may have; None: as many as it takes. pieces: where its text goes piece by piece, if someone
+    takes it so, each with this index; while too many lie there it pauses. shown: control tokens that are text, as
+    others are not. speculation: where guesses of its tokens come from; they stand at the end of `tokens` until the
+    logits before them say what is really there.
     """
 
     def __init__(
@@ -143,17 +145,18 @@ class Generation(Request):
         params: SamplingParams,
         tokenizer: Tokenizer,
         n_ctx: int | None,
-        streamed: bool = False,
+        pieces: deque[Piece] | None = None,
+        index: int = 0,
         shown: Collection[int] = (),
         speculation: Speculation | None = None,
     ) -> None:
         every_row = params.prompt_logprobs is not None
         super().__init__(list(prompt), 0 if every_row else len(prompt) - 1)
         self.params = params
-        self.pieces: deque[Piece] = deque()
         self.completion: Completion | None = None
         self._prompt = tuple(prompt)
-        self._streamed = streamed
+        self._pieces = pieces
+        self._index = index
         self._speculation = speculation
         self._n_guesses = self._n_drafted = self._n_accepted = 0
         self._limit = min(
@@ -174,13 +177,8 @@ class Generation(Request):
         self._first_sampled_at = 0.0
 
     @property
-    def ready(self) -> bool:
-        """Whether a consumer of pieces has something to take, or nothing will come any more."""
-        return bool(self.pieces) or self.finished
-
-    @property
     def paused(self) -> bool:
-        return len(self.pieces) >= MAX_AHEAD
+        return self._pieces is not None and len(self._pieces) >= MAX_AHEAD
 
     def take(self, rows: NDArray[np.float32]) -> None:
         n_passed = self.n_passed
@@ -282,8 +280,8 @@ class Generation(Request):
         if not text:
             return
         self._texts.append(text)
-        if self._streamed:
-            self.pieces.append(Piece(text, token, tuple(self._logprobs[self._n_told :])))
+        if self._pieces is not None:
+            self._pieces.append(Piece(text, token, tuple(self._logprobs[self._n_told :]), self._index))
             self._n_told = len(self._logprobs)
 
     def fail(self, error: BaseException) -> None:

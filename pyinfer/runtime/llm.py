@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,17 +16,17 @@ from numpy.typing import NDArray
 from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
 from pyinfer.progress import progress_bar
-from pyinfer.runtime.draft_model import DraftModel, check_same_vocabulary
+from pyinfer.runtime.draft_model import DraftModel, draft_engine
 from pyinfer.runtime.engine import Engine, check_positive
-from pyinfer.runtime.generation import Completion, Generation
-from pyinfer.runtime.job import Job, Params, Prompt, samples_of
+from pyinfer.runtime.generation import Completion, Generation, Piece
+from pyinfer.runtime.job import Job, Params, Prompt
 from pyinfer.runtime.lookup import Lookup
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import AllLogits, Caller, Request
 from pyinfer.runtime.scheduler import Scheduler
 from pyinfer.runtime.speculation import DEFAULT_N_DRAFT, Speculation
 from pyinfer.runtime.state import Layout, fingerprint, read_state, write_state
-from pyinfer.runtime.stream import Stream
+from pyinfer.runtime.stream import Stream, Streamed
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ class LLM:
     rearranged for speed, and the file is not used any more; "mmap" leaves them in the mapped file, for models larger
     than RAM and for processes that share one: the file must stay as it is until `close`, since shortening a mapped file
     ends the process (SIGBUS). progress(bytes done, bytes in all): called while the model is fetched, then while weights
-    are loaded. speculative: "lookup" guesses that texts go on as they or their prompts did before; draft_model: a file
-    or name of a small model with the same tokens, which guesses, too; at most n_draft tokens at once, fewer or none
-    where that doesn't pay. Results are the same to the bit.
+    are loaded. speculative: "lookup" guesses that texts go on as they or their prompts did before; draft_model: a small
+    model with the same tokens, which guesses, too: a file, a name, or an open LLM, which shares its weights, may be
+    used meanwhile and closed before or after; at most n_draft tokens at once, fewer or none where that doesn't pay.
+    Results are the same to the bit.
     Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
     threads, whose requests run together.
     """
@@ -72,7 +74,7 @@ class LLM:
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
         speculative: str | None = None,
-        draft_model: str | Path | None = None,
+        draft_model: str | Path | LLM | None = None,
         n_draft: int = DEFAULT_N_DRAFT,
     ) -> None:
         from pyinfer.hub import resolve_model
@@ -83,13 +85,22 @@ class LLM:
             raise ParameterError(f"speculative is {speculative!r}; expected 'lookup' or None (or see draft_model)")
         self._lookup = speculative == "lookup"
         self._n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
-        self._draft: DraftModel | None = None
         path = resolve_model(path, progress)
-        draft_path = None if draft_model is None else resolve_model(draft_model, progress)
+        if draft_model is not None and not isinstance(draft_model, LLM):
+            draft_model = resolve_model(draft_model, progress)
         with GGUFFile(path) as file:
-            if draft_path is not None:
-                check_same_vocabulary(file, draft_path)
             self._tokenizer = load_tokenizer(file)
+            drafting = None
+            if draft_model is not None:  # first, as it is what is sooner loaded or refused
+                drafting = draft_engine(
+                    draft_model,
+                    self._tokenizer,
+                    n_ctx=n_ctx,
+                    n_threads=n_threads,
+                    kv_type=kv_type,
+                    n_batch=n_batch,
+                    n_seqs=n_seqs,
+                )
             self._engine = Engine(
                 file,
                 n_ctx=n_ctx,
@@ -102,13 +113,7 @@ class LLM:
                 progress=progress,
             )
             self._fingerprint = fingerprint(file, self._engine.config)
-        if draft_path is not None:
-            with GGUFFile(draft_path) as file:
-                self._draft = DraftModel(
-                    Engine(file, n_ctx=n_ctx, n_threads=n_threads, kv_type=kv_type, n_batch=n_batch, n_seqs=n_seqs),
-                    self._engine.n_vocab,
-                    self._tokenizer.eog_ids,
-                )
+        self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)
         self.path = Path(path)
         self._closed = False
         self._prefix_cache = prefix_cache
@@ -189,17 +194,16 @@ class LLM:
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, shown: Collection[int] = frozenset()
     ) -> Stream:
-        """As generate for one prompt and one text (n = 1), piece by piece; other calls may run meanwhile.
+        """As generate for one prompt, piece by piece; other calls may run meanwhile.
 
-        shown: control tokens that are text.
+        With n above 1, pieces of all texts come in turn, each with the index of its own. shown: control tokens that are
+        text. Raises what generate raises, and ParameterError for a best_of above n.
 
             for piece in llm.stream("Once upon a time"):
                 print(piece.text, end="", flush=True)
         """
-        own = SamplingParams() if params is None else params
-        if len(samples_of(own)) > 1:
-            raise ParameterError(f"n is {own.n}, best_of {own.best_of}; a stream gives one text (use generate)")
-        return Stream(self.scheduler, self.generation(prompt, own, streamed=True, shown=shown))
+        scheduler = self.scheduler
+        return Stream(scheduler, Streamed(prompt, params, partial(self.generation, shown=shown)))
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
@@ -232,7 +236,7 @@ class LLM:
         from pyinfer.chat import ChatStream, prepare_turn
 
         turn = prepare_turn(self._tokenizer, messages, params, **options)
-        return ChatStream(turn, self.stream(turn.prompt.tokens, turn.params, shown=turn.shown))
+        return ChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), shown=turn.shown))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
@@ -305,10 +309,12 @@ class LLM:
         self,
         prompt: Prompt,
         params: SamplingParams,
-        streamed: bool = False,
+        pieces: deque[Piece] | None = None,
+        index: int = 0,
         shown: Collection[int] = frozenset(),
     ) -> Generation:
-        """A request for one text (n and best_of are not looked at), checked. shown: control tokens that are text."""
+        """A request for one text (n and best_of are not looked at), checked; pieces, index, shown: as Generation has
+        them."""
         self.engine.check_decoder()
         ids = self.token_ids(prompt)
         if len(ids) >= self.n_ctx:
@@ -317,7 +323,7 @@ class LLM:
                 f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
             )
         n_ctx = None if self._scheduler.shifts else self.n_ctx
-        return Generation(ids, params, self._tokenizer, n_ctx, streamed, shown, self._speculation(ids, params))
+        return Generation(ids, params, self._tokenizer, n_ctx, pieces, index, shown, self._speculation(ids, params))
 
     def _speculation(self, prompt: list[int], params: SamplingParams) -> Speculation | None:
         if not self._lookup and self._draft is None:

@@ -1,0 +1,20 @@
+"""What `--stats` shows of a text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyinfer.runtime.generation import Completion
+
+
+def speed(done: Completion) -> str:
+    """Counts and speeds, in a line."""
+    n_new = done.prompt_tokens - done.cached_tokens
+    line = (
+        f"prompt: {n_new} new of {done.prompt_tokens} tokens, {done.prompt_tokens_per_second:.1f}/s; "
+        f"text: {done.completion_tokens} tokens, {done.tokens_per_second:.1f}/s"
+    )
+    if done.drafted_tokens:
+        line += f"; guesses: {done.accepted_tokens} of {done.drafted_tokens} came true"
+    return line
