@@ -125,8 +125,9 @@ class CompiledVocabulary:
 
         matcher = LLMatcher(self._tokenizer, grammar_of(guide), log_level=0, limits=self._limits)
         if not matcher.is_error():
-            # a grammar that nothing can begin is noticed with the first mask only
+            # a grammar that nothing can begin, or that forces a text without end, is noticed with the first step only
             first = matcher.deep_copy()
+            first.consume_tokens(first.compute_ff_tokens())
             first.compute_bitmask()
             matcher = first if first.is_error() else matcher
         if matcher.is_error():
