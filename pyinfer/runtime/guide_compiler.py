@@ -20,6 +20,7 @@ from pyinfer.grammar.json_schema import parse_schema, prepare_schema
 from pyinfer.grammar.lark import gbnf_to_lark
 from pyinfer.runtime.guide import Guide, guide_error
 from pyinfer.runtime.guide_ending import ClosingTokens
+from pyinfer.runtime.guide_slices import SLICES
 from pyinfer.tokenizer import Tokenizer
 from pyinfer.tokenizer.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED
 
@@ -95,7 +96,7 @@ class CompiledVocabulary:
 
         view = _TokenizerView(tokenizer)
         ends = sorted(tokenizer.eog_ids) or None
-        self._tokenizer = LLTokenizer(cast("TokenizerWrapper", view), eos_token=ends)
+        self._tokenizer = LLTokenizer(cast("TokenizerWrapper", view), eos_token=ends, slices=SLICES)
         view.llguidance = self._tokenizer
         self._limits = LLParserLimits(verbose_errors=False)
         self._matchers: OrderedDict[Guide, LLMatcher] = OrderedDict()
