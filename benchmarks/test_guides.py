@@ -47,18 +47,39 @@ string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* 
 number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
 ws     ::= | " " | "\n" [ \t]{0,20}
 """
+LARK_CALCULATION = r"""
+start: sum
+sum: product (("+" | "-") product)*
+product: atom (("*" | "/") atom)*
+atom: NUMBER | NAME | NAME "(" sum ("," sum)* ")" | "(" sum ")"
+NUMBER: /[0-9]+(\.[0-9]+)?/
+NAME: /[a-z_][a-z0-9_]*/
+%ignore /[ \t]+/
+"""
+# a word is a lexeme, and so is what parts it from the next: a token may go through both
+LARK_SENTENCES = r"""
+start: sentence (" " sentence)*
+sentence: WORD ((" " | ", ") WORD)* "."
+WORD: /[A-Za-z']+/
+"""
 CASES = {
     "json": (Guide.json(PERSON), PERSON_TEXT),
     "json, fixed": (Guide.json(PERSON, whitespace=False), PERSON_TEXT),
     "any json": (Guide.json({"type": "object"}), PERSON_TEXT),
     "gbnf json": (Guide.gbnf(JSON_GBNF), PERSON_TEXT),
     "gbnf arithmetic": (Guide.gbnf(ARITHMETIC), "(total_1 +22)*price= 3125 \nx*(y-17)=z\n"),
+    "lark calculation": (Guide.lark(LARK_CALCULATION), "sqrt(width * width + 3.14159) / max(total_count, 27)"),
+    "lark sentences": (
+        Guide.lark(LARK_SENTENCES),
+        "It weaves algebraic patterns. We may say, most aptly, that it's a loom.",
+    ),
     "choice": (Guide.choice(["positive", "negative", "neutral, or hard to say"]), "neutral, or hard to say"),
     "regex, digits": (Guide.regex(r"\+\d{2} \d{3} \d{4,8}"), "+49 123 4567890"),
     "regex, words": (
         Guide.regex(r"[A-Z][a-z]+( [a-z]+){3,12}\."),
         "Engines weave patterns just as looms weave flowers.",
     ),
+    "regex, line": (Guide.regex(r"- [^\n]{10,200}\n"), '- Looms, they say, weave "flowers" and leaves.\n'),
 }
 
 

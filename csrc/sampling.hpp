@@ -278,13 +278,16 @@ inline void compact_bits(const uint32_t* mask, const float* x, int64_t n, int32_
         }
 }
 
-inline void mark_bits(const uint32_t* mask, const float* x, int64_t n, float* out) {
-    int64_t start = 0;
-    for (; start + 32 <= n; start += 32) {
-        memcpy(out + start, x + start, 32 * sizeof *x);
-        for (uint32_t unset = ~mask[start / 32]; unset; unset &= unset - 1) out[start + __builtin_ctz(unset)] = kNever;
+// Beside compact_bits, NaNs stay where they are, set or not; out may be x.
+PYINFER_VECTORS void mark_bits(const uint32_t* mask, const float* x, int64_t n, float* out) {
+    for (int64_t start = 0; start < n; start += 32) {
+        const uint32_t word = mask[start / 32];
+        const int count = int(std::min<int64_t>(32, n - start));
+        for (int l = 0; l < count; ++l) {
+            const float most = word >> l & 1 ? -kNever : kNever, value = x[start + l];
+            out[start + l] = value > most ? most : value;
+        }
     }
-    for (; start < n; ++start) out[start] = bit(mask, start) ? x[start] : kNever;
 }
 
 struct Item {

@@ -116,6 +116,12 @@ def keep_bits(const uint32_t[::1] mask, ids, const float[::1] logits):
     return kept_ids, kept_logits
 
 
+def mark_kept(const uint32_t[::1] mask, float[::1] logits):
+    """Set the logits whose bit is not set in mask [ceil(n / 32)] to -inf, in place. NaNs may be there, and stay."""
+    if logits.shape[0]:
+        mark_bits(&mask[0], &logits[0], logits.shape[0], &logits[0])
+
+
 def weigh(const float[::1] logits, float scale=1):
     """(weights float32 [n], their sum): weights = exp((logits - the largest) * scale)."""
     cdef int64_t n = logits.shape[0]

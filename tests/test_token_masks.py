@@ -56,12 +56,22 @@ def test_masks_of_large_vocabularies(n_vocab):
     np.testing.assert_array_equal(logits[kept], before[kept])
 
 
-def test_a_logit_that_is_no_number_stays_to_be_found():
-    logits = np.array([np.nan, 1, np.inf], np.float32)
+@pytest.mark.parametrize("n", [3, 35])  # a part of a word, and a whole one
+def test_a_logit_that_is_no_number_stays_to_be_found(n):
+    logits = np.array([*np.zeros(n - 3), np.nan, 1, np.inf], np.float32)
 
-    apply_mask(logits, np.array([0b010], np.uint32))
+    apply_mask(logits, np.array([1 << (n - 2) % 32] * mask_words(n), np.uint32))
 
-    np.testing.assert_array_equal(logits, np.array([np.nan, 1, -np.inf], np.float32))
+    np.testing.assert_array_equal(logits[-3:], np.array([np.nan, 1, -np.inf], np.float32))
+
+
+def test_logits_that_lie_apart_are_masked_in_place():
+    rows = np.zeros((40, 2), np.float32)
+
+    apply_mask(rows[:, 0], np.array([0b101, 0b10], np.uint32))
+
+    assert np.flatnonzero(rows[:, 0] == 0).tolist() == [0, 2, 33]
+    assert not rows[:, 1].any()
 
 
 @pytest.mark.parametrize(

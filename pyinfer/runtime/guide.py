@@ -8,6 +8,7 @@ its way: it gives the mask of tokens that may follow and takes the one that was 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ __all__ = ["Guide", "GuideMatcher", "allowed_ids", "apply_mask"]
 MAX_SOURCE = 1 << 20  # characters
 SHOWN = 60  # characters of a guide in errors
 MAX_MESSAGE = 300
+LISTED = re.compile(r"\d+ \| ")  # a line of the grammar
+ABOUT_REGEX = re.compile(r"^at \d+\(\d+\): invalid regex .* \(in regex\): (regex parse error: .*? error: )?")
 KINDS = ("json", "regex", "choice", "gbnf", "lark")
 
 
@@ -210,6 +213,13 @@ class GuideMatcher:
 
 
 def guide_error(guide: Guide, message: str) -> ParameterError:
-    """llguidance's message in a line, without its state."""
-    message = " ".join(message.partition("<state>")[0].split()).replace("NoExtensionBias", "no token can follow")
+    """llguidance's message in a line, without its state, marks, and what pyinfer wrote around an expression."""
+    message = message.partition("<state>")[0].replace("<non-verbose/>", "")
+    message = message.replace("NoExtensionBias", "no token can follow")
+    lines = [line.strip() for line in message.splitlines() if line.strip(" ^")]
+    if guide.kind in ("regex", "choice"):
+        message = " ".join(line for line in lines if not LISTED.match(line))
+        message = ABOUT_REGEX.sub("", message)
+    else:
+        message = " ".join(lines)
     return ParameterError(f"{guide}: {message[:MAX_MESSAGE]}")

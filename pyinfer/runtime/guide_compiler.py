@@ -20,6 +20,7 @@ from pyinfer.grammar.json_schema import parse_schema, prepare_schema
 from pyinfer.grammar.lark import gbnf_to_lark
 from pyinfer.runtime.guide import Guide, guide_error
 from pyinfer.runtime.guide_ending import ClosingTokens
+from pyinfer.runtime.guide_slices import SLICES
 from pyinfer.tokenizer import Tokenizer
 from pyinfer.tokenizer.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED
 
@@ -95,7 +96,7 @@ class CompiledVocabulary:
 
         view = _TokenizerView(tokenizer)
         ends = sorted(tokenizer.eog_ids) or None
-        self._tokenizer = LLTokenizer(cast("TokenizerWrapper", view), eos_token=ends)
+        self._tokenizer = LLTokenizer(cast("TokenizerWrapper", view), eos_token=ends, slices=SLICES)
         view.llguidance = self._tokenizer
         self._limits = LLParserLimits(verbose_errors=False)
         self._matchers: OrderedDict[Guide, LLMatcher] = OrderedDict()
@@ -125,8 +126,9 @@ class CompiledVocabulary:
 
         matcher = LLMatcher(self._tokenizer, grammar_of(guide), log_level=0, limits=self._limits)
         if not matcher.is_error():
-            # a grammar that nothing can begin is noticed with the first mask only
+            # a grammar that nothing can begin, or that forces a text without end, is noticed with the first step only
             first = matcher.deep_copy()
+            first.consume_tokens(first.compute_ff_tokens())
             first.compute_bitmask()
             matcher = first if first.is_error() else matcher
         if matcher.is_error():

@@ -1,25 +1,14 @@
-"""Sets of tokens as bits: bit i % 32 of word i // 32 says whether token i may follow.
-
-Masks and logits are taken apart with NumPy only, without a branch for each token: that costs the same for masks of
-few tokens, of many, and of a random half (where `logits[~bits] = -inf` takes twenty times as long).
-"""
+"""Sets of tokens as bits: bit i % 32 of word i // 32 says whether token i may follow."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer import _sampling
 from pyinfer.errors import ParameterError
 
-BLOCK_BYTES = 8192  # of a mask: what they become, 256 KiB of float32, stays in the second-level cache
 SPARSE = 4  # masks with fewer filled words than one in so many are looked through word by word
-
-# What each byte of a mask lets through: float32 [256, 8], inf where a token is allowed, -inf where it is not.
-CEILINGS = np.where(
-    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little") == 1,
-    np.float32(np.inf),
-    np.float32(-np.inf),
-)
 
 
 def mask_words(n_vocab: int) -> int:
@@ -35,15 +24,12 @@ def apply_mask(logits: NDArray[np.float32], mask: NDArray[np.uint32]) -> None:
     """
     if logits.ndim != 1 or logits.dtype != np.float32:
         raise ParameterError(f"logits are {logits.dtype} {list(logits.shape)}; expected float32 [n_vocab]")
-    bits = _bytes_of(mask)
-    ceilings = np.empty((min(BLOCK_BYTES, bits.size), 8), np.float32)
-    for start in range(0, min(bits.size, (logits.size + 7) // 8), BLOCK_BYTES):
-        part = bits[start : start + BLOCK_BYTES]
-        block = ceilings[: part.size]
-        np.take(CEILINGS, part, axis=0, out=block, mode="clip")
-        values = logits[8 * start : 8 * (start + part.size)]
-        np.minimum(values, block.reshape(-1)[: values.size], out=values)
-    logits[8 * bits.size :] = -np.inf
+    n = min(logits.size, 8 * _bytes_of(mask).size)
+    kept = np.ascontiguousarray(logits[:n])
+    _sampling.mark_kept(np.ascontiguousarray(mask), kept)
+    if not logits.flags.c_contiguous:
+        logits[:n] = kept
+    logits[n:] = -np.inf
 
 
 def allowed_ids(mask: NDArray[np.uint32], n_vocab: int | None = None) -> NDArray[np.int64]:
