@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from pyinfer.compat.grammar import LlamaGrammar
     from pyinfer.compat.llama import Llama
     from pyinfer.compat.sampling import LogitsProcessorList, StoppingCriteriaList
+    from pyinfer.compat.speculative import LlamaPromptLookupDecoding
 
 __all__ = [
     "Llama",
     "LlamaCache",
     "LlamaDiskCache",
     "LlamaGrammar",
+    "LlamaPromptLookupDecoding",
     "LlamaRAMCache",
     "LlamaState",
     "LogitsProcessorList",
@@ -41,6 +43,7 @@ _HOMES = {
     "LlamaCache": "cache",
     "LlamaDiskCache": "cache",
     "LlamaGrammar": "grammar",
+    "LlamaPromptLookupDecoding": "speculative",
     "LlamaRAMCache": "cache",
     "LlamaState": "context",
     "LogitsProcessorList": "sampling",
@@ -52,6 +55,7 @@ _MODULES = {
     "llama_cpp.llama": "pyinfer.compat",
     "llama_cpp.llama_cache": "pyinfer.compat.cache",
     "llama_cpp.llama_grammar": "pyinfer.compat.grammar",
+    "llama_cpp.llama_speculative": "pyinfer.compat.speculative",
     "llama_cpp.llama_types": "pyinfer.compat.types",
 }
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from pyinfer.compat.arguments import check_arguments, kv_type_of, pooling_of
+from pyinfer.compat.arguments import check_arguments, kv_type_of, pooling_of, weights_of
 from pyinfer.compat.context import Context
 from pyinfer.compat.sampling import RANDOM_SEEDS
+from pyinfer.compat.speculative import LlamaDraftModel, n_draft_of
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.runtime.generation import Completion
 from pyinfer.runtime.llm import LLM
+from pyinfer.runtime.speculation import DEFAULT_N_DRAFT
 from pyinfer.tokenizer import load_tokenizer
 
 MIN_BATCH = 512  # LangChain asks for 8, which makes prompts slow and changes nothing else
@@ -38,11 +40,13 @@ class Model:
         embedding: bool = False,
         vocab_only: bool = False,
         use_mmap: bool = True,
+        use_mlock: bool = False,
         pooling_type: int = -1,
         chat_format: str | None = None,
         chat_handler: Callable[..., Any] | None = None,
         type_k: int | None = None,
         type_v: int | None = None,
+        draft_model: LlamaDraftModel | None = None,
         spm_infill: bool = False,
         **arguments: Any,
     ) -> None:
@@ -52,16 +56,18 @@ class Model:
         self._arguments.pop("resolve_model")
         self._arguments.update(arguments)
         check_arguments(arguments)
+        n_draft = n_draft_of(draft_model)
         path = resolve_model(model_path)
         if not path.exists():
             raise ParameterError(f"model_path is {str(model_path)!r}, which does not exist")
         with GGUFFile(path) as file:
             self._file_metadata = dict(file.metadata)
+            n_bytes = sum(tensor.n_bytes for tensor in file.tensors.values())
         self.model_path = str(model_path)
         self.verbose = bool(arguments.get("verbose", True))
         self.chat_format, self.chat_handler = chat_format, chat_handler
         self.last_n_tokens_size = int(arguments.get("last_n_tokens_size", 64))
-        self.spm_infill = spm_infill
+        self.draft_model, self.spm_infill = draft_model, spm_infill
         self.cache: Any = None
         self._seed = seed
         self._pooling = pooling_of(pooling_type)
@@ -77,6 +83,9 @@ class Model:
                 n_batch=max(n_batch or 0, MIN_BATCH),
                 n_threads=n_threads,
                 kv_type=kv_type_of(type_k, type_v),
+                weights=weights_of(use_mmap, use_mlock, n_bytes),
+                speculative=None if n_draft is None else "lookup",
+                n_draft=n_draft or DEFAULT_N_DRAFT,
             )
             self._tokenizer = self._llm.tokenizer
             n_ctx = self._llm.n_ctx
