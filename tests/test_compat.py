@@ -440,7 +440,7 @@ def test_install_is_refused_behind_llama_cpp_python(llama_cpp, monkeypatch):
         pyinfer.compat.install()
 
 
-# Integrations: the libraries are large and not in the test extra.
+# Integrations: the libraries are large and not in the test extra; .ci/run installs them.
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
