@@ -49,19 +49,6 @@ def llama(path):
         yield model
 
 
-@pytest.fixture
-def llama_cpp(monkeypatch):
-    """`import llama_cpp` means pyinfer.compat, for a test."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "llama_cpp"]:
-        monkeypatch.delitem(sys.modules, name)
-    before = dict(sys.modules)
-    pyinfer.compat.install()
-    yield sys.modules["llama_cpp"]
-    for name in set(sys.modules) - set(before):
-        if name.split(".")[0] == "llama_cpp":
-            del sys.modules[name]
-
-
 def joined(chunks):
     return "".join(chunk["choices"][0]["text"] for chunk in chunks)
 

@@ -114,6 +114,16 @@ class Model:
             raise PyinferError(f"{self.model_path}: vocab_only is True; there are no weights to compute with")
         return self._llm
 
+    @property
+    def model(self) -> Model:
+        """What the functions of pyinfer.compat.low_level take for a model."""
+        return self
+
+    @property
+    def ctx(self) -> Model:
+        """What they take for a context."""
+        return self
+
     @cached_property
     def _context(self) -> Context:
         return Context(self.llm, self._logits_all)

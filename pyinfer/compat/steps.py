@@ -38,6 +38,16 @@ class Steps(Vocabulary):
         """Logits of eval: float32 [n_ctx, n_vocab] with logits_all, else [1, n_vocab] of the last token."""
         return self._context.scores
 
+    # private there, which other programs read all the same
+
+    @property
+    def _input_ids(self) -> NDArray[np.intc]:
+        return self.input_ids[: self.n_tokens]
+
+    @property
+    def _scores(self) -> NDArray[np.float32]:
+        return self.scores[: self.n_tokens]
+
     @property
     def eval_tokens(self) -> deque[int]:
         return deque(self._context.tokens, maxlen=self.n_ctx())
