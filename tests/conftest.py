@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pyinfer.compat import install
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PYINFER_SHARED", ROOT.parent / "shared"))
 
@@ -67,3 +69,16 @@ def load(path):
     yield load
     for model in models:
         model.close()
+
+
+@pytest.fixture
+def llama_cpp(monkeypatch):
+    """`import llama_cpp` means pyinfer.compat, for a test; what imports it meanwhile is imported anew by the next."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "llama_cpp"]:
+        monkeypatch.delitem(sys.modules, name)
+    before = set(sys.modules)
+    install()
+    yield sys.modules["llama_cpp"]
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("llama_cpp", "guidance") or name == "llguidance.llamacpp":
+            del sys.modules[name]

@@ -10,8 +10,15 @@ import pytest
 from tiny_models import TinyModel, write_text_model, write_tiny_model
 
 import pyinfer.compat
-from pyinfer import ContextError, Guide, ParameterError, PyinferError, SamplingParams
-from pyinfer.compat import Llama, LlamaCache, LlamaGrammar, LogitsProcessorList, StoppingCriteriaList
+from pyinfer import LLM, ContextError, Guide, ParameterError, PyinferError, SamplingParams
+from pyinfer.compat import (
+    Llama,
+    LlamaCache,
+    LlamaGrammar,
+    LlamaPromptLookupDecoding,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+)
 from pyinfer.compat.infill import infill_prompt, infill_tokens
 from pyinfer.tokenizer import tokenizer_from_metadata
 
@@ -40,19 +47,6 @@ def path(tmp_path_factory):
 def llama(path):
     with Llama(str(path), n_ctx=0, logits_all=True, chat_format="chatml", verbose=False) as model:
         yield model
-
-
-@pytest.fixture
-def llama_cpp(monkeypatch):
-    """`import llama_cpp` means pyinfer.compat, for a test."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "llama_cpp"]:
-        monkeypatch.delitem(sys.modules, name)
-    before = dict(sys.modules)
-    pyinfer.compat.install()
-    yield sys.modules["llama_cpp"]
-    for name in set(sys.modules) - set(before):
-        if name.split(".")[0] == "llama_cpp":
-            del sys.modules[name]
 
 
 def joined(chunks):
@@ -332,11 +326,58 @@ def test_arguments_without_use_are_warned_of(path):
         ({"type_k": 2}, "type_k is 2"),
         ({"type_k": 8}, "the same for both"),
         ({"pooling_type": 0}, "pooling_type is 0"),
+        ({"draft_model": lambda ids: ids}, "draft_model is a function"),
     ],
 )
 def test_what_can_not_be_done_is_an_error_that_names_it(path, arguments, named):
     with pytest.raises(ParameterError, match=named):
         Llama(path, **arguments)
+
+
+@pytest.mark.parametrize(
+    "memory, arguments, weights",
+    [
+        ("enough", {}, "copy"),
+        ("enough", {"use_mmap": False}, "copy"),
+        ("too little", {}, "mmap"),
+        ("too little", {"use_mmap": True}, "mmap"),
+        ("too little", {"use_mmap": False}, "copy"),
+        ("too little", {"use_mlock": True}, "copy"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:use_mlock")
+def test_weights_stay_in_the_mapped_file_where_memory_has_no_room_for_them(
+    path, monkeypatch, memory, arguments, weights
+):
+    asked = []
+    monkeypatch.setattr("pyinfer.compat.model.LLM", lambda *a, **options: asked.append(options) or LLM(*a, **options))
+    size = path.stat().st_size
+    monkeypatch.setattr("pyinfer.compat.arguments.usable_memory", lambda: 2 * size if memory == "enough" else size)
+    with Llama(path, **arguments) as model:
+        assert model("Hello", max_tokens=1, temperature=0)["usage"]["completion_tokens"] == 1
+    assert [options["weights"] for options in asked] == [weights]
+
+
+def test_locked_memory_is_warned_of(path):
+    with pytest.warns(UserWarning, match="not locked"):
+        Llama(path, use_mlock=True).close()
+
+
+def test_prompt_lookup_guesses_and_leaves_texts_as_they_are(llama, path):
+    repeating = {"logit_bias": {97: 100.0}, "max_tokens": 60, "temperature": 0}
+    draft_model = LlamaPromptLookupDecoding(max_ngram_size=2, num_pred_tokens=4)
+    with Llama(path, n_ctx=0, draft_model=draft_model) as guessing:
+        assert guessing.draft_model is draft_model
+        for arguments in ({"max_tokens": 40, "temperature": 1.0, "seed": 5}, repeating):
+            assert guessing("abcabcabc", **arguments)["choices"] == llama("abcabcabc", **arguments)["choices"]
+        done = guessing.llm.generate("a" * 9, SamplingParams(logit_bias={97: 100.0}, temperature=0, max_tokens=60))
+        assert done.accepted_tokens == done.drafted_tokens > 0
+        assert done.drafted_tokens <= 4 * (60 - done.drafted_tokens)  # at most four to each token of a pass's own
+
+
+def test_numbers_of_guesses_are_checked():
+    with pytest.raises(ParameterError, match="num_pred_tokens is 0"):
+        LlamaPromptLookupDecoding(num_pred_tokens=0)
 
 
 def test_a_missing_file_is_a_value_error(tmp_path):
@@ -378,14 +419,15 @@ def test_openais_classes_take_the_answers(llama):
 
 def test_install_is_refused_behind_llama_cpp_python(llama_cpp, monkeypatch):
     from llama_cpp.llama_grammar import LlamaGrammar as Grammar
+    from llama_cpp.llama_speculative import LlamaPromptLookupDecoding as PromptLookup
 
-    assert llama_cpp.Llama is Llama and Grammar is LlamaGrammar
+    assert llama_cpp.Llama is Llama and Grammar is LlamaGrammar and PromptLookup is LlamaPromptLookupDecoding
     monkeypatch.setitem(sys.modules, "llama_cpp", json)
     with pytest.raises(ParameterError, match="imported already"):
         pyinfer.compat.install()
 
 
-# Integrations: the libraries are large and not in the test extra.
+# Integrations: the libraries are large and not in the test extra; .ci/run installs them.
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

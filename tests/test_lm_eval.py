@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from pyinfer import LLM, SamplingParams
 from pyinfer.errors import ParameterError
 from pyinfer.gguf import GGUFFile, GGUFWriter
 
-pytest.importorskip("lm_eval", reason="lm_eval is not installed (pip install pyinfer[lm-eval])")
+MISSING = "lm_eval is not installed (pip install pyinfer[lm-eval])"
+registry = pytest.importorskip("lm_eval.api.registry", reason=MISSING)
+COMMAND = str(Path(sys.executable).with_name("lm_eval"))
 DOCUMENTS = [
     {"question": "Is water wet?", "choices": ["yes", "no", "perhaps"], "answer": 0},
     {"question": "Is a stone alive?", "choices": ["yes", "no", "perhaps"], "answer": 1},
@@ -194,17 +198,52 @@ def test_a_model_must_be_named():
         PyinferLM()
 
 
-def test_the_command_of_the_harness_knows_the_model(path, tasks, tmp_path):
-    arguments = ["--model", "pyinfer", "--model_args", f"path={path}", "--tasks", "local_choice"]
-    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path), "HF_DATASETS_OFFLINE": "1"}
+@pytest.fixture
+def table_of(path, tmp_path):
+    """What a command of the harness prints when it is asked to run a task on the model."""
 
-    done = subprocess.run(
-        [sys.executable, "-m", "pyinfer.compat.lm_eval", *arguments, "--include_path", str(tasks)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=120,
+    def run(command, *arguments):
+        done = subprocess.run(
+            [*command, "--model", "pyinfer", "--model_args", f"path={path}", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_DATASETS_OFFLINE": "1"},
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    return run
+
+
+def test_the_command_of_the_harness_runs_by_this_module(table_of, tasks):
+    table = table_of(
+        [sys.executable, "-m", "pyinfer.compat.lm_eval"], "--tasks", "local_choice", "--include_path", tasks
     )
 
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "local_choice" in done.stdout and "acc_norm" in done.stdout
+    assert "local_choice" in table and "acc_norm" in table
+
+
+def test_a_task_that_names_the_model_brings_it_along(table_of, tasks, tmp_path):
+    task = tmp_path / "own.yaml"
+    line = "metadata: {needs: !function pyinfer.compat.lm_eval.PyinferLM}\n"
+    task.write_text((tasks / "local_choice.yaml").read_text() + line)
+
+    table = table_of([COMMAND], "--tasks", task)
+
+    assert "local_choice" in table and "acc_norm" in table
+
+
+def test_the_harness_is_told_of_the_model_when_pyinfer_is_installed():
+    from pyinfer.compat.lm_eval import PyinferLM
+
+    (entry,) = entry_points(group="lm_eval.models", name="pyinfer")
+
+    assert entry.load() is PyinferLM
+
+
+@pytest.mark.skipif(not hasattr(registry, "import_plugins"), reason="this lm_eval does not look for installed models")
+def test_the_command_of_the_harness_finds_the_model(table_of, tasks):
+    table = table_of([COMMAND], "--tasks", "local_choice", "--include_path", tasks)
+
+    assert "local_choice" in table and "acc_norm" in table

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from pyinfer.compat.grammar import LlamaGrammar
     from pyinfer.compat.llama import Llama
     from pyinfer.compat.sampling import LogitsProcessorList, StoppingCriteriaList
+    from pyinfer.compat.speculative import LlamaPromptLookupDecoding
 
 __all__ = [
     "Llama",
     "LlamaCache",
     "LlamaDiskCache",
     "LlamaGrammar",
+    "LlamaPromptLookupDecoding",
     "LlamaRAMCache",
     "LlamaState",
     "LogitsProcessorList",
@@ -41,6 +43,7 @@ _HOMES = {
     "LlamaCache": "cache",
     "LlamaDiskCache": "cache",
     "LlamaGrammar": "grammar",
+    "LlamaPromptLookupDecoding": "speculative",
     "LlamaRAMCache": "cache",
     "LlamaState": "context",
     "LogitsProcessorList": "sampling",
@@ -50,8 +53,10 @@ _HOMES = {
 _MODULES = {
     "llama_cpp": "pyinfer.compat",
     "llama_cpp.llama": "pyinfer.compat",
+    "llama_cpp.llama_cpp": "pyinfer.compat.low_level",
     "llama_cpp.llama_cache": "pyinfer.compat.cache",
     "llama_cpp.llama_grammar": "pyinfer.compat.grammar",
+    "llama_cpp.llama_speculative": "pyinfer.compat.speculative",
     "llama_cpp.llama_types": "pyinfer.compat.types",
 }
 
@@ -71,8 +76,12 @@ def install() -> None:
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name == "llama_cpp" or name.lower().startswith("llama_"):  # C functions, which llama_cpp has at its top, too
+        value = importlib.import_module("pyinfer.compat.low_level")
+        value = value if name == "llama_cpp" else getattr(value, name)
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"pyinfer.compat.{_HOMES[name]}"), name)
+    else:
         raise AttributeError(f"module 'pyinfer.compat' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"pyinfer.compat.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

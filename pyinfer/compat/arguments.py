@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyinfer.errors import ParameterError
+from pyinfer.system import usable_memory
 
 SILENT = ("verbose", "f16_kv", "device", "n_parts", "no_perf", "last_n_tokens_size", "lora_scale")
 
@@ -20,12 +21,10 @@ WITHOUT_USE: Mapping[str, tuple[Any, ...]] = {
     "op_offload": (None,),
     "flash_attn": (False,),
     "swa_full": (None,),
-    "use_mlock": (False,),
     "numa": (False,),
     "n_ubatch": (512,),
     "n_threads_batch": (None,),
     "lora_base": (None,),
-    "draft_model": (None,),
 }
 # Those that would change what the model computes: other values are errors, not remarks.
 REFUSED: Mapping[str, tuple[Any, ...]] = {
@@ -43,6 +42,7 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "yarn_orig_ctx": (0,),
 }
 KV_TYPES = {None: "f16", 0: "f32", 1: "f16", 8: "q8_0", 30: "bf16"}  # by ggml's numbers
+LARGEST_COPY = 0.75  # of the memory; keys and values may take the rest
 POOLINGS = {-1: None, 1: "mean", 2: "cls", 3: "last"}
 
 
@@ -59,6 +59,18 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     useless = [name for name, nothing in WITHOUT_USE.items() if arguments.get(name, nothing[0]) not in nothing]
     if useless:
         warnings.warn(f"ignored, of no use to pyinfer on a CPU: {', '.join(useless)}", stacklevel=3)
+
+
+def weights_of(use_mmap: bool, use_mlock: bool, n_bytes: int) -> str:
+    """Where LLM shall have weights of n_bytes: in memory, which is faster, or in the mapped file.
+
+    use_mmap allows the latter, which is taken for weights that memory has no room for, unless use_mlock wants them in
+    memory. Warns that they are not locked there.
+    """
+    if use_mlock:
+        warnings.warn("use_mlock is True; weights are copied into memory, and not locked there", stacklevel=3)
+        return "copy"
+    return "mmap" if use_mmap and n_bytes > LARGEST_COPY * usable_memory() else "copy"
 
 
 def kv_type_of(type_k: int | None, type_v: int | None) -> str:

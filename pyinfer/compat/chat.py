@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pyinfer.chat import AnswerDelta, Turn, builtin_templates
+from pyinfer.chat import AnswerDelta, Turn, builtin_templates, prepare_turn
 from pyinfer.chat.tools import ToolChoice
 from pyinfer.compat.completion import new_completion_id, usage_of
 from pyinfer.compat.logprobs import chat_logprobs
+from pyinfer.compat.model import Model
+from pyinfer.compat.sampling import Grammar, Processors, sampling_params
 from pyinfer.compat.types import (
     ChatCompletionLogprobs,
     ChatCompletionResponseChoice,
@@ -171,3 +173,103 @@ class ChatWriter:
             "object": "chat.completion.chunk",
             "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
         }
+
+
+class Chats(Model):
+    """`Llama`'s methods that answer messages."""
+
+    def create_chat_completion(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        functions: Sequence[Mapping[str, Any]] | None = None,
+        function_call: str | Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        temperature: float = 0.2,
+        top_p: float = 0.95,
+        top_k: int = 40,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        stream: bool = False,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        repeat_penalty: float = 1.0,
+        tfs_z: float = 1.0,
+        mirostat_mode: int = 0,
+        mirostat_tau: float = 5.0,
+        mirostat_eta: float = 0.1,
+        model: str | None = None,
+        logits_processor: Processors = None,
+        grammar: Grammar = None,
+        logit_bias: Mapping[Any, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+    ) -> CreateChatCompletionResponse | Iterator[CreateChatCompletionStreamResponse]:
+        """The answer to messages, as a dictionary of OpenAI's API, or with stream one for each part of it.
+
+        messages, tools: as `LLM.chat` takes them. tool_choice "required", or that of a function,
+        constrains the text to calls. response_format: {"type": "json_object", "schema": …} constrains it to JSON.
+        Raises what LLM.chat raises, and what create_completion does.
+        """
+        if self.chat_handler is not None:
+            given = {name: value for name, value in locals().items() if name != "self"}
+            return self.chat_handler(llama=self, **given)  # type: ignore[no-any-return]
+        given_tools, choice = tools_of(functions, function_call, tools, tool_choice)
+        guide = response_guide(response_format)
+        if guide is not None and grammar is not None:
+            raise ParameterError("grammar and response_format are given; expected one of them")
+        params = sampling_params(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical_p=typical_p,
+            repeat_penalty=repeat_penalty,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            tfs_z=tfs_z,
+            mirostat_mode=mirostat_mode,
+            mirostat_tau=mirostat_tau,
+            mirostat_eta=mirostat_eta,
+            logits_processor=logits_processor,
+            grammar=guide or grammar,
+            logit_bias=logit_bias,
+            seed=self._seed_for(seed),
+            stop=stop,
+            max_tokens=max_tokens,
+            repetition_window=self.last_n_tokens_size,
+            logprobs=(top_logprobs or 0) if logprobs else None,
+        )
+        turn = prepare_turn(
+            self._tokenizer,
+            messages,
+            params,
+            template=template_of(self.chat_format, self._tokenizer),
+            tools=given_tools or None,
+            tool_choice=choice,
+        )
+        tokens = turn.prompt.tokens
+        writer = ChatWriter(self._tokenizer, model or self.model_path, turn, bool(functions))
+        if stream:
+            pieces = self.llm.stream(tokens, turn.params, shown=turn.shown)
+            return self._noted(writer.chunks(pieces), tokens, lambda: pieces.completion)
+        job = self.llm.job(tokens, turn.params, turn.shown)
+        self.llm.run(job.requests)
+        done = job.completion()
+        self._context.set_tokens([*done.prompt, *done.tokens])
+        return writer.whole(done)
+
+    def create_chat_completion_openai_v1(self, *args: Any, **kwargs: Any) -> Any:
+        """As create_chat_completion, with the classes of the `openai` package."""
+        try:
+            from openai.types.chat import ChatCompletion, ChatCompletionChunk  # type: ignore[import-not-found, unused-ignore]
+        except ImportError as error:
+            raise ParameterError("create_chat_completion_openai_v1 needs `pip install openai`") from error
+        answer = self.create_chat_completion(*args, **kwargs)
+        if isinstance(answer, dict):
+            return ChatCompletion.model_validate(answer)
+        return (ChatCompletionChunk.model_validate(chunk) for chunk in answer)

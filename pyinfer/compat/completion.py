@@ -1,12 +1,17 @@
-"""Texts as the dictionaries of llama-cpp-python's `create_completion`."""
+"""Texts that follow a prompt, as llama-cpp-python's `create_completion` takes and returns them."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from pyinfer.compat.infill import infill_prompt
 from pyinfer.compat.logprobs import LogprobsWriter
+from pyinfer.compat.model import Model
+from pyinfer.compat.sampling import Criteria, Grammar, Processors, ending_processor, processors_of, sampling_params
 from pyinfer.compat.types import (
     CompletionLogprobs,
     CompletionUsage,
@@ -14,6 +19,7 @@ from pyinfer.compat.types import (
     CreateCompletionStreamResponse,
     FinishReason,
 )
+from pyinfer.errors import ParameterError
 from pyinfer.runtime.generation import Completion
 from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer
@@ -74,3 +80,96 @@ class CompletionWriter:
             "model": self._model,
             "choices": [{"text": text, "index": 0, "logprobs": logprobs, "finish_reason": finish_reason}],
         }
+
+
+class Completions(Model):
+    """`Llama`'s method that goes on with a prompt."""
+
+    def create_completion(
+        self,
+        prompt: str | Sequence[int],
+        suffix: str | None = None,
+        max_tokens: int | None = 16,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        logprobs: int | None = None,
+        echo: bool = False,
+        stop: str | Sequence[str] | None = None,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        repeat_penalty: float = 1.0,
+        top_k: int = 40,
+        stream: bool = False,
+        seed: int | None = None,
+        tfs_z: float = 1.0,
+        mirostat_mode: int = 0,
+        mirostat_tau: float = 5.0,
+        mirostat_eta: float = 0.1,
+        model: str | None = None,
+        stopping_criteria: Criteria = None,
+        logits_processor: Processors = None,
+        grammar: Grammar = None,
+        logit_bias: Mapping[Any, float] | None = None,
+    ) -> CreateCompletionResponse | Iterator[CreateCompletionStreamResponse]:
+        """The text that follows a prompt, as a dictionary of OpenAI's API, or with stream one for each piece of it.
+
+        prompt: text, in which special tokens are recognised, or token ids. suffix: what shall stand after the text,
+        for models that fill in. max_tokens: None or 0: until the context is full. temperature: 0 takes the likeliest
+        token. logprobs: how many likely tokens to report. echo: with the prompt.
+        Raises ContextError for prompts that leave no room, ParameterError for arguments, each before anything runs.
+        """
+        tokens = self._prompt_tokens(prompt, suffix)
+        echo = echo and not stream
+        processors = processors_of(logits_processor)
+        if stopping_criteria is not None:
+            if grammar is not None:
+                raise ParameterError("stopping_criteria and grammar are given; expected one of them")
+            processors = (*processors, ending_processor(stopping_criteria, self._tokenizer.eog_ids))
+        params = sampling_params(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical_p=typical_p,
+            repeat_penalty=repeat_penalty,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            tfs_z=tfs_z,
+            mirostat_mode=mirostat_mode,
+            mirostat_tau=mirostat_tau,
+            mirostat_eta=mirostat_eta,
+            logits_processor=processors,
+            grammar=grammar,
+            logit_bias=logit_bias,
+            seed=self._seed_for(seed),
+            stop=stop,
+            max_tokens=max_tokens,
+            repetition_window=self.last_n_tokens_size,
+            logprobs=logprobs,
+            prompt_logprobs=logprobs if echo else None,
+        )
+        text = prompt if isinstance(prompt, str) else self._tokenizer.decode(tokens, skip_special=True)
+        writer = CompletionWriter(self._tokenizer, model or self.model_path, text, echo)
+        if stream:
+            pieces = self.llm.stream(tokens, params)
+            return self._noted(writer.chunks(pieces), tokens, lambda: pieces.completion)
+        done = self.llm.generate(tokens, params)
+        self._context.set_tokens([*done.prompt, *done.tokens])
+        return writer.whole(done)
+
+    __call__ = create_completion
+
+    def _prompt_tokens(self, prompt: str | Sequence[int], suffix: str | None) -> list[int]:
+        tokenizer = self._tokenizer
+        if suffix is not None:
+            if not isinstance(prompt, str):
+                raise ParameterError("suffix is given and the prompt is token ids; expected a text")
+            return infill_prompt(tokenizer, self._file_metadata, prompt, suffix, self.spm_infill)
+        if not isinstance(prompt, str):
+            return self.llm.token_ids(prompt)
+        tokens = tokenizer.encode(prompt, parse_special=True)
+        if tokens[:2] == [tokenizer.bos_id] * 2:
+            warnings.warn("the prompt begins with the begin token, which the model's file adds, too", stacklevel=3)
+        return tokens or ([] if tokenizer.bos_id is None else [tokenizer.bos_id])

@@ -54,6 +54,7 @@ class Context:
         self.n_tokens = 0
         self._scores: NDArray[np.float32] | None = None
         self._n_scored = 0  # tokens that _scores is about
+        self.decoded: NDArray[np.float32] | None = None
 
     @property
     def tokens(self) -> list[int]:
@@ -81,17 +82,26 @@ class Context:
 
     def eval(self, tokens: Sequence[int]) -> None:
         """Go on with tokens. ContextError if they are too many; nothing has changed then."""
+        self._go_on(tokens, len(tokens) if self._every_row else 1)
+
+    def decode(self, tokens: Sequence[int]) -> None:
+        """As eval; logits of all these tokens are then in `decoded`."""
+        self.decoded = self._go_on(tokens, len(tokens))
+
+    def _go_on(self, tokens: Sequence[int], n_rows: int) -> NDArray[np.float32]:
+        """The logits of the last n_rows tokens, which are noted."""
         ids = self._llm.token_ids(list(tokens))
         n = self.n_tokens + len(ids)
         if n > len(self.input_ids):
             raise ContextError(f"{n} tokens do not fit into the context of {len(self.input_ids)} (n_ctx)")
-        rows = self._logits(self.tokens + ids, len(ids) if self._every_row else 1)
+        rows = self._logits(self.tokens + ids, n_rows)
         self.input_ids[self.n_tokens : n] = ids
         if self._every_row:
             self.scores[self.n_tokens : n] = rows
         else:
-            self.scores[:] = rows
+            self.scores[:] = rows[-1:]
         self.n_tokens = self._n_scored = n
+        return rows
 
     def last_logits(self) -> NDArray[np.float32]:
         """float32 [n_vocab]; computed again where they are not there. ParameterError without tokens."""

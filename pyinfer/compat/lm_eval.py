@@ -1,8 +1,9 @@
 """lm-evaluation-harness on pyinfer: importing this module adds the model `pyinfer` to the harness.
 
-    python -m pyinfer.compat.lm_eval --model pyinfer --model_args path=MODEL --tasks arc_easy
+    lm_eval --model pyinfer --model_args path=MODEL --tasks arc_easy
 
-takes the arguments of the harness's own command. The harness is installed by `pip install pyinfer[lm-eval]`.
+finds it by an entry point, in versions of the harness that look for them (after 0.4.13); for older ones,
+`python -m pyinfer.compat.lm_eval` takes the same arguments. `pip install pyinfer[lm-eval]` installs the harness.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ from pyinfer.runtime.params import SAMPLERS, LogitsProcessor, SamplingParams
 
 RANDOM_SEEDS = (None, -1, 0xFFFFFFFF)
 StoppingCriteria = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
+Processors = Sequence[LogitsProcessor] | LogitsProcessor | None
+Criteria = Sequence[StoppingCriteria] | StoppingCriteria | None
+Grammar = LlamaGrammar | Guide | None
 
 
 class LogitsProcessorList(list[LogitsProcessor]):
@@ -53,7 +56,7 @@ def ending_processor(
     return process
 
 
-def guide_of(grammar: LlamaGrammar | Guide | None) -> Guide | None:
+def guide_of(grammar: Grammar) -> Guide | None:
     if grammar is None or isinstance(grammar, Guide):
         return grammar
     if isinstance(grammar, LlamaGrammar):
@@ -61,7 +64,7 @@ def guide_of(grammar: LlamaGrammar | Guide | None) -> Guide | None:
     raise ParameterError(f"grammar is a {type(grammar).__name__}; expected a LlamaGrammar or a Guide")
 
 
-def processors_of(logits_processor: Sequence[LogitsProcessor] | LogitsProcessor | None) -> tuple[LogitsProcessor, ...]:
+def processors_of(logits_processor: Processors) -> tuple[LogitsProcessor, ...]:
     if logits_processor is None:
         return ()
     if isinstance(logits_processor, Sequence):
@@ -83,8 +86,8 @@ def sampling_params(
     mirostat_mode: int = 0,
     mirostat_tau: float = 5.0,
     mirostat_eta: float = 0.1,
-    logits_processor: Sequence[LogitsProcessor] | LogitsProcessor | None = None,
-    grammar: LlamaGrammar | Guide | None = None,
+    logits_processor: Processors = None,
+    grammar: Grammar = None,
     logit_bias: Mapping[Any, float] | None = None,
     seed: int | None = None,
     stop: str | Sequence[str] | None = None,

@@ -1,0 +1,41 @@
+"""Embeddings, plain and as dictionaries of OpenAI's API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pyinfer.compat.model import Model
+from pyinfer.compat.types import CreateEmbeddingResponse
+
+
+class Embeddings(Model):
+    """`Llama`'s methods that give vectors."""
+
+    def embed(
+        self, input: str | Sequence[str], normalize: bool = False, truncate: bool = True, return_count: bool = False
+    ) -> Any:
+        """The embedding of a text, a list of n_embd numbers, or a list of those of several.
+
+        return_count: a pair of that and the number of tokens. truncate: long texts lose their end; otherwise they
+        raise ContextError.
+        """
+        texts = [input] if isinstance(input, str) else list(input)
+        vectors = self.llm.embed(texts, self._pooling, normalize, truncate).tolist()
+        found = vectors[0] if isinstance(input, str) else vectors
+        if not return_count:
+            return found
+        return found, sum(min(len(self._tokenizer.encode(text)), self.n_ctx()) for text in texts)
+
+    def create_embedding(self, input: str | Sequence[str], model: str | None = None) -> CreateEmbeddingResponse:
+        """Embeddings as a dictionary of OpenAI's API."""
+        vectors, n_tokens = self.embed([input] if isinstance(input, str) else input, return_count=True)
+        return {
+            "object": "list",
+            "data": [{"object": "embedding", "embedding": vector, "index": i} for i, vector in enumerate(vectors)],
+            "model": model or self.model_path,
+            "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+        }
+
+    def pooling_type(self) -> int:
+        return int(self.context_params.pooling_type)

@@ -1,0 +1,182 @@
+"""Texts token by token: passing, drawing, going back, saved states."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer.compat.context import LlamaState
+from pyinfer.compat.sampling import RANDOM_SEEDS, Criteria, Grammar, Processors, sampling_params
+from pyinfer.compat.vocabulary import Vocabulary
+from pyinfer.runtime.guide import Guide
+from pyinfer.runtime.sampling import Sampler, derived_seed
+
+
+class Steps(Vocabulary):
+    """`Llama`'s methods for programs that have a loop of their own around `eval` and `sample`."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that eval, or the last text, has gone through."""
+        return self._context.n_tokens
+
+    @n_tokens.setter
+    def n_tokens(self, n: int) -> None:
+        self._context.truncate(n)
+
+    @property
+    def input_ids(self) -> NDArray[np.intc]:
+        """The tokens, and room for those to come: int32 [n_ctx]."""
+        return self._context.input_ids
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Logits of eval: float32 [n_ctx, n_vocab] with logits_all, else [1, n_vocab] of the last token."""
+        return self._context.scores
+
+    # private there, which other programs read all the same
+
+    @property
+    def _input_ids(self) -> NDArray[np.intc]:
+        return self.input_ids[: self.n_tokens]
+
+    @property
+    def _scores(self) -> NDArray[np.float32]:
+        return self.scores[: self.n_tokens]
+
+    @property
+    def eval_tokens(self) -> deque[int]:
+        return deque(self._context.tokens, maxlen=self.n_ctx())
+
+    @property
+    def eval_logits(self) -> deque[list[float]]:
+        rows = self.scores[: self.n_tokens].tolist()
+        return deque(rows, maxlen=self.n_ctx() if self._logits_all else 1)
+
+    def reset(self) -> None:
+        """Begin an empty sequence."""
+        self._context.truncate(0)
+
+    def eval(self, tokens: Sequence[int]) -> None:
+        """Pass tokens behind those so far; `scores` then has their logits. Raises ContextError if they do not fit."""
+        self._context.eval(tokens)
+
+    def sample(
+        self,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        temp: float = 0.80,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        tfs_z: float = 1.0,
+        mirostat_mode: int = 0,
+        mirostat_eta: float = 0.1,
+        mirostat_tau: float = 5.0,
+        penalize_nl: bool = True,
+        logits_processor: Processors = None,
+        grammar: Grammar = None,
+        idx: int | None = None,
+    ) -> int:
+        """A token to follow those so far, or those up to position idx (with logits_all). penalize_nl has no effect."""
+        given = {name: value for name, value in locals().items() if name not in ("self", "idx")}
+        sampler, guide = self._sampler(given)
+        mask = None if guide is None else guide.matcher(self._tokenizer).mask()
+        row = self._context.last_logits() if idx is None else self.scores[idx]
+        return sampler.sample(row, mask).token
+
+    def generate(
+        self,
+        tokens: Sequence[int],
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        temp: float = 0.80,
+        repeat_penalty: float = 1.0,
+        reset: bool = True,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        tfs_z: float = 1.0,
+        mirostat_mode: int = 0,
+        mirostat_tau: float = 5.0,
+        mirostat_eta: float = 0.1,
+        penalize_nl: bool = True,
+        logits_processor: Processors = None,
+        stopping_criteria: Criteria = None,
+        grammar: Grammar = None,
+    ) -> Generator[int, Sequence[int] | None, None]:
+        """Tokens without end, end tokens included: whoever iterates says when it is enough.
+
+        reset: the tokens are all there is; otherwise they go on from those so far. `send` passes further tokens before
+        the next one. Raises ContextError when the context is full.
+        """
+        given = {n: v for n, v in locals().items() if n not in ("self", "tokens", "reset", "stopping_criteria")}
+        waiting = self.llm.token_ids(list(tokens))
+        if reset:
+            n_same = self.longest_token_prefix(self._context.tokens, waiting[:-1])
+            self._context.truncate(n_same)
+            waiting = waiting[n_same:]
+        sampler, guide = self._sampler(given, waiting)
+        matcher = None if guide is None else guide.matcher(self._tokenizer)
+        while True:
+            self.eval(waiting)
+            logits = self._context.last_logits()
+            if stopping_criteria is not None:
+                criteria = [stopping_criteria] if callable(stopping_criteria) else stopping_criteria
+                seen = np.array(self._context.tokens, np.int64)
+                if any(criterion(seen, logits) for criterion in criteria):
+                    return
+            ended = matcher is not None and matcher.finished
+            if ended and not self._tokenizer.eog_ids:
+                return
+            mask = None if matcher is None or ended else matcher.mask()
+            if ended:
+                token = self.token_eos() if self.token_eos() >= 0 else min(self._tokenizer.eog_ids)
+            else:
+                token = sampler.sample(logits, mask).token
+                if matcher is not None:
+                    matcher.accept(token)
+            more = yield token
+            for extra in more or ():
+                sampler.accept(extra)
+            waiting = [token, *(more or ())]
+
+    def _sampler(self, given: dict[str, Any], more: Sequence[int] = ()) -> tuple[Sampler, Guide | None]:
+        """For the tokens so far and `more`; given: sample's arguments."""
+        arguments = {name: value for name, value in given.items() if name not in ("temp", "penalize_nl")}
+        params = sampling_params(
+            **arguments,
+            temperature=given["temp"],
+            repetition_window=self.last_n_tokens_size,
+            seed=None if self._seed in RANDOM_SEEDS else derived_seed(int(self._seed or 0), self.n_tokens),
+        )
+        return Sampler(params, [*self._context.tokens, *more], self._tokenizer), params.guide
+
+    def save_state(self) -> LlamaState:
+        """The tokens so far with their keys and values, for `load_state`; can be pickled."""
+        return self._context.save(self._seed)
+
+    def load_state(self, state: LlamaState) -> None:
+        """Go on where a state was saved. Raises StateError for one of another model, ContextError if it is too long."""
+        self._context.load(state)
+        self._seed = state.seed
+
+    @staticmethod
+    def logits_to_logprobs(logits: Any, axis: int = -1) -> NDArray[np.float32]:
+        """log(softmax(logits)) along an axis, float32."""
+        values = np.asarray(logits, np.float32)
+        shifted = values - values.max(axis=axis, keepdims=True)
+        result: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+        return result
+
+    @staticmethod
+    def longest_token_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+        """How many tokens two sequences begin alike with."""
+        return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,0 +1,49 @@
+"""From bytes to token ids and back, and the tokens with a meaning of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyinfer.compat.model import Model
+from pyinfer.errors import ParameterError
+from pyinfer.tokenizer import Tokenizer
+
+
+class Vocabulary(Model):
+    """`Llama`'s methods on tokens."""
+
+    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        """Token ids of UTF-8. add_bos: with the begin and end tokens that the model asks for; special: control tokens
+        in the text become their ids. Raises ParameterError for other bytes."""
+        try:
+            decoded = bytes(text).decode("utf-8")
+        except (UnicodeDecodeError, TypeError) as error:
+            raise ParameterError(f"text is {text!r:.60}; expected bytes of UTF-8: {error}") from None
+        return self._tokenizer.encode(decoded, add_special=add_bos, parse_special=special)
+
+    def detokenize(
+        self, tokens: Sequence[int], prev_tokens: Sequence[int] | None = None, special: bool = False
+    ) -> bytes:
+        """The bytes of token ids. prev_tokens: those before, so that a first space stays; special: control tokens."""
+        if prev_tokens is not None:
+            before = self.detokenize(prev_tokens, special=special)
+            return self.detokenize([*prev_tokens, *tokens], special=special)[len(before) :]
+        tokenizer = self._tokenizer
+        text = tokenizer.decode_bytes([t for t in tokens if special or not tokenizer.is_special(t)])
+        return text.removeprefix(b" ") if len(tokens) and tokens[0] == tokenizer.bos_id and not special else text
+
+    def tokenizer(self) -> Tokenizer:
+        """pyinfer's tokenizer of the model."""
+        return self._tokenizer
+
+    def token_bos(self) -> int:
+        """The token that begins a text; -1 if there is none."""
+        return -1 if self._tokenizer.bos_id is None else self._tokenizer.bos_id
+
+    def token_eos(self) -> int:
+        """The token that ends a text; -1 if there is none."""
+        return -1 if self._tokenizer.eos_id is None else self._tokenizer.eos_id
+
+    def token_nl(self) -> int:
+        """The token of a line break."""
+        return self._tokenizer.encode("\n", add_special=False, continues=True)[-1]
