@@ -116,12 +116,15 @@ def test_a_text_longer_than_the_context_is_an_error_or_cut(encoder):
     "texts, message",
     [
         (["the", []], "text 1 has no tokens"),
-        ([[1, 96]], r"text 0 has the id 96; the vocabulary has 0 to 95"),
-        ([[-1]], r"text 0 has the id -1"),
-        ([[1.5]], r"text 0 is \[1.5\]; expected a text or token ids"),
-        ([None], r"text 0 is None"),
-        ([b"the"], r"text 0 is b'the'"),
+        ([[1, 96]], r"text 0: token 1 is 96; expected an id from 0 to 95"),
+        ([[-1]], r"text 0: token 0 is -1"),
+        ([[1.5]], r"text 0: token 0 is a float"),
+        ([[True]], r"text 0: token 0 is a bool"),
+        ([None], r"text 0 is a NoneType; expected text or token ids"),
+        ([b"the"], r"text 0 is a bytes; expected text"),
         (None, r"texts is None"),
+        (b"the", r"texts is b'the'"),
+        (np.array(3), r"texts is array\(3\)"),
     ],
 )
 def test_what_is_no_text_is_refused_and_nothing_breaks(encoder, texts, message):
@@ -134,6 +137,9 @@ def test_what_is_no_text_is_refused_and_nothing_breaks(encoder, texts, message):
 def test_an_unknown_pooling_is_refused(tmp_path, encoder):
     with pytest.raises(ParameterError, match="pooling is 'max'; expected one of mean, cls, last"):
         embed(encoder, TOKENIZER, TEXTS, "max")
+    for wrong in ([], 5, ["mean"]):
+        with pytest.raises(ParameterError, match="pooling is"):
+            embed(encoder, TOKENIZER, TEXTS, wrong)
     ranker, _ = tiny_engine(tmp_path, TinyModel("bert", n_layers=1, metadata={"pooling_type": 4}))
     with pytest.raises(ParameterError, match="pooling is 'rank' in the model's file"):
         embed(ranker, TOKENIZER, TEXTS)

@@ -9,7 +9,7 @@ import pytest
 
 import pyinfer
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.params import MAX_BIAS, SAMPLERS, SamplingParams
+from pyinfer.runtime.params import FLOATS, MAX_BIAS, MAX_SAMPLES, SAMPLERS, SamplingParams
 
 
 def halve(tokens, logits):
@@ -33,7 +33,7 @@ def test_the_defaults_are_those_of_llama_cpp():
     assert ",".join(p.samplers) == "penalties,dry,top_n_sigma,top_k,typ_p,top_p,min_p,xtc,temperature,adaptive_p"
 
 
-NOT_A_NUMBER = (math.nan, "1", None, True, [1])
+NOT_A_NUMBER = (math.nan, "1", None, True, [1], np.array(0.5), 1j)
 WRONG = {
     **dict.fromkeys(
         ("temperature", "dynatemp_range", "dynatemp_exponent", "dry_multiplier", "mirostat_tau", "mirostat_eta"),
@@ -51,13 +51,16 @@ WRONG = {
     **dict.fromkeys(("dry_window", "repetition_window"), (-2, 1.5, None, True)),
     "seed": (-1, 2**64, 1.0, "7"),
     "max_tokens": (0, -1, 2.0),
-    "n": (0, 1.0, None, True),
-    "best_of": (0, 1.0, True),
+    "n": (0, 1.0, None, True, MAX_SAMPLES + 1),
+    "best_of": (0, 1.0, True, MAX_SAMPLES + 1),
     **dict.fromkeys(("logprobs", "prompt_logprobs"), (-1, 1.0, True)),
     **dict.fromkeys(("mirostat", "ignore_eos"), (1, None, "yes")),
-    "stop": ("", [""], [1], 5, None, {"a"}),
-    "dry_sequence_breakers": ("", [""], [1], None),
-    **{name: ([-1], ["a"], "12", [1.0], [True], 7, {1: 2}) for name in ("banned_tokens", "stop_token_ids")},
+    "stop": ("", [""], [1], 5, None, {"a"}, ["a", "\ud800"]),
+    "dry_sequence_breakers": ("", [""], [1], None, "\udfff"),
+    **{
+        name: ([-1], ["a"], "12", b"12", bytearray(b"12"), [1.0], [True], 7, {1: 2}, np.array(1))
+        for name in ("banned_tokens", "stop_token_ids")
+    },
     "allowed_tokens": ([], [-1], "12", [1.5], 7),
     "guide": ("json", 3),
     "logits_processors": (halve, [1], "abc", None),
@@ -85,6 +88,11 @@ def test_a_parameter_out_of_range_is_named_with_its_value_and_what_is_allowed(na
         ({"samplers": ["top_k", "top_k"]}, "samplers has 'top_k' more than once"),
         ({"samplers": "top_k"}, "samplers is 'top_k'; expected a list of names"),
         ({"samplers": [3]}, "samplers has 3; expected names"),
+        ({"samplers": [np.array([1, 2])]}, "samplers has array([1, 2]); expected names"),
+        *(({name: 10**400}, f"{name} is 1000") for name in FLOATS),
+        ({"seed": 10**5000}, "seed is <int object at"),
+        ({"temperature": -(10**5000)}, "temperature is <int object at"),
+        ({"logit_bias": {5: 10**400}}, "logit_bias has 5: 1000"),
         ({"logit_bias": {5: math.nan}}, "logit_bias has 5: nan; expected"),
         ({"logit_bias": {5: math.inf}}, "logit_bias has 5: inf; expected"),
         ({"logit_bias": {5: 2 * MAX_BIAS}}, "logit_bias has 5: 2000000000.0; expected"),

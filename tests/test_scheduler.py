@@ -284,7 +284,7 @@ def test_a_processor_can_not_call_the_model_that_calls_it(load):
     "prompts, params, error, message",
     [
         (["a", ""], None, ParameterError, "empty"),
-        (["a", [65, 900]], None, ParameterError, "id 900"),
+        (["a", [65, 900]], None, ParameterError, "token 1 is 900"),
         (["a", 65], None, ParameterError, "the prompt is a int"),
         ([[65] * 600, "a"], None, ContextError, "600 tokens; the context of 512"),
         (["a", "b"], [GREEDY], ParameterError, "1 params for 2 prompts"),

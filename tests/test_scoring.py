@@ -128,8 +128,14 @@ def test_a_text_is_scored_behind_its_first_token(llm, first):
         ("a", ["b", []], "continuation 1 has no tokens"),
         ([], ["b"], "there are no tokens"),
         ("a", "b", "continuations is a str; expected a list"),
-        ([1, 259], ["b"], "token 1 is id 259; the vocabulary has 0 to 258"),
-        ([1], [[-1]], "token 1 is id -1"),
+        ("a", 5, "continuations is a int; expected a list"),
+        ("a", b"b", "continuations is a bytes; expected a list"),
+        ("a", np.array(1), "continuations is a ndarray; expected a list"),
+        ("a", ["b", 5], "continuation 1 is a int; expected text or token ids"),
+        ("a", [b"b"], "continuation 0 is a bytes; expected text"),
+        (b"a", ["b"], "the prompt is a bytes; expected text"),
+        ([1, 259], ["b"], "token 1 is 259; expected an id from 0 to 258"),
+        ([1], [[-1]], "continuation 0: token 0 is -1"),
     ],
 )
 def test_what_can_not_be_scored_is_refused(llm, prompt, continuations, says):
@@ -177,11 +183,16 @@ def test_progress_is_told_after_each_chunk(llm):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"n_ctx": 3}, "n_ctx is 3; expected at least 4"),
+        ({"n_ctx": 3}, "n_ctx is 3; expected a whole number of at least 4"),
+        ({"n_ctx": 32.0}, "n_ctx is 32.0; expected"),
+        ({"n_ctx": None}, "n_ctx is None; expected"),
+        ({"n_ctx": 32, "stride": 2.5}, "stride is 2.5; expected"),
+        ({"n_ctx": 32, "stride": True}, "stride is True; expected"),
+        ({"n_ctx": 32, "n_chunks": "2"}, "n_chunks is '2'; expected"),
         ({"n_ctx": 202}, "the text has 201 tokens; a chunk needs 202"),
-        ({"n_ctx": 32, "stride": 0}, "stride is 0; expected 1 to n_ctx - 1 = 31"),
+        ({"n_ctx": 32, "stride": 0}, "stride is 0; expected a whole number from 1 to n_ctx - 1 = 31"),
         ({"n_ctx": 32, "stride": 32}, "stride is 32"),
-        ({"n_ctx": 32, "n_chunks": 0}, "n_chunks is 0; expected at least 1"),
+        ({"n_ctx": 32, "n_chunks": 0}, "n_chunks is 0; expected a whole number of at least 1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(llm, arguments, says):

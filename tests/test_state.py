@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import resource
+import signal
 
 import pytest
 from tiny_models import TinyModel, write_text_model
 
-from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams, StateError
+from pyinfer import LLM, ContextError, ModelError, ParameterError, PyinferError, SamplingParams, StateError
 from pyinfer.runtime.state import START
 
 PROMPT = "It was a dark and stormy night, and the rain fell in torrents, except at occasional intervals. " * 2
@@ -82,12 +84,26 @@ def test_an_older_file_stays_until_the_new_one_is_whole(llm, tmp_path, monkeypat
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
 
 
-def with_header(data, **changes):
-    """The file with other values in its header, and a checksum that fits."""
+def with_parts(data, header=None, body=None):
+    """The file with another header (bytes) or with another body, and a checksum that fits."""
     magic, version, size = START.unpack(data[: START.size])
-    header = json.dumps({**json.loads(data[START.size : START.size + size]), **changes}).encode()
-    body = START.pack(magic, version, len(header)) + header + data[START.size + size : -32]
-    return body + hashlib.sha256(body).digest()
+    header = data[START.size : START.size + size] if header is None else header
+    body = data[START.size + size : -32] if body is None else body
+    data = START.pack(magic, version, len(header)) + header + body
+    return data + hashlib.sha256(data).digest()
+
+
+def with_header(data, **changes):
+    """The file with other values in its header."""
+    _, _, size = START.unpack(data[: START.size])
+    return with_parts(data, json.dumps({**json.loads(data[START.size : START.size + size]), **changes}).encode())
+
+
+def with_token(data, token):
+    """The file with another token in the third place."""
+    _, _, size = START.unpack(data[: START.size])
+    body = data[START.size + size : -32]
+    return with_parts(data, body=body[:8] + token.to_bytes(4, "little", signed=True) + body[12:])
 
 
 @pytest.mark.parametrize(
@@ -108,6 +124,10 @@ def with_header(data, **changes):
         (lambda d: with_header(d, fingerprint="0" * 64), "another model"),
         (lambda d: with_header(d, kv_type="bf16"), "kv_type 'bf16'"),
         (lambda d: with_header(d, page=32, n_tokens=1), "bytes, expected"),
+        (lambda d: with_parts(d, header=b"[" * 60000), "header is damaged"),
+        (lambda d: with_parts(d, header=b'{"n_tokens":' * 5000), "header is damaged"),
+        (lambda d: with_token(d, -1), "tokens that are none of 0 to 127"),
+        (lambda d: with_token(d, 128), "tokens that are none of 0 to 127"),
     ],
 )
 def test_files_that_are_not_whole_or_not_of_this_model_are_refused(saved, change, message):
@@ -117,6 +137,63 @@ def test_files_that_are_not_whole_or_not_of_this_model_are_refused(saved, change
         fresh.load_state(file)
     assert "session.kv" in str(error.value)
     assert fresh.generate(PROMPT, PARAMS).cached_tokens == 0  # nothing of it came into the cache
+
+
+@pytest.mark.parametrize("begin", [lambda data: b"", lambda data: data], ids=["empty", "a session"])
+def test_a_huge_file_is_refused_without_being_read(llm, tmp_path, begin):
+    file = tmp_path / "s.kv"
+    llm.save_state(file, llm.generate(PROMPT, PARAMS))
+    data = begin(file.read_bytes())
+    with file.open("wb") as sparse:
+        sparse.write(data)
+        sparse.truncate(1 << 42)
+    with pytest.raises(StateError, match=r"not a saved session|the file has 4398046511104 bytes, expected"):
+        llm.load_state(file)
+
+
+def test_a_session_of_more_tokens_than_the_context_is_refused_without_being_read(llm, tmp_path):
+    file, n = tmp_path / "s.kv", 1 << 30
+    llm.save_state(file, llm.generate(PROMPT, PARAMS))
+    data = with_header(file.read_bytes(), n_tokens=n)
+    _, _, size = START.unpack(data[: START.size])
+    with file.open("wb") as sparse:
+        sparse.write(data[: START.size + size])
+        sparse.truncate(START.size + size + 4 * n + n // 64 * llm.engine.cache.page_bytes + 32)
+    with pytest.raises(ContextError, match=f"{n} tokens; the context has 512"):
+        llm.load_state(file)
+
+
+def test_a_session_of_keys_that_are_no_numbers_is_an_error_and_the_model_goes_on(path, tmp_path):
+    file = tmp_path / "s.kv"
+    with LLM(path, n_threads=1) as llm:
+        expected = llm.generate("other", PARAMS)
+        n_ids = 4 * llm.save_state(file, done := llm.generate(PROMPT, PARAMS))
+    data = file.read_bytes()
+    _, _, size = START.unpack(data[: START.size])
+    body = data[START.size + size : -32]
+    file.write_bytes(with_parts(data, body=body[:n_ids] + b"\xff" * (len(body) - n_ids)))
+    with LLM(path, n_threads=1) as llm:
+        llm.load_state(file)
+        with pytest.raises(ModelError, match="a logit of nan"):
+            llm.generate([*done.prompt, *done.tokens], PARAMS)
+        assert llm.generate("other", PARAMS).tokens == expected.tokens
+
+
+def test_a_disk_that_fills_up_leaves_the_older_file_and_nothing_else(llm, tmp_path):
+    file = tmp_path / "s.kv"
+    done = llm.generate(PROMPT, PARAMS)
+    llm.save_state(file, list(done.prompt[:70]))
+    before = file.read_bytes()
+    handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 1, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            llm.save_state(file, done)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+    assert llm.save_state(file, done) > 70
 
 
 def test_a_model_of_other_weights_is_another_model(saved, tmp_path):

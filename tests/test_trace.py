@@ -120,6 +120,9 @@ def test_what_cannot_be_traced_is_refused(tmp_path):
     llm, _ = tiny_llm(tmp_path, TinyModel("llama"), n_ctx=64)
     with pytest.raises(ParameterError, match=r"names has 'blk.7.out', which matches none of embed, blk.0.attn_norm"):
         llm.trace(TOKENS, "blk.7.out")
+    for names in (5, [5], b"logits", [["logits"]], []):
+        with pytest.raises(ParameterError, match=r"names is .*; expected a glob, a list of globs or None"):
+            llm.trace(TOKENS, names)
     with pytest.raises(ContextError, match="65 tokens"):
         llm.trace([1] * 65)
     with pytest.raises(ParameterError):

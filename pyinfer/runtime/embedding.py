@@ -6,14 +6,15 @@ depend on the others.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ContextError, ModelError, ParameterError
 from pyinfer.runtime.engine import Engine
+from pyinfer.runtime.params import shown
+from pyinfer.runtime.token_ids import checked_ids, items_of
 from pyinfer.tokenizer import Tokenizer
 
 # whether a token counts, from its position and its text's length
@@ -56,10 +57,11 @@ def embed(
 
 def check_pooling(engine: Engine, pooling: str | None) -> str:
     """The pooling to use; ParameterError for one that does not exist."""
-    found = pooling or engine.config.pooling or ("mean" if engine.config.encoder else "last")
-    if found not in POOLINGS:
-        whose = "" if pooling else " in the model's file"
-        raise ParameterError(f"pooling is {found!r}{whose}; expected one of {', '.join(POOLINGS)}")
+    usual = engine.config.pooling or ("mean" if engine.config.encoder else "last")
+    found = usual if pooling is None else pooling
+    if not isinstance(found, str) or found not in POOLINGS:
+        whose = " in the model's file" if pooling is None else ""
+        raise ParameterError(f"pooling is {shown(found)}{whose}; expected one of {', '.join(POOLINGS)}")
     return found
 
 
@@ -67,11 +69,12 @@ def tokenize(
     engine: Engine, tokenizer: Tokenizer, texts: str | Sequence[str | Sequence[int]], truncate: bool
 ) -> list[list[int]]:
     """The token ids of each text, as many as the context holds."""
-    if not isinstance(texts, str | Iterable) or isinstance(texts, bytes):
-        raise ParameterError(f"texts is {texts!r:.60}; expected a text or a list of texts")
+    items = [texts] if isinstance(texts, str) else items_of(texts)
+    if items is None:
+        raise ParameterError(f"texts is {shown(texts)}; expected a text or a list of texts")
     tokens = []
-    for i, text in enumerate([texts] if isinstance(texts, str) else texts):
-        ids = tokenizer.encode(text) if isinstance(text, str) else _checked_ids(engine, i, text)
+    for i, text in enumerate(items):
+        ids = tokenizer.encode(text) if isinstance(text, str) else checked_ids(text, engine.n_vocab, f"text {i}")
         if not ids:
             raise ParameterError(f"text {i} has no tokens; expected at least one")
         if len(ids) > engine.n_ctx:
@@ -83,19 +86,6 @@ def tokenize(
             ids = ids[: engine.n_ctx - len(closing)] + closing
         tokens.append(ids)
     return tokens
-
-
-def _checked_ids(engine: Engine, i: int, tokens: Sequence[int]) -> list[int]:
-    try:
-        ids = [operator.index(token) for token in tokens]
-        if isinstance(tokens, bytes):
-            raise TypeError
-    except TypeError:
-        raise ParameterError(f"text {i} is {tokens!r:.60}; expected a text or token ids") from None
-    for token in ids:
-        if not 0 <= token < engine.n_vocab:
-            raise ParameterError(f"text {i} has the id {token}; the vocabulary has 0 to {engine.n_vocab - 1}")
-    return ids
 
 
 def group_texts(lengths: Sequence[int], n_batch: int, n_seqs: int) -> Iterator[list[int]]:

@@ -13,6 +13,7 @@ from pyinfer.errors import ParameterError
 from pyinfer.runtime.generation import Completion, Generation
 from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.sampling import derived_seed
+from pyinfer.runtime.token_ids import items_of
 
 Prompt = str | Sequence[int] | NDArray[np.integer]
 Params = SamplingParams | Sequence[SamplingParams] | None
@@ -66,9 +67,8 @@ class Job:
 
 def is_many(prompt: Prompt | Sequence[Prompt]) -> bool:
     """Whether this is a list of prompts, and not one prompt."""
-    if isinstance(prompt, str) or not isinstance(prompt, Sequence | np.ndarray) or len(prompt) == 0:
-        return False
-    return isinstance(prompt[0], str | Sequence | np.ndarray)
+    items = items_of(prompt) if isinstance(prompt, Sequence | np.ndarray) else None
+    return items is not None and len(items) > 0 and isinstance(items[0], str | Sequence | np.ndarray)
 
 
 def samples_of(params: SamplingParams) -> list[SamplingParams]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -27,6 +26,7 @@ from pyinfer.runtime.scheduler import Scheduler
 from pyinfer.runtime.speculation import DEFAULT_N_DRAFT, Speculation
 from pyinfer.runtime.state import Layout, fingerprint, read_state, write_state
 from pyinfer.runtime.stream import Stream, Streamed
+from pyinfer.runtime.token_ids import checked_ids
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -286,9 +286,7 @@ class LLM:
         Raises StateError for files that are damaged or of another model, ContextError if they are too many for the
         cache, each before anything has changed; ParameterError without prefix_cache, OSError if there is no such file.
         """
-        tokens, pages = read_state(Path(path), self._state_layout())
-        if len(tokens) > self.n_ctx:
-            raise ContextError(f"{path}: the session has {len(tokens)} tokens; the context has {self.n_ctx} (n_ctx)")
+        tokens, pages = read_state(Path(path), self._state_layout(), self.n_ctx, self._engine.n_vocab)
         with self.scheduler.between_steps():
             self._engine.cache.restore(tokens, pages)
         return tokens
@@ -360,22 +358,12 @@ class LLM:
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         """A prompt's token ids, checked; ParameterError if there are none, or one is out of range."""
-        if not isinstance(prompt, str | Sequence | np.ndarray):
-            raise ParameterError(f"the prompt is a {type(prompt).__name__}; expected text or token ids")
         if isinstance(prompt, str):
             ids = self._tokenizer.encode(prompt)
             if not ids:
                 raise ParameterError("the prompt is empty; expected at least one token")
             return ids
-        n_vocab = self.engine.n_vocab
-        ids = []
-        for i, token in enumerate(prompt):
-            try:
-                ids.append(operator.index(token))
-            except TypeError:
-                raise ParameterError(f"token {i} is a {type(token).__name__}; expected a token id") from None
-            if not 0 <= ids[-1] < n_vocab:
-                raise ParameterError(f"token {i} is id {ids[-1]}; the vocabulary has 0 to {n_vocab - 1}")
+        ids = checked_ids(prompt, self.engine.n_vocab)
         if not ids:
             raise ParameterError("there are no tokens; expected at least one")
         return ids

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ParameterError
+from pyinfer.runtime.token_ids import items_of
 
 LogitsProcessor = Callable[[NDArray[np.int64], NDArray[np.float32]], NDArray[np.float32]]
 
@@ -27,6 +28,7 @@ SAMPLERS = (
     "adaptive_p",
 )
 MAX_BIAS = 1e9  # of what is added to logits, so that sums stay far from float32's limit
+MAX_SAMPLES = 1024  # texts of one prompt: each is a request, which is made before anything runs
 
 # What each number may be: least, greatest, how errors say it. None is allowed where it is the default.
 FLOATS = {
@@ -57,8 +59,8 @@ INTEGERS = {
     "seed": (0, 2**64 - 1, "None or a whole number from 0 to 2**64 - 1"),
     "min_tokens": (0, None, "a whole number of at least 0"),
     "max_tokens": (1, None, "None or a whole number of at least 1"),
-    "n": (1, None, "a whole number of at least 1"),
-    "best_of": (1, None, "None or a whole number of at least 1"),
+    "n": (1, MAX_SAMPLES, f"a whole number from 1 to {MAX_SAMPLES}"),
+    "best_of": (1, MAX_SAMPLES, f"None or a whole number from 1 to {MAX_SAMPLES}"),
     "logprobs": (0, None, "None or a whole number of at least 0"),
     "prompt_logprobs": (0, None, "None or a whole number of at least 0"),
 }
@@ -124,7 +126,9 @@ class SamplingParams:
         for name, (low, high, allowed) in FLOATS.items():
             check_float(name, getattr(self, name), low, high, allowed)
         for name, (first, last, allowed) in INTEGERS.items():
-            self._check_integer(name, first, last, allowed)
+            value = getattr(self, name)
+            if value is not None or getattr(type(self), name) is not None:
+                check_integer(name, value, first, last, allowed)
         for name in ("mirostat", "ignore_eos"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise ParameterError(f"{name} is {shown(getattr(self, name))}; expected True or False")
@@ -150,13 +154,6 @@ class SamplingParams:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
-    def _check_integer(self, name: str, first: int, last: int | None, allowed: str) -> None:
-        value = getattr(self, name)
-        if value is None and getattr(type(self), name) is None:
-            return
-        if not is_number(value, int | np.integer) or value < first or (last is not None and value > last):
-            raise ParameterError(f"{name} is {shown(value)}; expected {allowed}")
-
     def _check_together(self) -> None:
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ParameterError(f"min_tokens is {self.min_tokens}; expected at most max_tokens, {self.max_tokens}")
@@ -166,7 +163,10 @@ class SamplingParams:
 
 def shown(value: Any) -> str:
     """A value as errors show it: long ones cut short."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write whole numbers of thousands of digits
+        text = object.__repr__(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -174,10 +174,26 @@ def is_number(value: Any, kinds: Any) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
+def finite_float(value: Any) -> float:
+    """A number as a float, which NumPy's smaller types compare as without overflow; NaN for all that is none."""
+    if not is_number(value, int | float | np.integer | np.floating):
+        return math.nan
+    try:
+        number = float(value)
+    except OverflowError:
+        return math.nan
+    return math.nan if math.isinf(number) else number
+
+
 def check_float(name: str, value: Any, low: float, high: float, allowed: str) -> None:
     """Raises ParameterError unless value is a finite number from low to high."""
-    fits = is_number(value, int | float | np.integer | np.floating) and low <= value <= high
-    if not fits or math.isinf(value):
+    if not low <= finite_float(value) <= high:
+        raise ParameterError(f"{name} is {shown(value)}; expected {allowed}")
+
+
+def check_integer(name: str, value: Any, first: int, last: int | None, allowed: str) -> None:
+    """Raises ParameterError unless value is a whole number from first to last."""
+    if not is_number(value, int | np.integer) or value < first or (last is not None and value > last):
         raise ParameterError(f"{name} is {shown(value)}; expected {allowed}")
 
 
@@ -186,6 +202,8 @@ def check_texts(name: str, value: Any, most: int, longest: int) -> tuple[str, ..
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) and text for text in texts):
         raise ParameterError(f"{name} is {shown(value)}; expected a text or a list of texts, none of them empty")
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        raise ParameterError(f"{name} is {shown(value)}; expected Unicode texts, without lone surrogates")
     if len(texts) > most:
         raise ParameterError(f"{name} has {len(texts)} texts; expected at most {most}")
     if too_long := next((text for text in texts if len(text) > longest), None):
@@ -197,7 +215,7 @@ def check_texts(name: str, value: Any, most: int, longest: int) -> tuple[str, ..
 
 def check_ids(name: str, value: Any) -> tuple[int, ...]:
     """Token ids, once each and in order."""
-    ids = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else None
+    ids = items_of(value)
     if ids is None or not all(is_number(i, int | np.integer) and i >= 0 for i in ids):
         raise ParameterError(f"{name} is {shown(value)}; expected token ids, whole numbers of at least 0")
     return tuple(sorted({int(i) for i in ids}))
@@ -211,10 +229,8 @@ def check_bias(value: Any) -> tuple[tuple[int, float], ...]:
     except (TypeError, ValueError):
         raise ParameterError(f"logit_bias is {shown(value)}; expected {allowed}") from None
     for token, amount in bias.items():
-        fits = is_number(amount, int | float | np.integer | np.floating) and (
-            -MAX_BIAS <= amount <= MAX_BIAS or amount == -math.inf
-        )
-        if not fits or not is_number(token, int | np.integer) or token < 0:
+        is_ban = is_number(amount, float | np.floating) and amount == -math.inf
+        if not (is_ban or abs(finite_float(amount)) <= MAX_BIAS) or not is_number(token, int | np.integer) or token < 0:
             raise ParameterError(f"logit_bias has {shown(token)}: {shown(amount)}; expected {allowed}")
     return tuple(sorted((int(token), float(amount)) for token, amount in bias.items()))
 
@@ -224,7 +240,7 @@ def check_samplers(value: Any) -> tuple[str, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise ParameterError(f"samplers is {shown(value)}; expected a list of names of {', '.join(SAMPLERS)}")
     for name in value:
-        if name not in SAMPLERS:
+        if not isinstance(name, str) or name not in SAMPLERS:
             raise ParameterError(f"samplers has {shown(name)}; expected names of {', '.join(SAMPLERS)}")
         if list(value).count(name) > 1:
             raise ParameterError(f"samplers has {name!r} more than once; expected each name once at most")

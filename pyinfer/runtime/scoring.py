@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from pyinfer.errors import ContextError, ModelError, ParameterError
 from pyinfer.runtime.job import Prompt
+from pyinfer.runtime.params import check_integer
 from pyinfer.runtime.request import Request
+from pyinfer.runtime.token_ids import checked_ids, items_of
 
 if TYPE_CHECKING:
     from pyinfer.runtime.llm import LLM
@@ -82,12 +84,16 @@ def score(llm: LLM, prompt: Prompt, continuations: Iterable[Prompt]) -> list[Sco
     France is". They run together; what they begin alike with is passed once.
     Raises ParameterError for what is empty and for ids out of range, ContextError for what does not fit.
     """
-    if isinstance(continuations, str):
-        raise ParameterError("continuations is a str; expected a list of texts")
+    items = items_of(continuations)
+    if items is None:
+        raise ParameterError(f"continuations is a {type(continuations).__name__}; expected a list of texts")
     before = llm.token_ids(prompt)
     texts = []
-    for i, text in enumerate(continuations):
-        after = llm.tokenizer.encode(text, add_special=False, continues=True) if isinstance(text, str) else list(text)
+    for i, text in enumerate(items):
+        if isinstance(text, str):
+            after = llm.tokenizer.encode(text, add_special=False, continues=True)
+        else:
+            after = checked_ids(text, llm.engine.n_vocab, f"continuation {i}")
         if not after:
             raise ParameterError(f"continuation {i} has no tokens; expected at least one")
         texts.append(([*before, *after], len(before)))
@@ -128,12 +134,11 @@ def perplexity(
     Raises ParameterError for a text of less than one chunk, and for arguments out of range.
     """
     tokens, tokenizer = llm.token_ids(text), llm.tokenizer
-    if n_ctx < 4:
-        raise ParameterError(f"n_ctx is {n_ctx}; expected at least 4")
-    if stride is not None and not 1 <= stride < n_ctx:
-        raise ParameterError(f"stride is {stride}; expected 1 to n_ctx - 1 = {n_ctx - 1}")
-    if n_chunks is not None and n_chunks < 1:
-        raise ParameterError(f"n_chunks is {n_chunks}; expected at least 1")
+    check_integer("n_ctx", n_ctx, 4, None, "a whole number of at least 4")
+    if stride is not None:
+        check_integer("stride", stride, 1, n_ctx - 1, f"a whole number from 1 to n_ctx - 1 = {n_ctx - 1}")
+    if n_chunks is not None:
+        check_integer("n_chunks", n_chunks, 1, None, "a whole number of at least 1")
     if len(tokens) < n_ctx:
         raise ParameterError(f"the text has {len(tokens)} tokens; a chunk needs {n_ctx} (n_ctx)")
     step = stride or n_ctx

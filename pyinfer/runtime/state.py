@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.errors import StateError
+from pyinfer.errors import ContextError, StateError
 from pyinfer.gguf import GGUFFile
 from pyinfer.models.config import ModelConfig
 from pyinfer.runtime.kv_cache import n_pages_for
+from pyinfer.runtime.params import shown
 from pyinfer.runtime.prefix_index import PAGE
 
 MAGIC = b"pyinfer\x1a"
@@ -84,42 +85,52 @@ def write_state(path: Path, layout: Layout, tokens: list[int], pages: NDArray[np
     _sync_folder(path.parent)
 
 
-def read_state(path: Path, layout: Layout) -> tuple[list[int], NDArray[np.uint8]]:
-    """The tokens and pages of a session, uint8 [n_pages, page_bytes].
+def read_state(path: Path, layout: Layout, n_ctx: int, n_vocab: int) -> tuple[list[int], NDArray[np.uint8]]:
+    """The tokens and pages of a session, uint8 [n_pages, page_bytes], of at most n_ctx tokens.
 
     Raises StateError for files that are no session, damaged, cut short, or of another version, model or kind of cache;
-    OSError for what can't be read.
+    ContextError for more than n_ctx tokens; OSError for what can't be read. Whatever a file says of itself, no more is
+    read than a session of n_ctx tokens has.
     """
-    data = np.fromfile(path, np.uint8)
-    header, start = _header(path, data)
-    n_tokens = header["n_tokens"]
-    pages_at = start + 4 * n_tokens
-    end = pages_at + n_pages_for(n_tokens) * header["page_bytes"]
-    if len(data) != end + DIGEST_BYTES:
-        raise StateError(f"{path}: the file has {len(data)} bytes, expected {end + DIGEST_BYTES}: it is cut or damaged")
-    if hashlib.sha256(data[:end].data).digest() != data[end:].tobytes():
+    with path.open("rb") as file:
+        head = file.read(START.size + MAX_HEADER)
+        header, start = _header(path, head)
+        n_tokens = header["n_tokens"]
+        pages_at = start + 4 * n_tokens
+        end = pages_at + n_pages_for(n_tokens) * header["page_bytes"]
+        size = os.fstat(file.fileno()).st_size
+        if size != end + DIGEST_BYTES:
+            raise StateError(f"{path}: the file has {size} bytes, expected {end + DIGEST_BYTES}: it is cut or damaged")
+        for name, expected in {**layout._asdict(), "page": PAGE}.items():
+            if header[name] != expected:
+                what = "another model" if name == "fingerprint" else f"a cache with {name} {shown(header[name])}"
+                raise StateError(f"{path}: the session is of {what}; expected {shown(expected)}")
+        if n_tokens > n_ctx:
+            raise ContextError(f"{path}: the session has {n_tokens} tokens; the context has {n_ctx} (n_ctx)")
+        file.seek(0)
+        data = np.empty(size, np.uint8)
+        n_read = file.readinto(data.data)
+    if n_read != size or hashlib.sha256(data[:end].data).digest() != data[end:].tobytes():
         raise StateError(f"{path}: the checksum does not fit: the file is damaged")
-    for name, expected in {**layout._asdict(), "page": PAGE}.items():
-        if header[name] != expected:
-            what = "another model" if name == "fingerprint" else f"a cache with {name} {header[name]!r}"
-            raise StateError(f"{path}: the session is of {what}; expected {expected!r:.80}")
     tokens: list[int] = data[start:pages_at].view("<i4").tolist()
+    if not all(0 <= token < n_vocab for token in tokens):
+        raise StateError(f"{path}: the session has tokens that are none of 0 to {n_vocab - 1}: the file is damaged")
     return tokens, data[pages_at:end].reshape(-1, layout.page_bytes)
 
 
-def _header(path: Path, data: NDArray[np.uint8]) -> tuple[dict[str, Any], int]:
-    """The header, and where what follows it begins."""
-    if len(data) < START.size or data[: len(MAGIC)].tobytes() != MAGIC:
+def _header(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
+    """The header of a file that begins with these bytes, and where what follows it begins."""
+    if len(data) < START.size or not data.startswith(MAGIC):
         raise StateError(f"{path}: this is not a saved session, which begins with {MAGIC!r}")
-    _, version, size = START.unpack(data[: START.size].tobytes())
+    _, version, size = START.unpack_from(data)
     if version != VERSION:
         raise StateError(f"{path}: the session is of version {version}; this pyinfer reads version {VERSION}")
     try:
-        header = json.loads(data[START.size : START.size + min(size, MAX_HEADER)].tobytes())
+        header = json.loads(data[START.size : START.size + min(size, MAX_HEADER)])
         numbers = [header[name] for name in ("n_tokens", "page", "page_bytes")]
         known = all(isinstance(header[name], str) for name in ("fingerprint", "kv_type"))
         valid = known and all(isinstance(n, int) and 0 < n < 1 << 40 for n in numbers)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         valid = False
     if not valid:
         raise StateError(f"{path}: the header is damaged")

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 from pyinfer._kernels import Plan, Value
 from pyinfer.errors import ParameterError
+from pyinfer.runtime.params import shown
+from pyinfer.runtime.token_ids import items_of
 
 STREAM_AFTER = {"attn_output": "mid", "ffn_down": "out"}  # the residual stream, once the result of these is in it
 
@@ -43,6 +45,8 @@ class TracedPlan(Plan):
     ) -> None:
         super().__init__(capacity, n_ctx, n_sequences, n_threads)
         self.n_ops = 0
+        if globs is not None and not all(isinstance(glob, str) for glob in items_of(globs) or [None]):
+            raise ParameterError(f"names is {shown(globs)}; expected a glob, a list of globs or None")
         self._globs = globs
         self._found: list[str] = []  # all names, wanted or not
         self._copies: dict[str, Value] = {}
