@@ -22,11 +22,17 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def allocate(n_bytes: int) -> NDArray[np.uint8]:
-    """Zeroed memory, uint8 [n_bytes], in huge pages where the system has them. Untouched pages take no memory."""
+    """Zeroed memory, uint8 [n_bytes], in huge pages where the system has them. Untouched pages take no memory.
+
+    Raises MemoryError for more than there can be.
+    """
     size = max(n_bytes, 1)
     # shared mappings, Python's default, get no huge pages
     flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    region = mmap.mmap(-1, size + HUGE_PAGE, **flags)
+    try:
+        region = mmap.mmap(-1, size + HUGE_PAGE, **flags)
+    except (OSError, OverflowError):
+        raise MemoryError(f"the system does not have {n_bytes} bytes of memory") from None
     if hasattr(mmap, "MADV_HUGEPAGE"):
         region.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(region, np.uint8)

@@ -196,6 +196,21 @@ def test_closing_ends_what_is_under_way(path):
     assert "pyinfer" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_one_that_is_closed_takes_nothing_more_and_leaves_a_shared_model_open(path):
+    async def main(llm):
+        closed = AsyncLLM(llm)
+        await closed.generate("x", SamplingParams(max_tokens=2))
+        closed.close()
+        with pytest.raises(PyinferError, match="the AsyncLLM is closed"):
+            await closed.generate("x")
+        with pytest.raises(PyinferError, match="the AsyncLLM is closed"):
+            closed.stream("x")
+
+    with LLM(path, n_threads=1) as llm:
+        asyncio.run(asyncio.wait_for(main(llm), 20))
+        assert llm.generate("x", SamplingParams(max_tokens=2)).tokens
+
+
 def test_a_model_may_be_shared_with_synchronous_callers(path, expected):
     async def main(own):
         async with AsyncLLM(own) as llm:

@@ -168,6 +168,14 @@ def test_guesses_change_the_speed_of_a_text_only(text_model, capsys, options):
     assert re.search(r"guesses: \d+ of [1-9]\d* came true", guessed.err) and "guesses" not in plain.err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="redirections of POSIX")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_inputs_and_outputs_may_be_closed(tiny, closed):
+    command = f'"{sys.executable}" -m pyinfer inspect "{tiny}" {closed}'
+    done = subprocess.run(command, shell=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(PACKAGE)})
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_usage_errors_end_with_2(capsys):
     for arguments in ([], ["nothing"], ["run"], ["bench", "x", "-p", "many"], ["bench", "x", "--parallel", "1,b"]):
         with pytest.raises(SystemExit) as error:

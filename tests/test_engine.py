@@ -212,7 +212,19 @@ def test_a_closed_engine_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "option", [{"n_ctx": 0}, {"n_threads": 0}, {"n_batch": -1}, {"kv_type": "q3"}, {"n_ctx": 1.5}, {"weights": "disk"}]
+    "option",
+    [
+        {"n_ctx": 0},
+        {"n_ctx": 1.5},
+        {"n_ctx": 10**30},
+        {"n_threads": 0},
+        {"n_threads": 1025},
+        {"n_batch": -1},
+        {"n_seqs": 4097},
+        {"kv_type": "q3"},
+        {"kv_type": ["f16"]},
+        {"weights": "disk"},
+    ],
 )
 def test_bad_options_are_refused_by_name(tmp_path, option):
     with pytest.raises(ParameterError, match=next(iter(option))):

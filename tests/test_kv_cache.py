@@ -205,6 +205,18 @@ def test_memory_for_less_than_a_page_is_refused():
         KVCache(CONFIG, 1, N_CTX, memory=100)
 
 
+@pytest.mark.parametrize(
+    ("n_ctx", "memory", "message"),
+    [
+        (1 << 40, None, "n_ctx is 1099511627776; expected less"),
+        (N_CTX, 1 << 60, "kv_cache_memory is 1152921504606846976"),
+    ],
+)
+def test_more_memory_than_there_can_be_is_refused_by_name(n_ctx, memory, message):
+    with pytest.raises(ParameterError, match=f"{message}.*the system does not have .* bytes of memory"):
+        KVCache(CONFIG, 1, n_ctx, memory=memory)
+
+
 def test_pages_taken_out_of_a_sequence_move_up_what_is_behind_them(sequences):
     text, cache = TEXTS[0], sequences.cache
     passed(sequences, 0, text)

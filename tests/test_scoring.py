@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +225,19 @@ def test_the_examples_of_the_docs_run(path, tmp_path, monkeypatch, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"-?\d+\.\d+ (True|False)", first)
     assert second.endswith(", 63 tokens")
+
+
+def test_the_command_reads_standard_input_as_it_reads_files(path, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_bytes(TEXT.encode()[:120] + b"\xff\xfe" + "é".encode()[:1])
+    command = [sys.executable, "-m", "pyinfer", "perplexity", str(path), "-c", "32", "--json", "-f"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    of_file = subprocess.run([*command, file], capture_output=True, env=env, check=True).stdout
+    with file.open("rb") as text:
+        of_input = subprocess.run([*command, "-"], stdin=text, capture_output=True, env=env, check=True).stdout
+
+    assert of_input == of_file and json.loads(of_file)["chunks"] > 2
 
 
 def test_the_command_prints_the_running_figure_and_the_final_one(path, tmp_path, capsys):

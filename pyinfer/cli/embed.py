@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
+
+from pyinfer.cli.texts import read_text
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,5 +47,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_lines(file: str) -> list[str]:
-    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8", errors="replace")
-    return text.removesuffix("\n").split("\n")
+    return read_text(file).removesuffix("\n").split("\n")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pyinfer.cli.texts import read_text
 
 if TYPE_CHECKING:
     from pyinfer.runtime.scoring import Perplexity
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from pyinfer.progress import progress_bar
     from pyinfer.runtime.llm import LLM
 
-    text = sys.stdin.read() if args.file == "-" else Path(args.file).read_text(encoding="utf-8", errors="replace")
+    text = read_text(args.file)
     path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
     with LLM(path, n_ctx=args.ctx, n_threads=args.threads, kv_type=args.kv_type) as llm:
         found = llm.perplexity(text, args.ctx, args.stride, args.chunks, None if args.json else show)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-from pyinfer.errors import BusyError, ParameterError
+from pyinfer.errors import BusyError, ParameterError, PyinferError
 from pyinfer.runtime import forks
 from pyinfer.runtime.generation import MAX_AHEAD, Completion, Generation, Piece
 from pyinfer.runtime.job import Params, Prompt
@@ -121,7 +121,10 @@ class AsyncLLM:
         return AsyncChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), shown=turn.shown))
 
     def submit(self, requests: Sequence[Generation]) -> News:
-        """Have requests run, and what tells of their progress; BusyError if too many wait."""
+        """Have requests run, and what tells of their progress.
+
+        Raises BusyError if too many wait, PyinferError once closed.
+        """
         self._open.difference_update([request for request in list(self._open) if request.finished])
         n_open = len(self._open)
         if n_open + len(requests) > self._max_open:
@@ -132,8 +135,10 @@ class AsyncLLM:
         news = News()
         for request in requests:
             request.on_news = news.tell
-        self.llm.scheduler.submit(requests, self._caller)
         with self._work:
+            if self._stopping:
+                raise PyinferError("the AsyncLLM is closed")
+            self.llm.scheduler.submit(requests, self._caller)
             self._open.update(requests)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="pyinfer", daemon=True)

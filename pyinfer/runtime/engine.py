@@ -21,12 +21,15 @@ from pyinfer.models.blocks import Blocks
 from pyinfer.models.config import ModelConfig, read_config
 from pyinfer.runtime import forks
 from pyinfer.runtime.kv_cache import KVCache
+from pyinfer.runtime.params import check_integer
 from pyinfer.runtime.prefix_index import PAGE
 from pyinfer.runtime.trace import TracedPlan
 from pyinfer.runtime.weights import Weights
 from pyinfer.system import default_threads
 
 DEFAULT_N_CTX = 4096  # positions, where the model allows: what a long prompt needs, at a bounded price
+MAX_SEQS = 4096  # each takes a row of the page table and a place in every pass
+MAX_THREADS = 1024
 SHORT_TEXT = 8  # tokens: a pass of texts of this length can be full
 
 
@@ -62,9 +65,9 @@ class Engine:
         self.n_ctx = check_positive("n_ctx", n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
         if self.config.rope is None and self.n_ctx > self.config.n_ctx_train:
             raise ParameterError(f"n_ctx is {self.n_ctx}; the model has {self.config.n_ctx_train} learned positions")
-        self.n_threads = check_positive("n_threads", n_threads, default_threads())
+        self.n_threads = check_positive("n_threads", n_threads, default_threads(), MAX_THREADS)
         self.n_batch = check_positive("n_batch", n_batch, 512)
-        self.n_seqs = check_positive("n_seqs", n_seqs, 1)
+        self.n_seqs = check_positive("n_seqs", n_seqs, 1, MAX_SEQS)
         if self.config.causal:
             self.n_batch = max(self.n_seqs, min(self.n_batch, self.n_ctx * self.n_seqs))
         else:
@@ -255,9 +258,9 @@ class Engine:
         return self._plan
 
 
-def check_positive(name: str, value: int | None, default: int) -> int:
+def check_positive(name: str, value: int | None, default: int, most: int | None = None) -> int:
+    """A whole number from 1 to `most`, or the default for None; ParameterError for others."""
     if value is None:
         return default
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ParameterError(f"{name} is {value!r}; expected a whole number of at least 1")
+    check_integer(name, value, 1, most, "a whole number " + ("of at least 1" if most is None else f"from 1 to {most}"))
     return int(value)

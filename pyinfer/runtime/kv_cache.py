@@ -38,7 +38,7 @@ class KVCache:
     def __init__(
         self, config: ModelConfig, n_seqs: int, n_ctx: int, kv_type: str = "f16", memory: int | None = None
     ) -> None:
-        if kv_type not in KV_TYPES:
+        if not isinstance(kv_type, str) or kv_type not in KV_TYPES:
             raise ParameterError(f"kv_type is {kv_type!r}; expected one of {', '.join(KV_TYPES)}")
         if config.head_dim != config.head_dim_v:
             raise ParameterError(f"keys of {config.head_dim} and values of {config.head_dim_v} dimensions differ")
@@ -56,7 +56,11 @@ class KVCache:
             raise ParameterError(
                 f"kv_cache_memory is {memory}; expected at least {self.page_bytes} bytes, a page of {PAGE} positions"
             )
-        region = allocate(self.page_bytes * self.n_pages)
+        try:
+            region = allocate(self.page_bytes * self.n_pages)
+        except MemoryError as error:
+            what = f"n_ctx is {n_ctx}" if memory is None else f"kv_cache_memory is {memory}"
+            raise ParameterError(f"{what}; expected less: {error}, for keys and values") from None
         offsets = np.cumsum([0, *sizes]).tolist() if config.causal else [0] * len(sizes)
         self.layers = [
             _kernels.Cache(kind, n, config.head_dim, region, offset, self.page_bytes)
