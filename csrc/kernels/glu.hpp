@@ -20,8 +20,8 @@ inline int64_t glu_steps(const Glu& p) {
 
 inline Units glu_units_of(const Op& op, const Batch& batch) {
     const int n = batch.rows(op.count);
-    const int64_t most = n > Vec::kTile ? 1 : Scratch::kRows / (int64_t(n) * 2 * kGluColumns);
-    return {glu_steps(op.glu), batch.n_threads, most};
+    const int64_t most = n > kStreamedTokens ? 1 : Scratch::kRows / (int64_t(n) * 2 * kGluColumns);
+    return {glu_steps(op.glu), batch.n_threads, most < 1 ? 1 : most};
 }
 
 inline int32_t glu_units(const Op& op, const Batch& batch) {

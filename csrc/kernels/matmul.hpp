@@ -56,14 +56,16 @@ class Units {
     int64_t total_, long_, short_, n_long_;
 };
 
+// Of a product with more tokens, units are short: arithmetic binds, and cores may differ in speed.
+constexpr int kStreamedTokens = 64;
+
 inline Units units_of(const Matmul& m, const Batch& batch, int n) {
-    return {total_groups(m), batch.n_threads, n > Vec::kTile ? kPanelGroups : INT32_MAX};
+    return {total_groups(m), batch.n_threads, n > kStreamedTokens ? kPanelGroups : INT32_MAX};
 }
 
 inline int32_t matmul_units(const Op& op, const Batch& batch) {
     const int n = batch.rows(op.count);
-    if (n == 0) return 0;
-    return units_of(op.matmul, batch, n).count();
+    return n == 0 ? 0 : units_of(op.matmul, batch, n).count();
 }
 
 inline int width_index(int width) { return width == 1 ? 0 : width == 2 ? 1 : width == 4 ? 2 : 3; }
