@@ -333,7 +333,7 @@ def test_a_pass_may_end_after_some_of_its_operations(rng):
     np.testing.assert_array_equal(outs[1].rows[0], 0)
 
 
-@pytest.mark.parametrize("kv_type", ["f32", "q8_0"])
+@pytest.mark.parametrize("kv_type", KV)
 def test_any_chunks_and_threads_give_the_same_bits(rng, kv_type):
     heads = Heads(rng, 1100, 4, 2, 40, kv_type)  # three splits
     heads.q /= 6

@@ -13,7 +13,8 @@
 //   kMaxQuant             no q is greater; above 128 only where kOffsetLog2 is 7
 //   kMin                  whether min() exists
 //   scale(b, s), min(b, s)   float lanes
-//   quants(b, s, v)       the four unsigned bytes q of values s * kSub + 4v + (0..3), in each lane
+//   quants(b, s, v)       the four unsigned bytes q of values s * kSub + 4v + (0..3), in each lane; or instead
+//   quads(b, s, g)        those of v = 2g and 2g + 1
 // and value = scale * (q - offset) - min.
 // Formats of plain floats declare value(b, i) instead.
 #pragma once
@@ -51,6 +52,25 @@ struct Block {
     typename V::I i8(int offset) const { return V::load_i8(at(offset, 1)); }
     typename V::F half(int offset) const { return V::load_half(at(offset, 2)); }
 };
+
+template <class V, class Format, class B, class = void>
+struct QuadsOf {
+    [[gnu::always_inline]] static typename V::Two get(const B& b, int s, int g) {
+        return {Format::template quants<V>(b, s, 2 * g), Format::template quants<V>(b, s, 2 * g + 1)};
+    }
+};
+template <class V, class Format, class B>
+struct QuadsOf<V, Format, B, decltype(void(Format::template quads<V, B>))> {
+    [[gnu::always_inline]] static typename V::Two get(const B& b, int s, int g) {
+        return Format::template quads<V>(b, s, g);
+    }
+};
+
+// Quads v = 2g and 2g + 1 of a sub-block.
+template <class V, class Format, class B>
+[[gnu::always_inline]] inline typename V::Two quads_of(const B& b, int s, int g) {
+    return QuadsOf<V, Format, B>::get(b, s, g);
+}
 
 // Formats whose block has one scale, a half float in front, and one minimum after it.
 struct HalfScale {

@@ -9,6 +9,10 @@
 namespace pyinfer {
 namespace PYINFER_ISA {
 
+// Two quads, those of a group.
+template <class V>
+using Quads = typename V::Two;
+
 // Bytes 64 + magnitude, turned to 64 - magnitude where a bit of `signs` (bits 0..3) is set.
 template <class V>
 typename V::U with_signs(typename V::U bytes, typename V::U signs) {
@@ -16,12 +20,16 @@ typename V::U with_signs(typename V::U bytes, typename V::U signs) {
     return (bytes ^ ((one << 7) - one)) + one;
 }
 
-// The half h of eight sign bits, of which 7 are given: their number is even. Bit n of 0x6996 is the parity of n.
 template <class V>
-typename V::U even_signs(typename V::U seven, int h) {
-    if (h == 0) return seven;
-    const typename V::U high = seven >> 4;
-    return high | ((typename V::U{} + 0x6996) >> ((seven ^ high) & 15) & 1) << 3;
+Quads<V> with_signs(const Quads<V>& words, typename V::U signs) {
+    return {with_signs<V>(words.low, signs), with_signs<V>(words.high, signs >> 4)};
+}
+
+// Of eight sign bits, 7 are given: their number is even. Bit n of 0x6996 is the parity of n.
+template <class V>
+Quads<V> with_even_signs(const Quads<V>& words, typename V::U seven) {
+    const typename V::U odd = (typename V::U{} + 0x6996) >> ((seven ^ seven >> 4) & 15) & 1;
+    return with_signs<V>(words, seven | odd << 7);
 }
 
 template <class V, class B>
@@ -29,7 +37,8 @@ typename V::U byte_of(const B& b, int offset, int i) {
     return b.word(offset + i / 4 * 4) >> (i % 4 * 8) & 255;
 }
 
-struct CodeBook {};  // formats that gather from a table, which is slow to unpack
+// Formats that look up in a table, which is slow to unpack. They declare quads(b, s, g), both quads of a group.
+struct CodeBook {};
 
 struct IQ2_XXS : CodeBook {
     static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
@@ -40,10 +49,9 @@ struct IQ2_XXS : CodeBook {
         return b.half(0) * (to_float<V>(b.word(6 + 8 * s) >> 28) + 0.5f) * 0.25f;
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
-        const typename V::U seven = b.word(6 + 8 * s) >> (v / 2 * 7) & 127;
-        const typename V::U index = byte_of<V>(b, 2 + 8 * s, v / 2);
-        return with_signs<V>(V::gather(kWords2xxs.half[v % 2], index), even_signs<V>(seven, v % 2));
+    static Quads<V> quads(const B& b, int s, int g) {
+        const Quads<V> words = V::lookup(kWords2xxs.of, byte_of<V>(b, 2 + 8 * s, g));
+        return with_even_signs<V>(words, b.word(6 + 8 * s) >> (g * 7) & 127);
     }
 };
 
@@ -56,9 +64,9 @@ struct IQ2_XS : CodeBook {
         return b.half(0) * (to_float<V>(b.u8(66 + s / 2) >> (s % 2 * 4) & 15) + 0.5f) * 0.25f;
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
-        const typename V::U entry = b.word(2 + 4 * s) >> (v / 2 * 16) & 0xffff;
-        return with_signs<V>(V::gather(kWords2xs.half[v % 2], entry & 511), even_signs<V>(entry >> 9, v % 2));
+    static Quads<V> quads(const B& b, int s, int g) {
+        const typename V::U entry = b.word(2 + 4 * s) >> (g * 16) & 0xffff;
+        return with_even_signs<V>(V::lookup(kWords2xs.of, entry & 511), entry >> 9);
     }
 };
 
@@ -71,11 +79,11 @@ struct IQ2_S : CodeBook {
         return b.half(0) * (to_float<V>(b.u8(74 + s / 2) >> (s % 2 * 4) & 15) + 0.5f) * 0.25f;
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
-        const int group = 2 * s + v / 2;
+    static Quads<V> quads(const B& b, int s, int g) {
+        const int group = 2 * s + g;
         const typename V::U high = b.u8(66 + group / 4) >> (group % 4 * 2) & 3;
         const typename V::U index = byte_of<V>(b, 2, group) | high << 8;
-        return with_signs<V>(V::gather(kWords2s.half[v % 2], index), byte_of<V>(b, 34, group) >> (v % 2 * 4));
+        return with_signs<V>(V::lookup(kWords2s.of, index), byte_of<V>(b, 34, group));
     }
 };
 
@@ -88,9 +96,11 @@ struct IQ3_XXS : CodeBook {
         return b.half(0) * (to_float<V>(b.word(66 + 4 * s) >> 28) + 0.5f) * 0.5f;
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
-        const typename V::U seven = b.word(66 + 4 * s) >> (v / 2 * 7) & 127;
-        return with_signs<V>(V::gather(kWords3xxs.half[0], byte_of<V>(b, 2, 8 * s + v)), even_signs<V>(seven, v % 2));
+    static Quads<V> quads(const B& b, int s, int g) {
+        const int quad = 8 * s + 2 * g;
+        const Quads<V> words = {V::lookup(kWords3xxs.of, byte_of<V>(b, 2, quad)),
+                                V::lookup(kWords3xxs.of, byte_of<V>(b, 2, quad + 1))};
+        return with_even_signs<V>(words, b.word(66 + 4 * s) >> (g * 7) & 127);
     }
 };
 
@@ -103,17 +113,20 @@ struct IQ3_S : CodeBook {
         return b.half(0) * V::to_float((typename V::I)(b.u8(106 + s / 2) >> (s % 2 * 4) & 15) * 2 + 1);
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
-        const typename V::U index = byte_of<V>(b, 2, 8 * s + v) | (b.u8(66 + s) >> v & 1) << 8;
-        const typename V::U signs = byte_of<V>(b, 74, 4 * s + v / 2) >> (v % 2 * 4);
-        return with_signs<V>(V::gather(kWords3s.half[0], index), signs);
+    static Quads<V> quads(const B& b, int s, int g) {
+        const int quad = 8 * s + 2 * g;
+        const typename V::U high = b.u8(66 + s) >> (2 * g);
+        const Quads<V> words = {V::lookup(kWords3s.of, byte_of<V>(b, 2, quad) | (high & 1) << 8),
+                                V::lookup(kWords3s.of, byte_of<V>(b, 2, quad + 1) | (high >> 1 & 1) << 8)};
+        return with_signs<V>(words, byte_of<V>(b, 74, 4 * s + g));
     }
 };
 
 // In IQ1 every value is moved by 1/8 up or, where `down` is 1, down: quants are eighths, 8 * value + 17 and 2 less.
 template <class V>
-typename V::U with_delta(typename V::U eighths, typename V::U down) {
-    return eighths - (-down & 0x02020202u);
+Quads<V> with_delta(const Quads<V>& eighths, typename V::U down) {
+    const typename V::U moved = -down & 0x02020202u;
+    return {eighths.low - moved, eighths.high - moved};
 }
 
 struct IQ1_S : CodeBook {
@@ -125,10 +138,10 @@ struct IQ1_S : CodeBook {
         return b.half(0) * V::to_float((typename V::I)(b.u16(34 + 2 * s) >> 12 & 7) * 2 + 1) * 0.125f;
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
+    static Quads<V> quads(const B& b, int s, int g) {
         const typename V::U high = b.u16(34 + 2 * s);
-        const typename V::U index = byte_of<V>(b, 2, 4 * s + v / 2) | (high >> (v / 2 * 3) & 7) << 8;
-        return with_delta<V>(V::gather(kWords1.half[v % 2], index), high >> 15);
+        const typename V::U index = byte_of<V>(b, 2, 4 * s + g) | (high >> (g * 3) & 7) << 8;
+        return with_delta<V>(V::lookup(kWords1.of, index), high >> 15);
     }
 };
 
@@ -145,11 +158,11 @@ struct IQ1_M : CodeBook {
         return V::from_half(bits) * V::to_float((typename V::I)small * 2 + 1) * 0.125f;
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
-        const int group = 2 * s + v / 2;
+    static Quads<V> quads(const B& b, int s, int g) {
+        const int group = 2 * s + g;
         const typename V::U high = b.word(32 + group / 8 * 4) >> (group % 8 * 4);
         const typename V::U index = byte_of<V>(b, 0, group) | (high & 7) << 8;
-        return with_delta<V>(V::gather(kWords1.half[v % 2], index), high >> 3 & 1);
+        return with_delta<V>(V::lookup(kWords1.of, index), high >> 3 & 1);
     }
 };
 

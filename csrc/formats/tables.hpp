@@ -290,11 +290,11 @@ constexpr uint16_t kGrid3s[512] = {
 };
 // clang-format on
 
-// A grid with its codes replaced by bytes: the first four values of entry i in half[0][i], the last four of eight in
-// half[1][i].
+// A grid with its codes replaced by bytes: the first four values of entry i in of[i][0], the last four of eight in
+// of[i][1].
 template <int N, int Halves>
 struct Words {
-    uint32_t half[Halves][N];
+    uint32_t of[N][Halves];
 };
 
 template <int Bits, int Halves, int N, int M>
@@ -302,7 +302,7 @@ constexpr Words<N, Halves> expand(const uint16_t (&grid)[N], const uint8_t (&byt
     Words<N, Halves> out{};
     for (int i = 0; i < N; ++i)
         for (int j = 0; j < 4 * Halves; ++j)
-            out.half[j / 4][i] |= uint32_t(bytes[grid[i] >> Bits * j & ((1 << Bits) - 1)]) << j % 4 * 8;
+            out.of[i][j / 4] |= uint32_t(bytes[grid[i] >> Bits * j & ((1 << Bits) - 1)]) << j % 4 * 8;
     return out;
 }
 

@@ -102,8 +102,27 @@ struct Vec {
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), (__m256i)index);
     }
-    static U gather(const uint32_t* table, U index) {
+    struct Two {
+        U low, high;
+    };
+    static U lookup(const uint32_t (*table)[1], U index) {
         return (U)_mm256_i32gather_epi32(reinterpret_cast<const int*>(table), (__m256i)index, 4);
+    }
+    static __m128i two_entries(const void* low, const void* high) {
+        return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(_mm_loadl_epi64(static_cast<const __m128i*>(low))),
+                                             static_cast<const __m64*>(high)));
+    }
+    // One by one: a gather of each word takes far longer.
+    [[gnu::always_inline]] static Two lookup(const uint32_t (*table)[2], U index) {
+        alignas(32) uint32_t i[8];
+        store_u32(i, index);
+        __m256 parts[2];  // entries 0 1 4 5 and the others, so that lanes come out in order
+        for (int j = 0; j < 2; ++j) {
+            const uint32_t* at = i + 2 * j;
+            const __m128i a = two_entries(table[at[0]], table[at[1]]), b = two_entries(table[at[4]], table[at[5]]);
+            parts[j] = (__m256)_mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
+        }
+        return {(U)_mm256_shuffle_ps(parts[0], parts[1], 0x88), (U)_mm256_shuffle_ps(parts[0], parts[1], 0xdd)};
     }
 };
 

@@ -77,7 +77,29 @@ struct Vec {
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), (__m512i)index);
     }
-    static U gather(const uint32_t* table, U index) { return (U)_mm512_i32gather_epi32((__m512i)index, table, 4); }
+    struct Two {
+        U low, high;
+    };
+    static U lookup(const uint32_t (*table)[1], U index) { return (U)_mm512_i32gather_epi32((__m512i)index, table, 4); }
+    static __m128i two_entries(const void* low, const void* high) {
+        return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(_mm_loadl_epi64(static_cast<const __m128i*>(low))),
+                                             static_cast<const __m64*>(high)));
+    }
+    // One by one: a gather of each word takes far longer.
+    [[gnu::always_inline]] static Two lookup(const uint32_t (*table)[2], U index) {
+        alignas(64) uint32_t i[16];
+        store_u32(i, index);
+        __m512 parts[2];  // entries 0 1 4 5 8 9 12 13 and the others, so that lanes come out in order
+        for (int j = 0; j < 2; ++j) {
+            const uint32_t* at = i + 2 * j;
+            const __m128i a = two_entries(table[at[0]], table[at[1]]), b = two_entries(table[at[4]], table[at[5]]);
+            const __m128i c = two_entries(table[at[8]], table[at[9]]), d = two_entries(table[at[12]], table[at[13]]);
+            const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
+            const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(c), d, 1);
+            parts[j] = (__m512)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+        }
+        return {(U)_mm512_shuffle_ps(parts[0], parts[1], 0x88), (U)_mm512_shuffle_ps(parts[0], parts[1], 0xdd)};
+    }
 };
 
 }  // namespace PYINFER_ISA

@@ -160,9 +160,18 @@ struct Portable {
             for (int j = 0; j < 4; ++j) x[i] |= uint32_t(table[index[i] >> 8 * j & 15]) << 8 * j;
         return x;
     }
-    static U gather(const uint32_t* table, U index) {
+    struct Two {
+        U low, high;
+    };
+    // the entry of one word, or of two, that each lane names
+    static U lookup(const uint32_t (*table)[1], U index) {
         U x;
-        for (int i = 0; i < N; ++i) x[i] = table[index[i]];
+        for (int i = 0; i < N; ++i) x[i] = table[index[i]][0];
+        return x;
+    }
+    static Two lookup(const uint32_t (*table)[2], U index) {
+        Two x;
+        for (int i = 0; i < N; ++i) x.low[i] = table[index[i]][0], x.high[i] = table[index[i]][1];
         return x;
     }
     // words of N rows that begin `stride` bytes apart: x[j] has the j-th word of each

@@ -40,8 +40,8 @@ constexpr int pair_run() {
 }
 
 // 32 values of L rows of each of G row groups, against T tokens of a tile of Step. `Source` has kSub, kMin, kSigned,
-// kRun, offset_log2 (of unsigned ones), and quants(j, v), scale(j, h), min(j, h) for the j-th 32 values, v = 0..7, h-th
-// sub-block.
+// kRun, offset_log2 (of unsigned ones), and quads(j, v), scale(j, h), min(j, h) for the j-th 32 values, v = 0, 2, 4, 6,
+// h-th sub-block.
 template <class V, int G, int T, int Step, class Source>
 [[gnu::always_inline]] inline void accumulate32(typename V::F (&f)[G][T], const Source (&source)[G], int j,
                                                 const TileView& a) {
@@ -52,6 +52,7 @@ template <class V, int G, int T, int Step, class Source>
     PYINFER_UNROLL(2)
     for (int h = 0; h < kSubs; ++h) {
         typename V::I sum[G][T];
+        typename V::Two quads[G];
         PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) {
             typename V::I bias{};
@@ -69,9 +70,12 @@ template <class V, int G, int T, int Step, class Source>
                 typename V::I pairs[G][T];
                 PYINFER_UNROLL(8)
                 for (int v = first; v < first + Source::kRun; ++v) {
+                    PYINFER_UNROLL(2)
+                    for (int g = 0; g < G; ++g)
+                        if (v % 2 == 0) quads[g] = source[g].quads(j, h * kQuads + v);
                     typename V::U w[G];
                     PYINFER_UNROLL(2)
-                    for (int g = 0; g < G; ++g) w[g] = source[g].quants(j, h * kQuads + v);
+                    for (int g = 0; g < G; ++g) w[g] = v % 2 ? quads[g].high : quads[g].low;
                     PYINFER_UNROLL(8)
                     for (int t = 0; t < T; ++t) {
                         const typename V::I x = V::splat_word(quants + ((h * kQuads + v) * Step + t) * 4);
@@ -89,9 +93,12 @@ template <class V, int G, int T, int Step, class Source>
         } else {
             PYINFER_UNROLL(8)
             for (int v = 0; v < kQuads; ++v) {
+                PYINFER_UNROLL(2)
+                for (int g = 0; g < G; ++g)
+                    if (v % 2 == 0) quads[g] = source[g].quads(j, h * kQuads + v);
                 typename V::U w[G];
                 PYINFER_UNROLL(2)
-                for (int g = 0; g < G; ++g) w[g] = source[g].quants(j, h * kQuads + v);
+                for (int g = 0; g < G; ++g) w[g] = v % 2 ? quads[g].high : quads[g].low;
                 PYINFER_UNROLL(8)
                 for (int t = 0; t < T; ++t) {
                     const int8_t* four = quants + ((h * kQuads + v) * Step + t) * 4;
@@ -152,8 +159,9 @@ struct BlockSource {
     Block<V, kGroup> block;
 
     static constexpr int offset_log2() { return Format::kOffsetLog2; }
-    [[gnu::always_inline]] typename V::U quants(int j, int v) const {
-        return Format::template quants<V>(block, (j * 32 + 4 * v) / kSub, v % (kSub / 4));
+    // quads v and v + 1 of the j-th 32 values, v even
+    [[gnu::always_inline]] typename V::Two quads(int j, int v) const {
+        return quads_of<V, Format>(block, (j * 32 + 4 * v) / kSub, v % (kSub / 4) / 2);
     }
     [[gnu::always_inline]] typename V::F scale(int j, int h) const {
         return Format::template scale<V>(block, j * 32 / kSub + h);
@@ -212,8 +220,9 @@ struct PanelSource {
     int row;
 
     int offset_log2() const { return panel.shift; }
-    [[gnu::always_inline]] typename V::U quants(int j, int v) const {
-        return V::load_u32(panel.quants + ((j * 8 + v) * kGroup + row) * 4);
+    [[gnu::always_inline]] typename V::Two quads(int j, int v) const {
+        const uint8_t* at = panel.quants + ((j * 8 + v) * kGroup + row) * 4;
+        return {V::load_u32(at), V::load_u32(at + kGroup * 4)};
     }
     [[gnu::always_inline]] typename V::F scale(int j, int h) const {
         return V::load(panel.scales + (j * (32 / Sub) + h) * kGroup + row);
@@ -234,9 +243,10 @@ void unpack_panel(const uint8_t* blocks, int64_t n_blocks, Panel panel) {
             PYINFER_UNROLL(8)
             for (int j = 0; j < kBlocks32; ++j) {
                 PYINFER_UNROLL(8)
-                for (int v = 0; v < 8; ++v) {
-                    const typename V::U w = source.quants(j, v);
-                    memcpy(panel.quants + ((j * 8 + v) * kGroup + row) * 4, &w, sizeof w);
+                for (int v = 0; v < 8; v += 2) {
+                    const typename V::Two w = source.quads(j, v);
+                    V::store_u32(panel.quants + ((j * 8 + v) * kGroup + row) * 4, w.low);
+                    V::store_u32(panel.quants + ((j * 8 + v + 1) * kGroup + row) * 4, w.high);
                 }
                 PYINFER_UNROLL(2)
                 for (int h = 0; h < kSubs; ++h) {

@@ -113,7 +113,8 @@ void dequantize(const uint8_t* data, int lane, int64_t n_blocks, float* out) {
                 float min = 0;
                 if constexpr (Format::kMin) min = Format::template min<One>(block, s)[0];
                 for (int v = 0; v < Format::kSub / 4; ++v) {
-                    const uint32_t q = Format::template quants<One>(block, s, v)[0];
+                    const One::Two quads = quads_of<One, Format>(block, s, v / 2);
+                    const uint32_t q = (v % 2 ? quads.high : quads.low)[0];
                     for (int j = 0; j < 4; ++j) {
                         const float x = scale * float(int32_t(q >> 8 * j & 255) - offset);
                         *out++ = Format::kMin ? x - min : x;
