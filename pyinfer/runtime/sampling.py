@@ -116,9 +116,8 @@ class Sampler:
         if self._chain and self._chain[-1] is SCALE and self._adaptive is None and is_fixed(params):
             self._temperature = params.temperature  # dividing all logits would be a pass of its own
             del self._chain[-1]
-        self._seed = random.SystemRandom().getrandbits(64) if params.seed is None else int(params.seed)
         # Python's generator, as its numbers for a seed stay the same from version to version
-        self._random = random.Random(self._seed)
+        self._random = random.Random(None if params.seed is None else int(params.seed))
         self._n_tokens = len(prompt)
         self._tokens = np.empty(len(prompt) + FIRST_ROOM, np.int64)
         self._tokens[: len(prompt)] = prompt
@@ -158,20 +157,11 @@ class Sampler:
         """Forget the last token, which was drawn for nothing."""
         self._n_tokens -= 1
 
-    def fork(self, index: int) -> Sampler:
-        """A copy that goes on by itself. Index 0 draws what this one would; others have a seed of their own.
-
-        A seed and an index give the same numbers every time.
-        """
+    def fork(self) -> Sampler:
+        """A copy that goes on by itself, with the numbers that this one would draw."""
         other = copy.copy(self)
         other._tokens = self._tokens.copy()
-        other._adaptive = copy.copy(self._adaptive)
-        other._random = random.Random()
-        if index == 0:
-            other._random.setstate(self._random.getstate())
-        else:
-            other._seed = derived_seed(self._seed, index)
-            other._random.seed(other._seed)
+        other._adaptive, other._random = copy.copy(self._adaptive), copy.copy(self._random)
         return other
 
     def sample(
