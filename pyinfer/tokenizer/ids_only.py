@@ -20,7 +20,6 @@ class IdsOnlyTokenizer(Tokenizer):
         texts = Strings(np.zeros(0, np.uint8), nothing, nothing)
         types = nothing.astype(np.int32)
         none = Vocabulary(
-            model="none",
             pre="default",
             texts=texts,
             file_types=types,

@@ -42,7 +42,6 @@ class Strings:
 class Vocabulary:
     """Token texts and what the metadata says about them."""
 
-    model: str
     pre: str
     texts: Strings
     file_types: NDArray[np.int32]  # as the file has them: whether joining may give the token
@@ -133,7 +132,7 @@ def read_named_texts(metadata: Mapping[str, Any], prefix: str) -> dict[str, str]
     return {key.removeprefix(prefix): text for key in keys if (text := read_text(metadata, key)) is not None}
 
 
-def read_vocabulary(metadata: Mapping[str, Any], model: str, defaults: Mapping[str, int]) -> Vocabulary:
+def read_vocabulary(metadata: Mapping[str, Any], defaults: Mapping[str, int]) -> Vocabulary:
     """Reads `tokenizer.*`; `defaults`: ids of bos, eos and unknown where the file names none.
 
     Raises TokenizerError where arrays are missing, of a wrong type or too short.
@@ -145,7 +144,6 @@ def read_vocabulary(metadata: Mapping[str, Any], model: str, defaults: Mapping[s
     types = read_numbers(metadata, KEY + "token_type", n, NORMAL, np.int32)
     ids = {name: read_id(metadata, name, n, defaults.get(name)) for name in NAMED_IDS}
     vocabulary = Vocabulary(
-        model=model,
         pre=read_text(metadata, KEY + "pre") or "default",
         texts=texts,
         file_types=types,
