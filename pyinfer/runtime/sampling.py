@@ -36,8 +36,7 @@ from pyinfer.runtime.samplers import (
     keep_typical,
     scale,
 )
-
-__all__ = ["Choice", "Sampler", "SamplingParams", "choice_of"]
+from pyinfer.runtime.token_masks import has_ids, with_bits
 
 FIRST_ROOM = 256  # tokens; doubled when they are used up
 
@@ -200,11 +199,11 @@ class Sampler:
             logits[now] = -np.inf
         candidates = all_candidates(logits)
         if self._allowed is not None:
-            bits = None if mask is None else bits_of(mask, self._allowed)
+            bits = None if mask is None else has_ids(mask, self._allowed)
             allowed = self._allowed if bits is None else self._allowed[bits]
             candidates = Candidates(allowed, logits[allowed])
         elif mask is not None:
-            candidates = Candidates(*_sampling.keep_bits(fitted(mask, len(logits)), *candidates))
+            candidates = Candidates(*_sampling.keep_bits(with_bits(mask, len(logits)), *candidates))
         if candidates.logits is not raw and not candidates.logits.max(initial=-np.inf) > -np.inf:
             raise ParameterError(
                 "no token is left to choose from: each one is ruled out by allowed_tokens, banned_tokens, logit_bias, "
@@ -263,21 +262,6 @@ def check_in_vocabulary(name: str, ids: Iterable[int], n_vocab: int) -> None:
     for token in ids:
         if token >= n_vocab:
             raise ParameterError(f"{name} has the token id {token}; the vocabulary has 0 to {n_vocab - 1}")
-
-
-def bits_of(mask: NDArray[np.uint32], ids: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Whether the bit of each id is set; bits that the mask does not have are not."""
-    words = fitted(mask, int(ids.max(initial=0)) + 1)
-    bits: NDArray[np.bool_] = (words[ids >> 5] >> (ids & 31).astype(np.uint32) & 1).astype(np.bool_)
-    return bits
-
-
-def fitted(mask: NDArray[np.uint32], n_bits: int) -> NDArray[np.uint32]:
-    """A mask with at least so many bits: a guide knows nothing of rows of logits beyond its vocabulary."""
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint32 or mask.ndim != 1:
-        raise ParameterError(f"mask is {shown(mask)}; expected uint32 [ceil(n_vocab / 32)]")
-    missing = (n_bits + 31) // 32 - len(mask)
-    return np.ascontiguousarray(mask if missing <= 0 else np.pad(mask, (0, missing)))
 
 
 def processed(
