@@ -30,6 +30,7 @@ ChatFinishReason = Literal["stop", "length", "tool_calls"]
 class ChatCompletion:
     """A model's answer. completion: the text that it is made of, with its tokens, counts and times.
 
+    content: None where there are calls and nothing else; reasoning: None where thoughts were not asked for.
     finish_reason: "tool_calls" where the model calls and came to its end; otherwise that of the completion.
     choices: all answers where n was above 1, this one first.
     """

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, cast
 from pyinfer.errors import ParameterError, TokenizerError
 from pyinfer.grammar.json_schema import FIXED_SPACE, parse_schema, prepare_schema
 from pyinfer.grammar.lark import gbnf_to_lark
-from pyinfer.runtime.guide import Guide, guide_error
 from pyinfer.runtime.guide_ending import ClosingTokens
+from pyinfer.runtime.guide_errors import guide_error
 from pyinfer.runtime.guide_slices import SLICES
 from pyinfer.tokenizer import Tokenizer
 from pyinfer.tokenizer.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+    from pyinfer.runtime.guide import Guide
 
 MAX_GRAMMARS = 64  # kept for a vocabulary; a large one takes some megabytes
 # As llama.cpp's grammar for JSON has it: a model can't add spaces and new lines without end.
