@@ -4,7 +4,7 @@ After `read_vocabulary` every text lies in its buffer, parallel arrays are equal
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,16 +46,16 @@ class Vocabulary:
     texts: Strings
     file_types: NDArray[np.int32]  # as the file has them: whether joining may give the token
     types: NDArray[np.int32]  # with well-known texts set right: whether it is parsed and shown
-    bos_id: int | None
-    eos_id: int | None
-    unknown_id: int | None
-    padding_id: int | None
-    eog_ids: frozenset[int]
-    add_bos: bool | None  # None: the file leaves it to the tokenizer
-    add_eos: bool | None
-    chat_template: str | None
-    chat_templates: dict[str, str]  # further ones by name
-    name: str  # general.name, lower case
+    bos_id: int | None = None
+    eos_id: int | None = None
+    unknown_id: int | None = None
+    padding_id: int | None = None
+    eog_ids: frozenset[int] = frozenset()
+    add_bos: bool | None = None  # None: the file leaves it to the tokenizer
+    add_eos: bool | None = None
+    chat_template: str | None = None
+    chat_templates: Mapping[str, str] = field(default_factory=dict)  # further ones by name
+    name: str = ""  # general.name, lower case
 
     def ids_of_types(self, *types: int) -> list[int]:
         ids: list[int] = np.flatnonzero(np.isin(self.types, types)).tolist()
@@ -152,7 +152,6 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Mapping[str, int]) ->
         eos_id=ids["eos"],
         unknown_id=ids["unknown"],
         padding_id=ids["padding"],
-        eog_ids=frozenset(),
         add_bos=read_flag(metadata, "add_bos_token"),
         add_eos=read_flag(metadata, "add_eos_token"),
         chat_template=read_text(metadata, "tokenizer.chat_template"),
