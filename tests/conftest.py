@@ -55,9 +55,18 @@ def hub(hub_of_session, monkeypatch, tmp_path):
     return hub_of_session
 
 
+@pytest.fixture(scope="session")
+def path(tmp_path_factory):
+    """A random model whose tokens are characters; a module may have a file of its own in its place."""
+    from tiny_models import TinyModel, write_text_model
+
+    model = TinyModel("llama", n_layers=1, n_vocab=128, n_ctx=8192)
+    return write_text_model(tmp_path_factory.mktemp("models") / "model.gguf", model)
+
+
 @pytest.fixture
 def load(path):
-    """A function from options to a model of the file that the test's module names `path`, closed after the test."""
+    """A function from options to a model of the file `path`, closed after the test."""
     from pyinfer import LLM
 
     models = []

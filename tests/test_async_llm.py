@@ -7,19 +7,12 @@ import threading
 import time
 
 import pytest
-from tiny_models import TinyModel, write_text_model
 
 from pyinfer import LLM, AsyncLLM, BusyError, ContextError, ParameterError, PyinferError, SamplingParams
 from pyinfer.runtime.generation import MAX_AHEAD
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 LONG = SamplingParams(temperature=0, max_tokens=4000, ignore_eos=True)
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    model = TinyModel("llama", n_layers=1, n_vocab=128, n_ctx=8192)
-    return write_text_model(tmp_path_factory.mktemp("async") / "model.gguf", model)
 
 
 @pytest.fixture(scope="module")

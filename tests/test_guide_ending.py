@@ -2,16 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
 from guided_texts import MERGES, random_choice, tiny_tokenizer
 from test_gbnf import ARITHMETIC, JSON, derives, parse_gbnf
 from test_guide import SCHEMAS
-from tiny_models import TinyModel, write_tiny_model
+from tiny_models import TinyModel, write_model_over
 from tiny_vocabularies import CONTROL, bpe_metadata
 
 from pyinfer import LLM, Guide, SamplingParams
-from pyinfer.gguf import GGUFFile, GGUFWriter
 from pyinfer.runtime.guide import allowed_ids
 from pyinfer.tokenizer import load_tokenizer
 
@@ -86,17 +84,10 @@ def test_a_text_that_may_end_needs_nothing(tokenizer):
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
     """A random model over bytes and some joined ones."""
-    folder = tmp_path_factory.mktemp("ending")
     vocabulary = bpe_metadata(MERGES, {"<|im_end|>": CONTROL})
     n_vocab = len(vocabulary["tokenizer.ggml.tokens"])
-    plain = write_tiny_model(folder / "plain.gguf", TinyModel("llama", n_vocab=n_vocab, n_layers=1, n_ctx=160))
-    with GGUFFile(plain) as file:
-        metadata = {k: v for k, v in file.metadata.items() if not k.startswith("tokenizer.")}
-        writer = GGUFWriter(folder / "model.gguf", metadata | vocabulary)
-        for info in file.tensors.values():
-            writer.add_tensor(info.name, info.rows().view(np.float32).reshape(info.shape))
-        writer.write()
-    with LLM(folder / "model.gguf") as model:
+    tiny = TinyModel("llama", n_vocab=n_vocab, n_layers=1, n_ctx=160)
+    with LLM(write_model_over(tmp_path_factory.mktemp("ending") / "model.gguf", tiny, vocabulary)) as model:
         yield model
 
 

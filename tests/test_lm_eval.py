@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_scoring import BOS, BYTES, N_VOCAB, expected_logprobs
-from tiny_models import TinyModel, write_tiny_model
+from tiny_models import TinyModel, write_model_over
 
 from pyinfer import LLM, SamplingParams
 from pyinfer.errors import ParameterError
-from pyinfer.gguf import GGUFFile, GGUFWriter
 
 MISSING = "lm_eval is not installed (pip install pyinfer[lm-eval])"
 registry = pytest.importorskip("lm_eval.api.registry", reason=MISSING)
@@ -56,15 +55,8 @@ metric_list: [{metric: exact_match}]
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lm_eval")
-    plain = write_tiny_model(folder / "plain.gguf", TinyModel("llama", n_vocab=N_VOCAB, n_layers=1, n_ctx=48))
-    with GGUFFile(plain) as file:
-        metadata = {k: v for k, v in file.metadata.items() if not k.startswith("tokenizer.")}
-        writer = GGUFWriter(folder / "model.gguf", metadata | BYTES)
-        for info in file.tensors.values():
-            writer.add_tensor(info.name, info.rows().view(np.float32).reshape(info.shape))
-        writer.write()
-    return folder / "model.gguf"
+    model = TinyModel("llama", n_vocab=N_VOCAB, n_layers=1, n_ctx=48)
+    return write_model_over(tmp_path_factory.mktemp("lm_eval") / "model.gguf", model, BYTES)
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from oracle import oracle_logits
-from tiny_models import TinyModel, write_tiny_model
+from tiny_models import TinyModel, write_model_over
 from tiny_vocabularies import CONTROL, bpe_metadata
 
 from pyinfer import LLM
 from pyinfer.cli.main import main
 from pyinfer.errors import ContextError, ParameterError
-from pyinfer.gguf import GGUFFile, GGUFWriter
 from pyinfer.runtime.scoring import score_tokens
 
 SPECIAL = {"<s>": CONTROL, "</s>": CONTROL}
@@ -32,16 +31,8 @@ TEXT = "".join(chr(c) for c in RNG.integers(32, 127, 200))
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     """A random model over bytes, with both special tokens."""
-    folder = tmp_path_factory.mktemp("scoring")
-    plain = write_tiny_model(folder / "plain.gguf", TinyModel("llama", n_vocab=N_VOCAB, n_layers=1))
-    target = folder / "model.gguf"
-    with GGUFFile(plain) as file:
-        metadata = {k: v for k, v in file.metadata.items() if not k.startswith("tokenizer.")}
-        writer = GGUFWriter(target, metadata | BYTES)
-        for info in file.tensors.values():
-            writer.add_tensor(info.name, info.rows().view(np.float32).reshape(info.shape))
-        writer.write()
-    return target
+    model = TinyModel("llama", n_vocab=N_VOCAB, n_layers=1)
+    return write_model_over(tmp_path_factory.mktemp("scoring") / "model.gguf", model, BYTES)
 
 
 @pytest.fixture(scope="module")

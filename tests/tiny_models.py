@@ -109,22 +109,26 @@ def write_text_model(path: Path, model: TinyModel, texts: Mapping[int, str] | No
     """As write_tiny_model, with the characters of ASCII as tokens 0 to 127: letters, and control tokens, 1 to end a
     text and 2 to begin one; model.n_vocab must be 128. texts: of some tokens, other ones."""
     assert model.n_vocab == 128
-    plain = write_tiny_model(path.with_suffix(".plain"), model)
     tokens = [chr(i) if 33 <= i < 127 else f"<{i}>" for i in range(127)] + ["ab"]
     tokens[32], tokens[10] = "Ġ", "Ċ"
     for token, text in (texts or {}).items():
         tokens[token] = text
-    with GGUFFile(plain) as file:
+    vocabulary = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": np.array([1 if len(t) <= 2 else 3 for t in tokens], np.int32),
+        "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.eos_token_id": 1,
+        "tokenizer.ggml.bos_token_id": 2,
+    }
+    return write_model_over(path, model, vocabulary)
+
+
+def write_model_over(path: Path, model: TinyModel, vocabulary: Mapping[str, Any]) -> Path:
+    """As write_tiny_model, with the tokenizer of other metadata; all tensors must be F32."""
+    with GGUFFile(write_tiny_model(path.with_suffix(".plain"), model)) as file:
         metadata = {key: value for key, value in file.metadata.items() if not key.startswith("tokenizer.")}
-        metadata |= {
-            "tokenizer.ggml.model": "gpt2",
-            "tokenizer.ggml.tokens": tokens,
-            "tokenizer.ggml.token_type": np.array([1 if len(t) <= 2 else 3 for t in tokens], np.int32),
-            "tokenizer.ggml.merges": ["a b"],
-            "tokenizer.ggml.eos_token_id": 1,
-            "tokenizer.ggml.bos_token_id": 2,
-        }
-        writer = GGUFWriter(path, metadata)
+        writer = GGUFWriter(path, metadata | vocabulary)
         for info in file.tensors.values():
             writer.add_tensor(info.name, info.rows().view(np.float32).reshape(info.shape))
         writer.write()

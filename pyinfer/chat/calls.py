@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyinfer.chat.answer import Answer, AnswerDelta, AnswerParser
@@ -31,6 +30,7 @@ ChatFinishReason = Literal["stop", "length", "tool_calls"]
 class ChatCompletion:
     """A model's answer. completion: the text that it is made of, with its tokens, counts and times.
 
+    content: None where there are calls and nothing else; reasoning: None where thoughts were not asked for.
     finish_reason: "tool_calls" where the model calls and came to its end; otherwise that of the completion.
     choices: all answers where n was above 1, this one first.
     """
@@ -208,9 +208,7 @@ class ChatStream(_Deltas, Iterator[AnswerDelta]):
     def __enter__(self) -> ChatStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -244,9 +242,7 @@ class AsyncChatStream(_Deltas, AsyncIterator[AnswerDelta]):
     async def __aenter__(self) -> AsyncChatStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:

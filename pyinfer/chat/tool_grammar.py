@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyinfer.chat.reasoning import ReasoningFormat
 from pyinfer.chat.tools import ToolChoice, ToolFormat, chosen_tools, is_text
+from pyinfer.grammar.json_schema import FIXED_SPACE
 
 if TYPE_CHECKING:
     from pyinfer.tokenizer import Tokenizer
-
-# JSON as templates write it: one way to put spaces, so that most of them are forced.
-SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def tool_grammar(
@@ -95,7 +93,7 @@ def _parameters(texts: _Texts, form: ToolFormat, schema: Mapping[str, Any]) -> s
         elif is_text(value):
             body = f"({' | '.join(texts.literal(option) for option in value['enum'])}) {texts.literal(after)}"
         else:
-            inner = {**({"$defs": schema["$defs"]} if "$defs" in schema else {}), **value, "x-guidance": SPACING}
+            inner = {**({"$defs": schema["$defs"]} if "$defs" in schema else {}), **value, "x-guidance": FIXED_SPACE}
             body = f"%json {json.dumps(inner)} {texts.literal(after)}"
         optional = "" if name in schema.get("required", ()) else "?"
         rules.append(f"({texts.literal(before + name + middle)} {body}){optional}")
@@ -105,7 +103,7 @@ def _parameters(texts: _Texts, form: ToolFormat, schema: Mapping[str, Any]) -> s
 def _schema(parameters: Mapping[str, Any] | None) -> str:
     schema = {"type": "object", "properties": {}, **(parameters or {})}
     # what a schema leaves open is no place for a model to invent things
-    schema = {"additionalProperties": False, **schema, "x-guidance": SPACING}
+    schema = {"additionalProperties": False, **schema, "x-guidance": FIXED_SPACE}
     return json.dumps(schema)
 
 

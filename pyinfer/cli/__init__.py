@@ -1,1 +1,1 @@
-"""The command line: `pyinfer run`, `chat`, `bench`, `inspect`. Nothing else imports it."""
+"""The command line, a file for each command. Nothing else imports it."""

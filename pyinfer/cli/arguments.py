@@ -1,15 +1,37 @@
-"""Arguments that `pyinfer run` and `pyinfer chat` share, and what they mean."""
+"""Arguments that several commands share, and what they mean."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pyinfer.runtime.speculation import DEFAULT_N_DRAFT
 
 if TYPE_CHECKING:
     from pyinfer.runtime.llm import LLM
     from pyinfer.runtime.params import SamplingParams
+
+
+LOADING: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "threads": (("-t", "--threads"), {"type": int, "help": "threads (default: the cores that may be used)"}),
+    "ctx": (("-c", "--ctx"), {"type": int, "help": "context in tokens (default: the model's, at most 4096)"}),
+    "kv_type": (
+        ("--kv-type",),
+        {"default": "f16", "help": "of cached keys and values: f32, f16, bf16, q8_0 (default: f16)"},
+    ),
+    "weights": (
+        ("--weights",),
+        {"choices": ("copy", "mmap"), "default": "copy", "help": "copied to memory, or in the mapped file"},
+    ),
+}
+
+
+def add_loading_arguments(p: argparse.ArgumentParser, *names: str) -> None:
+    """Those of loading a model, by their names in the result."""
+    for name in names:
+        flags, options = LOADING[name]
+        p.add_argument(*flags, **options)
 
 
 def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> None:
@@ -31,11 +53,7 @@ def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> Non
     p.add_argument("--repeat-penalty", type=float, default=1.0, help="penalty on recent tokens, 1: none (default: 1)")
     p.add_argument("--seed", type=int, help="of the random numbers")
     p.add_argument("--stop", action="append", default=[], help="end before this text; may be given several times")
-    p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
-    p.add_argument("-c", "--ctx", type=int, help="context in tokens (default: the model's, at most 4096)")
-    p.add_argument(
-        "--weights", choices=("copy", "mmap"), default="copy", help="copied to memory, or in the mapped file"
-    )
+    add_loading_arguments(p, "threads", "ctx", "weights")
     p.add_argument("--speculative", choices=("lookup",), help="guess that the text goes on as it or the prompt did")
     p.add_argument(
         "-md", "--draft-model", "--model-draft", metavar="MODEL", help="a small model of the same tokens, which guesses"
@@ -65,24 +83,27 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
     )
 
 
+def model_file(name: str) -> Path:
+    """The file of a model, with a bar while it is fetched."""
+    from pyinfer.hub import resolve_model
+    from pyinfer.progress import progress_bar
+
+    return resolve_model(name, progress_bar(f"fetching {name}"))
+
+
 def load_model(args: argparse.Namespace) -> LLM:
     """The model for one text at a time, with bars while it is fetched and loaded."""
-    from pyinfer.hub import resolve_model
     from pyinfer.progress import progress_bar
     from pyinfer.runtime.llm import LLM
 
-    path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
-    draft_model = args.draft_model
-    if draft_model is not None:
-        draft_model = resolve_model(draft_model, progress_bar(f"fetching {draft_model}"))
     return LLM(
-        path,
+        model_file(args.model),
         n_ctx=args.ctx,
         n_threads=args.threads,
         n_seqs=1,
         weights=args.weights,
         progress=progress_bar("loading"),
         speculative=args.speculative,
-        draft_model=draft_model,
+        draft_model=None if args.draft_model is None else model_file(args.draft_model),
         n_draft=args.n_draft,
     )

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pyinfer.cli.arguments import add_loading_arguments, model_file
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = subparsers.add_parser("bench", help="measure a model's speed")
@@ -20,15 +22,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("-p", "--prompt", type=int, default=512, help="tokens of the prompt, 0: none (default: 512)")
     p.add_argument("-n", "--generate", type=int, default=128, help="tokens generated, 0: none (default: 128)")
     p.add_argument("-d", "--depth", type=int, default=0, help="tokens of context before (default: 0)")
-    p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
     p.add_argument("-r", "--repetitions", type=int, default=3, help="counted runs of each (default: 3)")
     p.add_argument(
         "--parallel", type=counts, default=[], metavar="B[,B...]", help="generate with B sequences at once, too"
     )
-    p.add_argument("--kv-type", default="f16", help="of cached keys and values: f32, f16, bf16, q8_0 (default: f16)")
-    p.add_argument(
-        "--weights", choices=("copy", "mmap"), default="copy", help="copied to memory, or in the mapped file"
-    )
+    add_loading_arguments(p, "threads", "kv_type", "weights")
     p.add_argument("--json", action="store_true", help="all figures as JSON")
     p.add_argument("--profile", action="store_true", help="time, GB/s and GMAC/s by kind of operation, too")
     p.add_argument("--plot", metavar="FILE.png", help="the roofline of the operations as a picture; implies --profile")
@@ -42,8 +40,6 @@ def counts(text: str) -> list[int]:
 def run(args: argparse.Namespace) -> int:
     from pyinfer.cli.measure import measure
     from pyinfer.errors import ParameterError
-    from pyinfer.hub import resolve_model
-    from pyinfer.progress import progress_bar
 
     for name, least in (("prompt", 0), ("generate", 0), ("depth", 0), ("repetitions", 1)):
         if getattr(args, name) < least:
@@ -53,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         check_plot(args)
         args.profile = True
-    args.model = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
+    args.model = model_file(args.model)
     result = measure(args)
     if args.plot:
         from pyinfer.cli.roofline import plot_roofline

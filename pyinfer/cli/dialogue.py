@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pyinfer.errors import ParameterError
+from pyinfer.files import replaced
 
 Message = dict[str, Any]
 
@@ -43,8 +42,10 @@ class Dialogue:
 
     def seen(self) -> list[Message]:
         """The messages for the model."""
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return system + self.messages[self.n_dropped :]
+        return self._system_message() + self.messages[self.n_dropped :]
+
+    def _system_message(self) -> list[Message]:
+        return [] if self.system is None else [{"role": "system", "content": self.system}]
 
     def fit(self, count: Callable[[list[Message]], int], n_ctx: int, n_answer: int) -> int:
         """Drop the oldest turns if the prompt leaves no room for an answer of n_answer tokens; how many were dropped.
@@ -65,17 +66,10 @@ class Dialogue:
         return users[1] if len(users) > 1 else None
 
     def save(self, path: Path) -> None:
-        """Write all messages as JSON; the file is there whole or not at all. Raises OSError."""
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        text = json.dumps({"messages": system + self.messages}, ensure_ascii=False, indent=2) + "\n"
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink()
-            raise
+        """Write all messages as JSON, for the user alone to read. Raises OSError; `path` is then as it was."""
+        text = json.dumps({"messages": self._system_message() + self.messages}, ensure_ascii=False, indent=2) + "\n"
+        with replaced(path, 0o600) as file:
+            file.write(text.encode())
 
     def load(self, path: Path) -> None:
         """Take the messages of a file that `save` has written, or of a list of them.

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from pyinfer.cli.arguments import add_loading_arguments, model_file
 from pyinfer.cli.texts import read_text
 
 
@@ -17,23 +18,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("--pooling", help="of the tokens: mean, cls (the first) or last (default: as the file says)")
     p.add_argument("--no-normalize", action="store_true", help="leave vectors as long as they are")
     p.add_argument("--truncate", action="store_true", help="cut texts that are longer than the context")
-    p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
-    p.add_argument("-c", "--ctx", type=int, help="context in tokens (default: the model's, at most 4096)")
+    add_loading_arguments(p, "threads", "ctx")
     p.add_argument("--json", action="store_true", help="as JSON, with the pooling")
     p.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from pyinfer.errors import ParameterError
-    from pyinfer.hub import resolve_model
-    from pyinfer.progress import progress_bar
     from pyinfer.runtime.embedding import check_pooling
     from pyinfer.runtime.llm import LLM
 
     texts = [*args.texts, *(read_lines(args.file) if args.file else [])]
     if not texts:
         raise ParameterError("there is no text; expected some, or --file")
-    path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
+    path = model_file(args.model)
     with LLM(path, n_ctx=args.ctx, n_threads=args.threads) as llm:
         pooling = check_pooling(llm.engine, args.pooling)
         rows = llm.embed(texts, pooling, normalize=not args.no_normalize, truncate=args.truncate)

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from pyinfer.cli.arguments import model_file
 from pyinfer.cli.terminal import show
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     from pyinfer.gguf import GGUFFile
-    from pyinfer.hub import resolve_model
-    from pyinfer.progress import progress_bar
 
-    with GGUFFile(resolve_model(args.file, progress_bar(f"fetching {args.file}"))) as file:
+    with GGUFFile(model_file(args.file)) as file:
         report = describe(file, tensors=args.tensors)
     if args.json:
         show(json.dumps(report, indent=2, ensure_ascii=False) + "\n")

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from pyinfer.cli.arguments import add_loading_arguments, model_file
 from pyinfer.cli.texts import read_text
 
 if TYPE_CHECKING:
@@ -20,19 +21,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("-c", "--ctx", type=int, default=512, help="tokens of a chunk (default: 512)")
     p.add_argument("--chunks", type=int, help="only the first so many chunks")
     p.add_argument("--stride", type=int, help="tokens from chunk to chunk, as many are scored of each (default: half)")
-    p.add_argument("-t", "--threads", type=int, help="threads (default: the cores that may be used)")
-    p.add_argument("--kv-type", default="f16", help="type of cached keys and values: f16, bf16, f32 or q8_0")
+    add_loading_arguments(p, "threads", "kv_type")
     p.add_argument("--json", action="store_true", help="the result as JSON, and nothing on the way to it")
     p.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.hub import resolve_model
-    from pyinfer.progress import progress_bar
     from pyinfer.runtime.llm import LLM
 
     text = read_text(args.file)
-    path = resolve_model(args.model, progress_bar(f"fetching {args.model}"))
+    path = model_file(args.model)
     with LLM(path, n_ctx=args.ctx, n_threads=args.threads, kv_type=args.kv_type) as llm:
         found = llm.perplexity(text, args.ctx, args.stride, args.chunks, None if args.json else show)
     if args.json:

@@ -222,28 +222,9 @@ class Chats(Model):
         guide = response_guide(response_format)
         if guide is not None and grammar is not None:
             raise ParameterError("grammar and response_format are given; expected one of them")
-        params = sampling_params(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            repeat_penalty=repeat_penalty,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            tfs_z=tfs_z,
-            mirostat_mode=mirostat_mode,
-            mirostat_tau=mirostat_tau,
-            mirostat_eta=mirostat_eta,
-            logits_processor=logits_processor,
-            grammar=guide or grammar,
-            logit_bias=logit_bias,
-            seed=self._seed_for(seed),
-            stop=stop,
-            max_tokens=max_tokens,
-            repetition_window=self.last_n_tokens_size,
-            logprobs=(top_logprobs or 0) if logprobs else None,
-        )
+        grammar, seed = guide or grammar, self._seed_for(seed)
+        n_top = (top_logprobs or 0) if logprobs else None
+        params = sampling_params(locals(), repetition_window=self.last_n_tokens_size, logprobs=n_top)
         turn = prepare_turn(
             self._tokenizer,
             messages,

@@ -122,34 +122,14 @@ class Completions(Model):
         """
         tokens = self._prompt_tokens(prompt, suffix)
         echo = echo and not stream
-        processors = processors_of(logits_processor)
         if stopping_criteria is not None:
             if grammar is not None:
                 raise ParameterError("stopping_criteria and grammar are given; expected one of them")
-            processors = (*processors, ending_processor(stopping_criteria, self._tokenizer.eog_ids))
-        params = sampling_params(
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            repeat_penalty=repeat_penalty,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            tfs_z=tfs_z,
-            mirostat_mode=mirostat_mode,
-            mirostat_tau=mirostat_tau,
-            mirostat_eta=mirostat_eta,
-            logits_processor=processors,
-            grammar=grammar,
-            logit_bias=logit_bias,
-            seed=self._seed_for(seed),
-            stop=stop,
-            max_tokens=max_tokens,
-            repetition_window=self.last_n_tokens_size,
-            logprobs=logprobs,
-            prompt_logprobs=logprobs if echo else None,
-        )
+            ending = ending_processor(stopping_criteria, self._tokenizer.eog_ids)
+            logits_processor = (*processors_of(logits_processor), ending)
+        seed = self._seed_for(seed)
+        reported = {"logprobs": logprobs, "prompt_logprobs": logprobs if echo else None}
+        params = sampling_params(locals(), repetition_window=self.last_n_tokens_size, **reported)
         text = prompt if isinstance(prompt, str) else self._tokenizer.decode(tokens, skip_special=True)
         writer = CompletionWriter(self._tokenizer, model or self.model_path, text, echo)
         if stream:

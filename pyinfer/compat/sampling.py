@@ -72,33 +72,16 @@ def processors_of(logits_processor: Processors) -> tuple[LogitsProcessor, ...]:
     return (logits_processor,)
 
 
-def sampling_params(
-    *,
-    temperature: float = 0.8,
-    top_k: int = 40,
-    top_p: float = 0.95,
-    min_p: float = 0.05,
-    typical_p: float = 1.0,
-    repeat_penalty: float = 1.0,
-    frequency_penalty: float = 0.0,
-    presence_penalty: float = 0.0,
-    tfs_z: float = 1.0,
-    mirostat_mode: int = 0,
-    mirostat_tau: float = 5.0,
-    mirostat_eta: float = 0.1,
-    logits_processor: Processors = None,
-    grammar: Grammar = None,
-    logit_bias: Mapping[Any, float] | None = None,
-    seed: int | None = None,
-    stop: str | Sequence[str] | None = None,
-    max_tokens: int | None = None,
-    **others: Any,
-) -> SamplingParams:
-    """Parameters for llama-cpp-python's names, with its special values; others: as SamplingParams has them.
+def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
+    """Parameters for llama-cpp-python's arguments, with its special values; others: as SamplingParams has them.
 
+    given: the arguments of one of `Llama`'s methods, of which those of sampling are looked at. All methods have the
+    samplers' and `logits_processor` and `grammar`; some have `logit_bias`, `seed`, `stop` and `max_tokens`.
     Raises ParameterError as SamplingParams does.
     """
-    if tfs_z != 1.0:
+    temperature, mirostat_mode = given["temperature"], given["mirostat_mode"]
+    seed, stop, max_tokens = given.get("seed"), given.get("stop"), given.get("max_tokens")
+    if given["tfs_z"] != 1.0:
         warnings.warn("ignored, as llama.cpp does: tfs_z", stacklevel=4)
     if mirostat_mode not in (0, 1, 2):
         raise ParameterError(f"mirostat_mode is {mirostat_mode!r}; expected 0 (off), 1 or 2")
@@ -108,20 +91,20 @@ def sampling_params(
     raw = temperature < 0  # then llama-cpp-python draws from the penalized logits as they are
     return SamplingParams(
         temperature=1.0 if raw or mirostat else temperature,
-        top_k=max(0, top_k),
-        top_p=min(1.0, top_p),
-        min_p=max(0.0, min_p),
-        typical_p=min(1.0, typical_p),
-        repetition_penalty=repeat_penalty,
-        frequency_penalty=frequency_penalty,
-        presence_penalty=presence_penalty,
+        top_k=max(0, given["top_k"]),
+        top_p=min(1.0, given["top_p"]),
+        min_p=max(0.0, given["min_p"]),
+        typical_p=min(1.0, given["typical_p"]),
+        repetition_penalty=given["repeat_penalty"],
+        frequency_penalty=given["frequency_penalty"],
+        presence_penalty=given["presence_penalty"],
         samplers=("penalties",) if raw else SAMPLERS,
         mirostat=mirostat and not raw,
-        mirostat_tau=mirostat_tau,
-        mirostat_eta=mirostat_eta,
-        logits_processors=processors_of(logits_processor),
-        guide=guide_of(grammar),
-        logit_bias={int(token): bias for token, bias in (logit_bias or {}).items()},
+        mirostat_tau=given["mirostat_tau"],
+        mirostat_eta=given["mirostat_eta"],
+        logits_processors=processors_of(given["logits_processor"]),
+        guide=guide_of(given["grammar"]),
+        logit_bias={int(token): bias for token, bias in (given.get("logit_bias") or {}).items()},
         seed=None if seed in RANDOM_SEEDS else seed,
         stop=[text for text in ([stop] if isinstance(stop, str) else stop or ()) if text],
         max_tokens=None if max_tokens is None or max_tokens <= 0 else max_tokens,

@@ -85,8 +85,7 @@ class Steps(Vocabulary):
         idx: int | None = None,
     ) -> int:
         """A token to follow those so far, or those up to position idx (with logits_all). penalize_nl has no effect."""
-        given = {name: value for name, value in locals().items() if name not in ("self", "idx")}
-        sampler, guide = self._sampler(given)
+        sampler, guide = self._sampler(locals())
         mask = None if guide is None else guide.matcher(self._tokenizer).mask()
         row = self._context.last_logits() if idx is None else self.scores[idx]
         return sampler.sample(row, mask).token
@@ -117,7 +116,7 @@ class Steps(Vocabulary):
         reset: the tokens are all there is; otherwise they go on from those so far. `send` passes further tokens before
         the next one. Raises ContextError when the context is full.
         """
-        given = {n: v for n, v in locals().items() if n not in ("self", "tokens", "reset", "stopping_criteria")}
+        given = locals()
         waiting = self.llm.token_ids(list(tokens))
         if reset:
             n_same = self.longest_token_prefix(self._context.tokens, waiting[:-1])
@@ -149,14 +148,10 @@ class Steps(Vocabulary):
             waiting = [token, *(more or ())]
 
     def _sampler(self, given: dict[str, Any], more: Sequence[int] = ()) -> tuple[Sampler, Guide | None]:
-        """For the tokens so far and `more`; given: sample's arguments."""
-        arguments = {name: value for name, value in given.items() if name not in ("temp", "penalize_nl")}
-        params = sampling_params(
-            **arguments,
-            temperature=given["temp"],
-            repetition_window=self.last_n_tokens_size,
-            seed=None if self._seed in RANDOM_SEEDS else derived_seed(int(self._seed or 0), self.n_tokens),
-        )
+        """For the tokens so far and `more`; given: the arguments of `sample` or `generate`."""
+        seed = None if self._seed in RANDOM_SEEDS else derived_seed(int(self._seed or 0), self.n_tokens)
+        arguments = {**given, "temperature": given["temp"], "seed": seed}
+        params = sampling_params(arguments, repetition_window=self.last_n_tokens_size)
         return Sampler(params, [*self._context.tokens, *more], self._tokenizer), params.guide
 
     def save_state(self) -> LlamaState:

@@ -11,9 +11,7 @@ NAME-00001-of-0000N.gguf and so on, as llama.cpp does it.
 from __future__ import annotations
 
 import math
-import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ParameterError
+from pyinfer.files import replaced
 from pyinfer.gguf.reader import DEFAULT_ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_DIMS
 from pyinfer.gguf.types import NUMBER_TYPES, TensorType, ValueType
 
@@ -135,20 +134,11 @@ class GGUFWriter:
         return parts
 
     def _write_part(self, path: Path, metadata: Mapping[str, Any], entries: list[Entry]) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as f:
-                f.write(MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata)))
-                for key, value in metadata.items():
-                    f.write(encode_string(key) + encode_value(key, value))
-                self._write_tensors(f, entries)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replaced(path) as f:
+            f.write(MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata)))
+            for key, value in metadata.items():
+                f.write(encode_string(key) + encode_value(key, value))
+            self._write_tensors(f, entries)
 
     def _write_tensors(self, f: BinaryIO, entries: list[Entry]) -> None:
         offset = 0

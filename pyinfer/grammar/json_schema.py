@@ -34,6 +34,8 @@ FORMATS = frozenset(
 )
 MOST_REMAINDERS = 100_000  # a tenth of a second and 50 MB to compile
 MAX_DEPTH = 120  # llguidance's JSON reader gives up at 128
+# llguidance's options for space as json.dumps and chat templates write it: most of what is not a value is then certain
+FIXED_SPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def parse_schema(source: str) -> Schema:

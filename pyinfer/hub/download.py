@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pyinfer.errors import DownloadError
+from pyinfer.files import replaced
 from pyinfer.hub.cache import REVISION, blob_lock, hub_library, repo_folder
 from pyinfer.hub.checksums import check_digest
 from pyinfer.hub.choice import choose, labels, models_in
@@ -70,7 +71,10 @@ def fetch_from_hub(model: HubModel, progress: Progress | None = None) -> Path:
                 _fetch_file(model.repo, commit, file, counter)
             counter.finish(file.n_bytes)
         # last: a reference leads to whole models only
-        _write(folder / "refs" / REVISION, commit)
+        reference = folder / "refs" / REVISION
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(reference) as output:
+            output.write(commit.encode())
         return snapshot / files[0].path
 
 
@@ -196,14 +200,6 @@ def _link(blob: Path, pointer: Path) -> None:
         pointer.symlink_to(os.path.relpath(blob, pointer.parent))
     except OSError:
         blob.replace(pointer)
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a small file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
 
 
 def _size(path: Path) -> int:

@@ -110,23 +110,17 @@ def find_stored(name: str) -> ModelEntry:
 
 
 def _resolve_hub_model(model: HubModel, progress: Progress | None) -> Path:
-    cached = cached_models(model.repo)
-    exact = exact_choice([c.model for c in cached], model.quant)
-    if exact is not None:
-        return next(c.files[0] for c in cached if c.model == exact)
-    try:
-        return fetch_from_hub(model, progress)
-    except HubUnreachableError:
-        # the nearest that is there, as the hub would choose among these
-        found = _chosen(cached, model.quant)
-        if found is None:
-            raise
-        return found.files[0]
-
-
-def _chosen(cached: list[CachedModel], quant: str | None) -> CachedModel | None:
-    chosen = choose([c.model for c in cached], quant)
-    return next((c for c in cached if c.model == chosen), None)
+    cached = {c.model: c.files[0] for c in cached_models(model.repo)}
+    chosen = exact_choice(list(cached), model.quant)
+    if chosen is None:
+        try:
+            return fetch_from_hub(model, progress)
+        except HubUnreachableError:
+            # the nearest that is there, as the hub would choose among these
+            chosen = choose(list(cached), model.quant)
+            if chosen is None:
+                raise
+    return cached[chosen]
 
 
 def _named(name: str) -> HubModel | PackagedModel:

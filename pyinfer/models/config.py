@@ -333,7 +333,7 @@ def _rope(keys: Keys, arch: Architecture, head_dim: int, n_ctx_train: int, slidi
     n_rot = keys.get_int("rope.dimension_count", MAX_WIDTH, default=head_dim)
     if n_rot % 2 or n_rot > head_dim or (arch.whole_head_rotates and n_rot != head_dim):
         expected = f"{head_dim}" if arch.whole_head_rotates else f"an even number up to {head_dim}"
-        keys.fail("rope.dimension_count", n_rot, f"{expected} (the head's size)" + "" * sliding)
+        keys.fail("rope.dimension_count", n_rot, f"{expected} (the head's size)")
     if sliding:
         _check_equal(keys, "rope.dimension_count_swa", n_rot)
 

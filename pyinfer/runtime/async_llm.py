@@ -10,7 +10,6 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 from pyinfer.errors import BusyError, ParameterError, PyinferError
@@ -18,7 +17,7 @@ from pyinfer.runtime import forks
 from pyinfer.runtime.generation import MAX_AHEAD, Completion, Generation, Piece
 from pyinfer.runtime.job import Params, Prompt
 from pyinfer.runtime.llm import LLM
-from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.params import SamplingParams, check_integer
 from pyinfer.runtime.request import Caller
 from pyinfer.runtime.stream import Streamed
 
@@ -41,8 +40,7 @@ class AsyncLLM:
     def __init__(self, model: str | Path | LLM, max_waiting: int = 1024, **options: Any) -> None:
         if isinstance(model, LLM) and options:
             raise ParameterError(f"{', '.join(options)}: options are for models that are loaded from a path")
-        if not isinstance(max_waiting, int) or isinstance(max_waiting, bool) or max_waiting < 0:
-            raise ParameterError(f"max_waiting is {max_waiting!r}; expected a whole number of at least 0")
+        check_integer("max_waiting", max_waiting, 0, None, "a whole number of at least 0")
         self._owns = not isinstance(model, LLM)
         self.llm = model if isinstance(model, LLM) else LLM(model, **options)
         self._max_open = self.llm.engine.n_seqs + max_waiting
@@ -58,9 +56,7 @@ class AsyncLLM:
     async def __aenter__(self) -> AsyncLLM:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
@@ -244,9 +240,7 @@ class AsyncStream(AsyncIterator[Piece]):
     async def __aenter__(self) -> AsyncStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._close()
 
     async def aclose(self) -> None:

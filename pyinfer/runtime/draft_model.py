@@ -84,7 +84,7 @@ class Drafter:
         row = self._read()
         if row is None:
             return []
-        own = sampler.fork(0)
+        own = sampler.fork()
         own.params = self._params
         guesses: list[int] = []
         n_followed = 0

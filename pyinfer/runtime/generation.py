@@ -20,6 +20,7 @@ from pyinfer.runtime.params import SamplingParams
 from pyinfer.runtime.request import Request
 from pyinfer.runtime.sampling import Sampler
 from pyinfer.runtime.speculation import Speculation
+from pyinfer.runtime.token_masks import allows_only
 from pyinfer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -119,15 +120,6 @@ class StopText:
 def overlap(text: str, stop: str) -> int:
     """The length of the longest end of text that is a beginning, not the whole, of stop."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
-
-
-def allows_only(mask: NDArray[np.uint32], ids: Collection[int]) -> bool:
-    """Whether a mask's bits are of these ids alone."""
-    rest = mask.copy()
-    for token in ids:
-        if token < 32 * len(rest):
-            rest[token // 32] &= ~np.uint32(1 << token % 32)
-    return not rest.any()
 
 
 class Generation(Request):

@@ -8,7 +8,6 @@ its way: it gives the mask of tokens that may follow and takes the one that was 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from pyinfer.errors import ParameterError
 from pyinfer.grammar.json_schema import parse_schema, without_unique_items
 from pyinfer.grammar.lark import gbnf_to_lark
 from pyinfer.runtime.guide_ending import find_ending
+from pyinfer.runtime.guide_errors import guide_error
 from pyinfer.runtime.token_masks import allowed_ids, apply_mask, mask_words
 from pyinfer.tokenizer import Tokenizer
 
@@ -30,9 +30,6 @@ __all__ = ["Guide", "GuideMatcher", "allowed_ids", "apply_mask"]
 
 MAX_SOURCE = 1 << 20  # characters
 SHOWN = 60  # characters of a guide in errors
-MAX_MESSAGE = 300
-LISTED = re.compile(r"\d+ \| ")  # a line of the grammar
-ABOUT_REGEX = re.compile(r"^at \d+\(\d+\): invalid regex .* \(in regex\): (regex parse error: .*? error: )?")
 KINDS = ("json", "regex", "choice", "gbnf", "lark")
 
 
@@ -210,16 +207,3 @@ class GuideMatcher:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise guide_error(self.guide, self._matcher.get_error())
-
-
-def guide_error(guide: Guide, message: str) -> ParameterError:
-    """llguidance's message in a line, without its state, marks, and what pyinfer wrote around an expression."""
-    message = message.partition("<state>")[0].replace("<non-verbose/>", "")
-    message = message.replace("NoExtensionBias", "no token can follow")
-    lines = [line.strip() for line in message.splitlines() if line.strip(" ^")]
-    if guide.kind in ("regex", "choice"):
-        message = " ".join(line for line in lines if not LISTED.match(line))
-        message = ABOUT_REGEX.sub("", message)
-    else:
-        message = " ".join(lines)
-    return ParameterError(f"{guide}: {message[:MAX_MESSAGE]}")

@@ -16,10 +16,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from pyinfer.errors import ParameterError, TokenizerError
-from pyinfer.grammar.json_schema import parse_schema, prepare_schema
+from pyinfer.grammar.json_schema import FIXED_SPACE, parse_schema, prepare_schema
 from pyinfer.grammar.lark import gbnf_to_lark
-from pyinfer.runtime.guide import Guide, guide_error
 from pyinfer.runtime.guide_ending import ClosingTokens
+from pyinfer.runtime.guide_errors import guide_error
 from pyinfer.runtime.guide_slices import SLICES
 from pyinfer.tokenizer import Tokenizer
 from pyinfer.tokenizer.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED
@@ -27,11 +27,11 @@ from pyinfer.tokenizer.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+    from pyinfer.runtime.guide import Guide
+
 MAX_GRAMMARS = 64  # kept for a vocabulary; a large one takes some megabytes
 # As llama.cpp's grammar for JSON has it: a model can't add spaces and new lines without end.
 FREE_SPACE = {"whitespace_pattern": r" |\n[ \t]{0,20}"}
-# As json.dumps writes: most of what is not a value is then certain.
-FIXED_SPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 ASCII_CLASSES = "d"  # \\d is 0 to 9, as JSON schemas have it; \\w and \\s are Unicode's
 

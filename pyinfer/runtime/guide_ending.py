@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.runtime.token_masks import has_ids
+
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
@@ -56,8 +58,7 @@ class ClosingTokens:
 
     def allowed(self, mask: NDArray[np.uint32]) -> list[tuple[int, int]]:
         """(cost, token) of the shortest and the longest token of each group that may follow, the cheapest first."""
-        words = mask[self._tokens >> 5] >> (self._tokens & 31).astype(np.uint32)
-        found = np.flatnonzero(words & np.uint32(1))
+        found = np.flatnonzero(has_ids(mask, self._tokens))
         groups = self._groups[found]
         borders = np.flatnonzero(np.diff(groups)) + 1
         ends = np.concatenate([[0], borders, borders - 1, [len(found) - 1]]) if len(found) else found

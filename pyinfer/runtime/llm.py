@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -20,7 +19,7 @@ from pyinfer.runtime.engine import Engine, check_positive
 from pyinfer.runtime.generation import Completion, Generation, Piece
 from pyinfer.runtime.job import Job, Params, Prompt
 from pyinfer.runtime.lookup import Lookup
-from pyinfer.runtime.params import SamplingParams
+from pyinfer.runtime.params import SamplingParams, check_integer
 from pyinfer.runtime.request import AllLogits, Caller, Request
 from pyinfer.runtime.scheduler import Scheduler
 from pyinfer.runtime.speculation import DEFAULT_N_DRAFT, Speculation
@@ -88,44 +87,27 @@ class LLM:
         path = resolve_model(path, progress)
         if draft_model is not None and not isinstance(draft_model, LLM):
             draft_model = resolve_model(draft_model, progress)
+        sizes: dict[str, Any] = {
+            "n_ctx": n_ctx, "n_threads": n_threads, "kv_type": kv_type, "n_batch": n_batch, "n_seqs": n_seqs
+        }  # fmt: skip
         with GGUFFile(path) as file:
             self._tokenizer = load_tokenizer(file)
             drafting = None
             if draft_model is not None:  # first, as it is what is sooner loaded or refused
-                drafting = draft_engine(
-                    draft_model,
-                    self._tokenizer,
-                    n_ctx=n_ctx,
-                    n_threads=n_threads,
-                    kv_type=kv_type,
-                    n_batch=n_batch,
-                    n_seqs=n_seqs,
-                )
-            self._engine = Engine(
-                file,
-                n_ctx=n_ctx,
-                n_threads=n_threads,
-                kv_type=kv_type,
-                n_batch=n_batch,
-                n_seqs=n_seqs,
-                kv_cache_memory=kv_cache_memory,
-                weights=weights,
-                progress=progress,
-            )
+                drafting = draft_engine(draft_model, self._tokenizer, **sizes)
+            self._engine = Engine(file, kv_cache_memory=kv_cache_memory, weights=weights, progress=progress, **sizes)
             self._fingerprint = fingerprint(file, self._engine.config)
         self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)
         self.path = Path(path)
         self._closed = False
         self._prefix_cache = prefix_cache
-        shift = on_overflow == "shift"
-        self._scheduler = Scheduler(self._engine, prefix_cache, self._kept_tokens(n_keep) if shift else None)
+        n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
+        self._scheduler = Scheduler(self._engine, prefix_cache, n_kept)
 
     def __enter__(self) -> LLM:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -165,17 +147,9 @@ class LLM:
         self, prompt: Prompt, params: SamplingParams | None = None, progress: bool = False
     ) -> Completion: ...
     @overload
+    def generate(self, prompt: Sequence[Prompt], params: Params = None, progress: bool = False) -> list[Completion]: ...
     def generate(
-        self,
-        prompt: Sequence[Prompt],
-        params: Params = None,
-        progress: bool = False,
-    ) -> list[Completion]: ...
-    def generate(
-        self,
-        prompt: Prompt | Sequence[Prompt],
-        params: Params = None,
-        progress: bool = False,
+        self, prompt: Prompt | Sequence[Prompt], params: Params = None, progress: bool = False
     ) -> Completion | list[Completion]:
         """The text that follows a prompt, or the texts that follow several, which run together.
 
@@ -202,8 +176,7 @@ class LLM:
             for piece in llm.stream("Once upon a time"):
                 print(piece.text, end="", flush=True)
         """
-        scheduler = self.scheduler
-        return Stream(scheduler, Streamed(prompt, params, partial(self.generation, shown=shown)))
+        return Stream(self.scheduler, Streamed(prompt, params, partial(self.generation, shown=shown)))
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
@@ -239,11 +212,12 @@ class LLM:
         return ChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), shown=turn.shown))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
-        """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab]."""
+        """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab].
+
+        Raises ContextError for more tokens than n_ctx, ParameterError for ids out of range, ModelError for an encoder.
+        """
         self.engine.check_decoder()
-        ids = self.token_ids(tokens)
-        if len(ids) > self.n_ctx:
-            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
+        ids = self._fitting_ids(tokens)
         request = AllLogits(ids, self.engine.n_vocab)
         self.run([request])
         return request.out
@@ -257,9 +231,7 @@ class LLM:
 
             streams = llm.trace("The capital of France is", "blk.*.out")
         """
-        ids = self.token_ids(tokens)
-        if len(ids) > self.n_ctx:
-            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
+        ids = self._fitting_ids(tokens)
         with self.scheduler.alone() as interrupts:
             interrupts.allowed = True
             return self.engine.trace(ids, [names] if isinstance(names, str) else names)
@@ -339,11 +311,10 @@ class LLM:
         bar = progress_bar(label, "", 1) if label is not None else None
         try:
             scheduler.submit(requests, caller)
-            for done in range(len(requests)):
-                if bar is None:
-                    break
-                bar(done, len(requests))
-                scheduler.wait(partial(caller.has, done + 1))
+            if bar is not None:
+                for done in range(len(requests)):
+                    bar(done, len(requests))
+                    scheduler.wait(partial(caller.has, done + 1))
             scheduler.wait(partial(caller.has, len(requests)))
         except BaseException:
             scheduler.cancel(requests)
@@ -366,6 +337,12 @@ class LLM:
         ids = checked_ids(prompt, self.engine.n_vocab)
         if not ids:
             raise ParameterError("there are no tokens; expected at least one")
+        return ids
+
+    def _fitting_ids(self, tokens: Prompt) -> list[int]:
+        ids = self.token_ids(tokens)
+        if len(ids) > self.n_ctx:
+            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
         return ids
 
     def embed(
@@ -420,6 +397,5 @@ class LLM:
 
     def _kept_tokens(self, n_keep: int) -> int:
         """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""
-        if not isinstance(n_keep, int | np.integer) or isinstance(n_keep, bool) or n_keep < 0:
-            raise ParameterError(f"n_keep is {n_keep!r}; expected a whole number of at least 0")
+        check_integer("n_keep", n_keep, 0, None, "a whole number of at least 0")
         return int(n_keep) + self._tokenizer.add_bos

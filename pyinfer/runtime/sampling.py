@@ -36,8 +36,7 @@ from pyinfer.runtime.samplers import (
     keep_typical,
     scale,
 )
-
-__all__ = ["Choice", "Sampler", "SamplingParams", "choice_of"]
+from pyinfer.runtime.token_masks import has_ids, with_bits
 
 FIRST_ROOM = 256  # tokens; doubled when they are used up
 
@@ -116,9 +115,8 @@ class Sampler:
         if self._chain and self._chain[-1] is SCALE and self._adaptive is None and is_fixed(params):
             self._temperature = params.temperature  # dividing all logits would be a pass of its own
             del self._chain[-1]
-        self._seed = random.SystemRandom().getrandbits(64) if params.seed is None else int(params.seed)
         # Python's generator, as its numbers for a seed stay the same from version to version
-        self._random = random.Random(self._seed)
+        self._random = random.Random(None if params.seed is None else int(params.seed))
         self._n_tokens = len(prompt)
         self._tokens = np.empty(len(prompt) + FIRST_ROOM, np.int64)
         self._tokens[: len(prompt)] = prompt
@@ -158,20 +156,11 @@ class Sampler:
         """Forget the last token, which was drawn for nothing."""
         self._n_tokens -= 1
 
-    def fork(self, index: int) -> Sampler:
-        """A copy that goes on by itself. Index 0 draws what this one would; others have a seed of their own.
-
-        A seed and an index give the same numbers every time.
-        """
+    def fork(self) -> Sampler:
+        """A copy that goes on by itself, with the numbers that this one would draw."""
         other = copy.copy(self)
         other._tokens = self._tokens.copy()
-        other._adaptive = copy.copy(self._adaptive)
-        other._random = random.Random()
-        if index == 0:
-            other._random.setstate(self._random.getstate())
-        else:
-            other._seed = derived_seed(self._seed, index)
-            other._random.seed(other._seed)
+        other._adaptive, other._random = copy.copy(self._adaptive), copy.copy(self._random)
         return other
 
     def sample(
@@ -210,11 +199,11 @@ class Sampler:
             logits[now] = -np.inf
         candidates = all_candidates(logits)
         if self._allowed is not None:
-            bits = None if mask is None else bits_of(mask, self._allowed)
+            bits = None if mask is None else has_ids(mask, self._allowed)
             allowed = self._allowed if bits is None else self._allowed[bits]
             candidates = Candidates(allowed, logits[allowed])
         elif mask is not None:
-            candidates = Candidates(*_sampling.keep_bits(fitted(mask, len(logits)), *candidates))
+            candidates = Candidates(*_sampling.keep_bits(with_bits(mask, len(logits)), *candidates))
         if candidates.logits is not raw and not candidates.logits.max(initial=-np.inf) > -np.inf:
             raise ParameterError(
                 "no token is left to choose from: each one is ruled out by allowed_tokens, banned_tokens, logit_bias, "
@@ -273,21 +262,6 @@ def check_in_vocabulary(name: str, ids: Iterable[int], n_vocab: int) -> None:
     for token in ids:
         if token >= n_vocab:
             raise ParameterError(f"{name} has the token id {token}; the vocabulary has 0 to {n_vocab - 1}")
-
-
-def bits_of(mask: NDArray[np.uint32], ids: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Whether the bit of each id is set; bits that the mask does not have are not."""
-    words = fitted(mask, int(ids.max(initial=0)) + 1)
-    bits: NDArray[np.bool_] = (words[ids >> 5] >> (ids & 31).astype(np.uint32) & 1).astype(np.bool_)
-    return bits
-
-
-def fitted(mask: NDArray[np.uint32], n_bits: int) -> NDArray[np.uint32]:
-    """A mask with at least so many bits: a guide knows nothing of rows of logits beyond its vocabulary."""
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint32 or mask.ndim != 1:
-        raise ParameterError(f"mask is {shown(mask)}; expected uint32 [ceil(n_vocab / 32)]")
-    missing = (n_bits + 31) // 32 - len(mask)
-    return np.ascontiguousarray(mask if missing <= 0 else np.pad(mask, (0, missing)))
 
 
 def processed(

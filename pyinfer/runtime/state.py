@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ContextError, StateError
+from pyinfer.files import replaced
 from pyinfer.gguf import GGUFFile
 from pyinfer.models.config import ModelConfig
 from pyinfer.runtime.kv_cache import n_pages_for
@@ -70,18 +70,11 @@ def write_state(path: Path, layout: Layout, tokens: list[int], pages: NDArray[np
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for part in [*parts, digest.digest()]:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    with replaced(path, 0o600) as file:  # what was said is its owner's business
+        for part in [*parts, digest.digest()]:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
     _sync_folder(path.parent)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer import _sampling
 from pyinfer.errors import ParameterError
+from pyinfer.runtime.params import shown
 
 SPARSE = 4  # masks with fewer filled words than one in so many are looked through word by word
 
@@ -43,6 +46,33 @@ def allowed_ids(mask: NDArray[np.uint32], n_vocab: int | None = None) -> NDArray
     else:
         ids = np.flatnonzero(np.unpackbits(bits, bitorder="little").view(np.bool_))
     return ids if n_vocab is None else ids[: int(np.searchsorted(ids, n_vocab))]
+
+
+def has_ids(mask: NDArray[np.uint32], ids: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Whether each of the ids, int [n], may follow; those that the mask has no bits for may not."""
+    words = with_bits(mask, int(ids.max(initial=0)) + 1)
+    bits: NDArray[np.bool_] = (words[ids >> 5] >> (ids & 31).astype(np.uint32) & 1).astype(np.bool_)
+    return bits
+
+
+def allows_only(mask: NDArray[np.uint32], ids: Collection[int]) -> bool:
+    """Whether no other tokens than these may follow."""
+    rest = mask.copy()
+    for token in ids:
+        if token < 32 * len(rest):
+            rest[token // 32] &= ~np.uint32(1 << token % 32)
+    return not rest.any()
+
+
+def with_bits(mask: NDArray[np.uint32], n_bits: int) -> NDArray[np.uint32]:
+    """A mask with at least so many bits: a guide knows nothing of rows of logits beyond its vocabulary.
+
+    Raises ParameterError for what is no mask.
+    """
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint32 or mask.ndim != 1:
+        raise ParameterError(f"mask is {shown(mask)}; expected uint32 [ceil(n_vocab / 32)]")
+    missing = mask_words(n_bits) - len(mask)
+    return np.ascontiguousarray(mask if missing <= 0 else np.pad(mask, (0, missing)))
 
 
 def _bytes_of(mask: NDArray[np.uint32]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Text to token ids and back, and chat templates."""
+"""Text to token ids and back."""
 
 from pyinfer.tokenizer.base import Tokenizer
 from pyinfer.tokenizer.load import load_tokenizer, tokenizer_from_metadata

@@ -23,7 +23,11 @@ STRIPPED_LEFT = {"jina-v2-": b"<mask>"}
 class Tokenizer(ABC):
     """Text to token ids and back.
 
-    `adds_space`: a space is put in front of a text, and taken away again when ids become text.
+    `n_vocab`: how many ids there are. `bos_id`, `eos_id`, `unknown_id`, `padding_id`: what the file calls so, None
+    where it names none; `eog_ids`: all tokens that end an answer. `add_bos`, `add_eos`: whether `encode` puts them
+    around a text. `special_texts`: of control, unknown and user-defined tokens, by id. `chat_template`: the source of
+    the file's main one, `chat_templates` of its others by name. `adds_space`: a space is put in front of a text, and
+    taken away again when ids become text.
     """
 
     def __init__(self, vocabulary: Vocabulary, add_bos: bool, adds_space: bool = False) -> None:

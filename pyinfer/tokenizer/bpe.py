@@ -30,7 +30,7 @@ class BPETokenizer(Tokenizer):
     """Byte-level BPE from a GGUF file's metadata."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
-        vocabulary = read_vocabulary(metadata, "gpt2", {})
+        vocabulary = read_vocabulary(metadata, {})
         pre = PRE_TOKENIZERS.get(vocabulary.pre)
         if pre is None:
             known = ", ".join(sorted(PRE_TOKENIZERS))

@@ -19,24 +19,7 @@ class IdsOnlyTokenizer(Tokenizer):
         nothing = np.zeros(0, np.int64)
         texts = Strings(np.zeros(0, np.uint8), nothing, nothing)
         types = nothing.astype(np.int32)
-        none = Vocabulary(
-            model="none",
-            pre="default",
-            texts=texts,
-            file_types=types,
-            types=types,
-            bos_id=None,
-            eos_id=None,
-            unknown_id=None,
-            padding_id=None,
-            eog_ids=frozenset(),
-            add_bos=False,
-            add_eos=False,
-            chat_template=None,
-            chat_templates={},
-            name="",
-        )
-        super().__init__(none, add_bos=False)
+        super().__init__(Vocabulary("default", texts, file_types=types, types=types), add_bos=False)
         self.n_vocab = n
 
     def encode(

@@ -22,7 +22,7 @@ class SPMTokenizer(Tokenizer):
     """SentencePiece BPE from a GGUF file's metadata."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
-        vocabulary = read_vocabulary(metadata, "llama", DEFAULT_IDS)
+        vocabulary = read_vocabulary(metadata, DEFAULT_IDS)
         adds_space = read_flag(metadata, "add_space_prefix")
         super().__init__(vocabulary, add_bos=True, adds_space=adds_space is not False)
         texts, n = vocabulary.texts, self.n_vocab

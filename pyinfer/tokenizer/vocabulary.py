@@ -4,7 +4,7 @@ After `read_vocabulary` every text lies in its buffer, parallel arrays are equal
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,21 +42,20 @@ class Strings:
 class Vocabulary:
     """Token texts and what the metadata says about them."""
 
-    model: str
     pre: str
     texts: Strings
     file_types: NDArray[np.int32]  # as the file has them: whether joining may give the token
     types: NDArray[np.int32]  # with well-known texts set right: whether it is parsed and shown
-    bos_id: int | None
-    eos_id: int | None
-    unknown_id: int | None
-    padding_id: int | None
-    eog_ids: frozenset[int]
-    add_bos: bool | None  # None: the file leaves it to the tokenizer
-    add_eos: bool | None
-    chat_template: str | None
-    chat_templates: dict[str, str]  # further ones by name
-    name: str  # general.name, lower case
+    bos_id: int | None = None
+    eos_id: int | None = None
+    unknown_id: int | None = None
+    padding_id: int | None = None
+    eog_ids: frozenset[int] = frozenset()
+    add_bos: bool | None = None  # None: the file leaves it to the tokenizer
+    add_eos: bool | None = None
+    chat_template: str | None = None
+    chat_templates: Mapping[str, str] = field(default_factory=dict)  # further ones by name
+    name: str = ""  # general.name, lower case
 
     def ids_of_types(self, *types: int) -> list[int]:
         ids: list[int] = np.flatnonzero(np.isin(self.types, types)).tolist()
@@ -133,7 +132,7 @@ def read_named_texts(metadata: Mapping[str, Any], prefix: str) -> dict[str, str]
     return {key.removeprefix(prefix): text for key in keys if (text := read_text(metadata, key)) is not None}
 
 
-def read_vocabulary(metadata: Mapping[str, Any], model: str, defaults: Mapping[str, int]) -> Vocabulary:
+def read_vocabulary(metadata: Mapping[str, Any], defaults: Mapping[str, int]) -> Vocabulary:
     """Reads `tokenizer.*`; `defaults`: ids of bos, eos and unknown where the file names none.
 
     Raises TokenizerError where arrays are missing, of a wrong type or too short.
@@ -145,7 +144,6 @@ def read_vocabulary(metadata: Mapping[str, Any], model: str, defaults: Mapping[s
     types = read_numbers(metadata, KEY + "token_type", n, NORMAL, np.int32)
     ids = {name: read_id(metadata, name, n, defaults.get(name)) for name in NAMED_IDS}
     vocabulary = Vocabulary(
-        model=model,
         pre=read_text(metadata, KEY + "pre") or "default",
         texts=texts,
         file_types=types,
@@ -154,7 +152,6 @@ def read_vocabulary(metadata: Mapping[str, Any], model: str, defaults: Mapping[s
         eos_id=ids["eos"],
         unknown_id=ids["unknown"],
         padding_id=ids["padding"],
-        eog_ids=frozenset(),
         add_bos=read_flag(metadata, "add_bos_token"),
         add_eos=read_flag(metadata, "add_eos_token"),
         chat_template=read_text(metadata, "tokenizer.chat_template"),

@@ -75,7 +75,7 @@ class WordPieceTokenizer(Tokenizer):
     """WordPiece from a GGUF file's metadata; a text gets [CLS] in front and [SEP] behind."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
-        vocabulary = read_vocabulary(metadata, "bert", DEFAULT_IDS)
+        vocabulary = read_vocabulary(metadata, DEFAULT_IDS)
         n = len(vocabulary.texts)
         vocabulary.bos_id = read_id(metadata, "cls", n, vocabulary.bos_id)
         vocabulary.eos_id = read_id(metadata, "seperator", n, vocabulary.eos_id)  # so spelled in the format
