@@ -37,14 +37,17 @@ class StoppingCriteriaList(list[StoppingCriteria]):
         return any(criterion(input_ids, logits) for criterion in self)
 
 
+def one_criterion(criteria: StoppingCriteria | Sequence[StoppingCriteria]) -> StoppingCriteria:
+    return criteria if callable(criteria) else StoppingCriteriaList(criteria)
+
+
 def ending_processor(
     criteria: StoppingCriteria | Sequence[StoppingCriteria], eog_ids: frozenset[int]
 ) -> LogitsProcessor:
     """A processor that leaves an end token only, once the criteria are met. ParameterError if there is none."""
     if not eog_ids:
         raise ParameterError("stopping_criteria are given; the vocabulary has no token that ends a text")
-    met = criteria if callable(criteria) else StoppingCriteriaList(criteria)
-    end = min(eog_ids)
+    met, end = one_criterion(criteria), min(eog_ids)
 
     def process(tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
         if not met(tokens, logits):

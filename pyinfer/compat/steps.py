@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.compat.context import LlamaState
-from pyinfer.compat.sampling import RANDOM_SEEDS, Criteria, Grammar, Processors, sampling_params
+from pyinfer.compat.sampling import RANDOM_SEEDS, Criteria, Grammar, Processors, one_criterion, sampling_params
 from pyinfer.compat.vocabulary import Vocabulary
 from pyinfer.runtime.guide import Guide
 from pyinfer.runtime.sampling import Sampler, derived_seed
@@ -128,9 +128,8 @@ class Steps(Vocabulary):
             self.eval(waiting)
             logits = self._context.last_logits()
             if stopping_criteria is not None:
-                criteria = [stopping_criteria] if callable(stopping_criteria) else stopping_criteria
                 seen = np.array(self._context.tokens, np.int64)
-                if any(criterion(seen, logits) for criterion in criteria):
+                if one_criterion(stopping_criteria)(seen, logits):
                     return
             ended = matcher is not None and matcher.finished
             if ended and not self._tokenizer.eog_ids:

@@ -272,8 +272,6 @@ class Scheduler:
             assert request.slot is not None
             self._cache.publish(request.slot, request.tokens, request.n_passed)
 
-    # from waiting to running and back
-
     def _take_arrived(self) -> None:
         """Have those that arrived wait; the mutex is held, or nobody else is there."""
         arrived, self._arrived = self._arrived, []
