@@ -1,6 +1,7 @@
 """What the tests share: where reference data and real models are, and skipping with a reason where they are not."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from pyinfer.compat import install
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PYINFER_SHARED", ROOT.parent / "shared"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs, whose children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

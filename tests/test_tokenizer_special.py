@@ -137,6 +137,15 @@ def test_an_id_out_of_range_is_refused_with_the_range(token):
     assert tokenizer.decode([np.int32(97)]) == "a"
 
 
+@pytest.mark.parametrize("ids", [5, None, "a"])
+def test_what_holds_no_ids_is_refused(ids):
+    tokenizer = tokenizer_of()
+
+    for decode in (tokenizer.decode, tokenizer.decode_bytes):
+        with pytest.raises(TokenizerError, match=f"token ids are a {type(ids).__name__}; expected a list of ints"):
+            decode(ids)
+
+
 def test_text_that_is_not_unicode_is_refused_with_its_position():
     with pytest.raises(TokenizerError, match=r"lone surrogate U\+D800 at position 2"):
         tokenizer_of().encode("ab\ud800")

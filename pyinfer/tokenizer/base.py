@@ -134,14 +134,14 @@ class Tokenizer(ABC):
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of token ids; bytes that are not UTF-8 become U+FFFD. `skip_special`: without control tokens.
 
-        Raises TokenizerError for an id out of range.
+        Raises TokenizerError for an id out of range, and for what holds no ids.
         """
         decoder = self.stream_decoder(skip_special)
-        return "".join([decoder.push(token) for token in ids]) + decoder.finish()
+        return "".join([decoder.push(token) for token in _iterable(ids)]) + decoder.finish()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of all tokens, one after the other. Raises TokenizerError for an id out of range."""
-        return b"".join([self.token_bytes(token) for token in ids])
+        """The bytes of all tokens, one after the other. Raises TokenizerError as decode() does."""
+        return b"".join([self.token_bytes(token) for token in _iterable(ids)])
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token stands for: often not whole characters. Raises TokenizerError if out of range."""
@@ -177,6 +177,12 @@ class Tokenizer(ABC):
         if not 0 <= i < self.n_vocab:
             raise TokenizerError(f"token id {i} is out of range; the vocabulary has ids 0 to {self.n_vocab - 1}")
         return i
+
+
+def _iterable(ids: Iterable[int]) -> Iterable[int]:
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise TokenizerError(f"token ids are a {type(ids).__name__}; expected a list of ints")
+    return ids
 
 
 def _utf8(text: str) -> bytes:
