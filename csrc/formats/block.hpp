@@ -91,10 +91,11 @@ typename V::F to_float(typename V::U x) {
     return V::to_float((typename V::I)x);
 }
 
-// Bits 0..3 of each lane, one to a byte.
+// `value` in every byte whose bit of the lane's k-th byte is set, or else 0: of eight bits, those of a group.
 template <class V>
-typename V::U spread4(typename V::U bits) {
-    return ((bits & 15) * 0x00204081) & 0x01010101;
+typename V::Two where_bits(typename V::U bits, int k, uint32_t value) {
+    const typename V::U bytes = typename V::U{} + value * 0x01010101;
+    return V::select(bits, k, typename V::Two{bytes, bytes}, typename V::Two{});
 }
 
 }  // namespace PYINFER_ISA

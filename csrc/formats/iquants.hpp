@@ -1,7 +1,7 @@
 // IQ1, IQ2, IQ3: indices into code books of 8 (IQ3: 4) values, with signs and small scales beside them.
 //
-// A group is 8 values, quads 2g and 2g + 1 of a 32-value sub-block (or of a pair of 16-value ones). Magnitudes get
-// their signs in the four bytes of a word at once.
+// A group is 8 values, quads 2g and 2g + 1 of a sub-block. Indices are looked up in pairs, the halves of a lane: the
+// declarations of two groups ask for the same pair, each for its half, and the compiler keeps one of the look-ups.
 #pragma once
 #include "formats/block.hpp"
 #include "formats/tables.hpp"
@@ -13,34 +13,35 @@ namespace PYINFER_ISA {
 template <class V>
 using Quads = typename V::Two;
 
-// Bytes 64 + magnitude, turned to 64 - magnitude where a bit of `signs` (bits 0..3) is set.
+// Bytes 64 + magnitude, turned to 64 - magnitude where a bit of the k-th byte of `signs` is set.
 template <class V>
-typename V::U with_signs(typename V::U bytes, typename V::U signs) {
-    const typename V::U one = spread4<V>(signs);
-    return (bytes ^ ((one << 7) - one)) + one;
+Quads<V> with_signs(const Quads<V>& words, typename V::U signs, int k) {
+    return V::select(signs, k, Quads<V>{0x80808080u - words.low, 0x80808080u - words.high}, words);
 }
 
+// Bytes of seven sign bits get the eighth: the number of all is even.
 template <class V>
-Quads<V> with_signs(const Quads<V>& words, typename V::U signs) {
-    return {with_signs<V>(words.low, signs), with_signs<V>(words.high, signs >> 4)};
+typename V::U even_signs(typename V::U sevens) {
+    alignas(16) static constexpr uint8_t kParity[] = {0, 128, 128, 0, 128, 0, 0, 128, 128, 0, 0, 128, 0, 128, 128, 0};
+    return sevens | V::lookup16(kParity, (sevens ^ sevens >> 4) & 0x0f0f0f0f);
 }
 
-// Of eight sign bits, 7 are given: their number is even. Bit n of 0x6996 is the parity of n.
+// Four times seven bits of a word, each in a byte.
 template <class V>
-Quads<V> with_even_signs(const Quads<V>& words, typename V::U seven) {
-    const typename V::U odd = (typename V::U{} + 0x6996) >> ((seven ^ seven >> 4) & 15) & 1;
-    return with_signs<V>(words, seven | odd << 7);
+typename V::U sevens(typename V::U word) {
+    return (word & 0x7f) | (word << 1 & 0x7f00) | (word << 2 & 0x7f0000) | (word << 3 & 0x7f000000);
 }
 
-template <class V, class B>
-typename V::U byte_of(const B& b, int offset, int i) {
-    return b.word(offset + i / 4 * 4) >> (i % 4 * 8) & 255;
+// Bytes i and i + 2 of a word as its halves, i = 0 or 1.
+template <class V>
+typename V::U alternate(typename V::U word, int i) {
+    return word >> 8 * i & 0x00ff00ff;
 }
 
 // Formats that look up in a table, which is slow to unpack. They declare quads(b, s, g), both quads of a group.
-struct CodeBook {};
+struct Indexed {};
 
-struct IQ2_XXS : CodeBook {
+struct IQ2_XXS : Indexed {
     static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}};
@@ -50,12 +51,12 @@ struct IQ2_XXS : CodeBook {
     }
     template <class V, class B>
     static Quads<V> quads(const B& b, int s, int g) {
-        const Quads<V> words = V::lookup(kWords2xxs.of, byte_of<V>(b, 2 + 8 * s, g));
-        return with_even_signs<V>(words, b.word(6 + 8 * s) >> (g * 7) & 127);
+        const Quads<V> words = V::lookup(kBook2xxs, alternate<V>(b.word(2 + 8 * s), g % 2), g / 2);
+        return with_signs<V>(words, even_signs<V>(sevens<V>(b.word(6 + 8 * s))), g);
     }
 };
 
-struct IQ2_XS : CodeBook {
+struct IQ2_XS : Indexed {
     static constexpr int kBlock = 256, kBytes = 74, kSub = 16, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}};
@@ -65,12 +66,13 @@ struct IQ2_XS : CodeBook {
     }
     template <class V, class B>
     static Quads<V> quads(const B& b, int s, int g) {
-        const typename V::U entry = b.word(2 + 4 * s) >> (g * 16) & 0xffff;
-        return with_even_signs<V>(V::lookup(kWords2xs.of, entry & 511), entry >> 9);
+        const typename V::U entries = b.word(2 + 4 * s);
+        const Quads<V> words = V::lookup(kBook2xs, entries & 0x01ff01ff, g);
+        return with_signs<V>(words, even_signs<V>(entries >> 9 & 0x007f007f), 2 * g);
     }
 };
 
-struct IQ2_S : CodeBook {
+struct IQ2_S : Indexed {
     static constexpr int kBlock = 256, kBytes = 82, kSub = 16, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 16, 1}};
@@ -80,14 +82,15 @@ struct IQ2_S : CodeBook {
     }
     template <class V, class B>
     static Quads<V> quads(const B& b, int s, int g) {
-        const int group = 2 * s + g;
-        const typename V::U high = b.u8(66 + group / 4) >> (group % 4 * 2) & 3;
-        const typename V::U index = byte_of<V>(b, 2, group) | high << 8;
-        return with_signs<V>(V::lookup(kWords2s.of, index), byte_of<V>(b, 34, group));
+        const int four = s / 2, i = s % 2 * 2 + g;
+        const typename V::U high = b.u8(66 + four) >> (2 * g);
+        const typename V::U low = alternate<V>(b.word(2 + 4 * four), g);
+        const Quads<V> words = V::lookup(kBook2s, low | ((high << 8 | high << 20) & 0x03000300), s % 2);
+        return with_signs<V>(words, b.word(34 + 4 * four), i);
     }
 };
 
-struct IQ3_XXS : CodeBook {
+struct IQ3_XXS : Indexed {
     static constexpr int kBlock = 256, kBytes = 98, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 96, 4}};
@@ -97,14 +100,14 @@ struct IQ3_XXS : CodeBook {
     }
     template <class V, class B>
     static Quads<V> quads(const B& b, int s, int g) {
-        const int quad = 8 * s + 2 * g;
-        const Quads<V> words = {V::lookup(kWords3xxs.of, byte_of<V>(b, 2, quad)),
-                                V::lookup(kWords3xxs.of, byte_of<V>(b, 2, quad + 1))};
-        return with_even_signs<V>(words, b.word(66 + 4 * s) >> (g * 7) & 127);
+        const typename V::U four = b.word(2 + 8 * s + g / 2 * 4);
+        const Quads<V> words = {V::lookup(kBook3xxs, alternate<V>(four, 0), g % 2),
+                                V::lookup(kBook3xxs, alternate<V>(four, 1), g % 2)};
+        return with_signs<V>(words, even_signs<V>(sevens<V>(b.word(66 + 4 * s))), g);
     }
 };
 
-struct IQ3_S : CodeBook {
+struct IQ3_S : Indexed {
     static constexpr int kBlock = 256, kBytes = 110, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}, {74, 32, 4}, {106, 4, 1}};
@@ -114,11 +117,11 @@ struct IQ3_S : CodeBook {
     }
     template <class V, class B>
     static Quads<V> quads(const B& b, int s, int g) {
-        const int quad = 8 * s + 2 * g;
-        const typename V::U high = b.u8(66 + s) >> (2 * g);
-        const Quads<V> words = {V::lookup(kWords3s.of, byte_of<V>(b, 2, quad) | (high & 1) << 8),
-                                V::lookup(kWords3s.of, byte_of<V>(b, 2, quad + 1) | (high >> 1 & 1) << 8)};
-        return with_signs<V>(words, byte_of<V>(b, 74, 4 * s + g));
+        const typename V::U four = b.word(2 + 8 * s + g / 2 * 4), high = b.u8(66 + s) >> (g / 2 * 4);
+        const typename V::U bits = high << 8 | high << 22;
+        const Quads<V> words = {V::lookup(kBook3s, alternate<V>(four, 0) | (bits & 0x01000100), g % 2),
+                                V::lookup(kBook3s, alternate<V>(four, 1) | (bits >> 1 & 0x01000100), g % 2)};
+        return with_signs<V>(words, b.word(74 + 4 * s), g);
     }
 };
 
@@ -129,7 +132,7 @@ Quads<V> with_delta(const Quads<V>& eighths, typename V::U down) {
     return {eighths.low - moved, eighths.high - moved};
 }
 
-struct IQ1_S : CodeBook {
+struct IQ1_S : Indexed {
     static constexpr int kBlock = 256, kBytes = 50, kSub = 32, kOffsetLog2 = 4, kMaxQuant = 25;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 32, 4}, {34, 16, 2}};
@@ -140,12 +143,12 @@ struct IQ1_S : CodeBook {
     template <class V, class B>
     static Quads<V> quads(const B& b, int s, int g) {
         const typename V::U high = b.u16(34 + 2 * s);
-        const typename V::U index = byte_of<V>(b, 2, 4 * s + g) | (high >> (g * 3) & 7) << 8;
-        return with_delta<V>(V::lookup(kWords1.of, index), high >> 15);
+        const typename V::U bits = high >> (g % 2 * 3), low = alternate<V>(b.word(2 + 4 * s), g % 2);
+        return with_delta<V>(V::lookup(kBook1, low | ((bits << 8 | bits << 18) & 0x07000700), g / 2), high >> 15);
     }
 };
 
-struct IQ1_M : CodeBook {
+struct IQ1_M : Indexed {
     static constexpr int kBlock = 256, kBytes = 56, kSub = 16, kOffsetLog2 = 4, kMaxQuant = 25;
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 48, 4}, {48, 8, 2}};
@@ -159,10 +162,10 @@ struct IQ1_M : CodeBook {
     }
     template <class V, class B>
     static Quads<V> quads(const B& b, int s, int g) {
-        const int group = 2 * s + g;
-        const typename V::U high = b.word(32 + group / 8 * 4) >> (group % 8 * 4);
-        const typename V::U index = byte_of<V>(b, 0, group) | (high & 7) << 8;
-        return with_delta<V>(V::lookup(kWords1.of, index), high >> 3 & 1);
+        const typename V::U high = b.word(32 + s / 4 * 4) >> (s / 2 % 2 * 16), bits = high >> 4 * g;
+        const typename V::U low = alternate<V>(b.word(s / 2 * 4), g);
+        const Quads<V> words = V::lookup(kBook1, low | (bits << 8 & 0x0700) | (bits << 16 & 0x07000000), s % 2);
+        return with_delta<V>(words, bits >> (s % 2 * 8 + 3) & 1);
     }
 };
 

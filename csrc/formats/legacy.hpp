@@ -36,8 +36,9 @@ struct Q5_0 : HalfScale {
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 20, 4}};
     template <class V, class B>
-    static typename V::U quants(const B& b, int, int v) {
-        return nibbles<V>(b, 6, v) | spread4<V>(b.word(2) >> 4 * v) << 4;
+    static typename V::Two quads(const B& b, int, int g) {
+        const typename V::Two fifth = where_bits<V>(b.word(2), g, 16);
+        return {nibbles<V>(b, 6, 2 * g) | fifth.low, nibbles<V>(b, 6, 2 * g + 1) | fifth.high};
     }
 };
 
@@ -46,8 +47,9 @@ struct Q5_1 : HalfScaleAndMin {
     static constexpr bool kMin = true;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 20, 4}};
     template <class V, class B>
-    static typename V::U quants(const B& b, int, int v) {
-        return nibbles<V>(b, 8, v) | spread4<V>(b.word(4) >> 4 * v) << 4;
+    static typename V::Two quads(const B& b, int, int g) {
+        const typename V::Two fifth = where_bits<V>(b.word(4), g, 16);
+        return {nibbles<V>(b, 8, 2 * g) | fifth.low, nibbles<V>(b, 8, 2 * g + 1) | fifth.high};
     }
 };
 

@@ -1,7 +1,7 @@
 // Code books of the IQ formats, as data: entry i holds the codes of its 8 (or 4) values, lowest bits first. The numbers
 // are those of ggml's formats, taken from the `gguf` package's grids.
 #pragma once
-#include <cstdint>
+#include "isa/code_book.hpp"
 
 namespace pyinfer {
 namespace PYINFER_ISA {
@@ -290,33 +290,17 @@ constexpr uint16_t kGrid3s[512] = {
 };
 // clang-format on
 
-// A grid with its codes replaced by bytes: the first four values of entry i in of[i][0], the last four of eight in
-// of[i][1].
-template <int N, int Halves>
-struct Words {
-    uint32_t of[N][Halves];
-};
-
-template <int Bits, int Halves, int N, int M>
-constexpr Words<N, Halves> expand(const uint16_t (&grid)[N], const uint8_t (&bytes)[M]) {
-    Words<N, Halves> out{};
-    for (int i = 0; i < N; ++i)
-        for (int j = 0; j < 4 * Halves; ++j)
-            out.of[i][j / 4] |= uint32_t(bytes[grid[i] >> Bits * j & ((1 << Bits) - 1)]) << j % 4 * 8;
-    return out;
-}
-
 constexpr uint8_t kBytes1[] = {9, 17, 25, 0};                 // 8 * value + 17
 constexpr uint8_t kBytes2[] = {64 + 8, 64 + 25, 64 + 43, 0};  // 64 + magnitude, here and below
 constexpr uint8_t kBytes3xxs[] = {64 + 4, 64 + 12, 64 + 20, 64 + 28, 64 + 36, 64 + 44, 64 + 52, 64 + 62};
 constexpr uint8_t kBytes3s[] = {64 + 1, 64 + 3, 64 + 5, 64 + 7, 64 + 9, 64 + 11, 64 + 13, 64 + 15};
 
-constexpr auto kWords1 = expand<2, 2>(kGrid1, kBytes1);
-constexpr auto kWords2xxs = expand<2, 2>(kGrid2xxs, kBytes2);
-constexpr auto kWords2xs = expand<2, 2>(kGrid2xs, kBytes2);
-constexpr auto kWords2s = expand<2, 2>(kGrid2s, kBytes2);
-constexpr auto kWords3xxs = expand<3, 1>(kGrid3xxs, kBytes3xxs);
-constexpr auto kWords3s = expand<3, 1>(kGrid3s, kBytes3s);
+constexpr auto kBook1 = code_book<2, 2>(kGrid1, kBytes1);
+constexpr auto kBook2xxs = code_book<2, 2>(kGrid2xxs, kBytes2);
+constexpr auto kBook2xs = code_book<2, 2>(kGrid2xs, kBytes2);
+constexpr auto kBook2s = code_book<2, 2>(kGrid2s, kBytes2);
+constexpr auto kBook3xxs = code_book<3, 1>(kGrid3xxs, kBytes3xxs);
+constexpr auto kBook3s = code_book<3, 1>(kGrid3s, kBytes3s);
 
 }  // namespace PYINFER_ISA
 }  // namespace pyinfer

@@ -47,8 +47,8 @@ struct Q1_0 : HalfScale {
     static constexpr bool kMin = false;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
-        return spread4<V>(b.word(2 + 4 * s) >> 4 * v) << 1;
+    static typename V::Two quads(const B& b, int s, int g) {
+        return where_bits<V>(b.word(2 + 4 * s), g, 2);
     }
 };
 

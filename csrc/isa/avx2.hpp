@@ -105,24 +105,44 @@ struct Vec {
     struct Two {
         U low, high;
     };
-    static U lookup(const uint32_t (*table)[1], U index) {
-        return (U)_mm256_i32gather_epi32(reinterpret_cast<const int*>(table), (__m256i)index, 4);
+    static Two select(U bits, int k, const Two& yes, const Two& no) {
+        const __m256i lanes = _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+        const __m256i byte = _mm256_shuffle_epi8((__m256i)bits, _mm256_add_epi8(lanes, _mm256_set1_epi8(char(k))));
+        const __m256i low = _mm256_set1_epi32(0x08040201), high = _mm256_set1_epi32(int(0x80402010u));
+        const __m256i is_low = _mm256_cmpeq_epi8(_mm256_and_si256(byte, low), low);
+        const __m256i is_high = _mm256_cmpeq_epi8(_mm256_and_si256(byte, high), high);
+        return {(U)_mm256_blendv_epi8((__m256i)no.low, (__m256i)yes.low, is_low),
+                (U)_mm256_blendv_epi8((__m256i)no.high, (__m256i)yes.high, is_high)};
     }
-    static __m128i two_entries(const void* low, const void* high) {
-        return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(_mm_loadl_epi64(static_cast<const __m128i*>(low))),
-                                             static_cast<const __m64*>(high)));
+    // Both halves of the lanes of rows 2i and 2i + 1.
+    [[gnu::always_inline]] static uint64_t two_rows(U pairs, int i) {
+        const __m256i all = (__m256i)pairs;
+        const __m128i four = i < 2 ? _mm256_castsi256_si128(all) : _mm256_extracti128_si256(all, 1);
+        return uint64_t(i % 2 ? _mm_extract_epi64(four, 1) : _mm_cvtsi128_si64(four));
     }
-    // One by one: a gather of each word takes far longer.
-    [[gnu::always_inline]] static Two lookup(const uint32_t (*table)[2], U index) {
-        alignas(32) uint32_t i[8];
-        store_u32(i, index);
-        __m256 parts[2];  // entries 0 1 4 5 and the others, so that lanes come out in order
-        for (int j = 0; j < 2; ++j) {
-            const uint32_t* at = i + 2 * j;
-            const __m128i a = two_entries(table[at[0]], table[at[1]]), b = two_entries(table[at[4]], table[at[5]]);
-            parts[j] = (__m256)_mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
-        }
-        return {(U)_mm256_shuffle_ps(parts[0], parts[1], 0x88), (U)_mm256_shuffle_ps(parts[0], parts[1], 0xdd)};
+    // Entries are loaded one by one: a gather takes longer, and reading stored indices back, too.
+    template <int M>
+    [[gnu::always_inline]] static U lookup(const CodeBook<M, 1>& book, U pairs, int half) {
+        const auto four = [&](int i) {
+            const uint64_t a = two_rows(pairs, i) >> 16 * half, b = two_rows(pairs, i + 1) >> 16 * half;
+            const auto entry = [&](uint64_t index) { return int(book.words[index & 0xffff][0]); };
+            const __m128i low = _mm_insert_epi32(_mm_cvtsi32_si128(entry(a)), entry(a >> 32), 1);
+            return _mm_insert_epi32(_mm_insert_epi32(low, entry(b), 2), entry(b >> 32), 3);
+        };
+        return (U)_mm256_inserti128_si256(_mm256_castsi128_si256(four(0)), four(2), 1);
+    }
+    template <int M>
+    [[gnu::always_inline]] static Two lookup(const CodeBook<M, 2>& book, U pairs, int half) {
+        const auto two = [&](int i) {
+            const uint64_t indices = two_rows(pairs, i) >> 16 * half;
+            const auto entry = [&](uint64_t index) { return static_cast<const void*>(book.words[index & 0xffff]); };
+            const __m128i low = _mm_loadl_epi64(static_cast<const __m128i*>(entry(indices)));
+            return _mm_loadh_pi(_mm_castsi128_ps(low), static_cast<const __m64*>(entry(indices >> 32)));
+        };
+        // rows 0 1 4 5 and the others, so that lanes come out in order
+        const __m256 first = _mm256_insertf128_ps(_mm256_castps128_ps256(two(0)), two(2), 1);
+        const __m256 second = _mm256_insertf128_ps(_mm256_castps128_ps256(two(1)), two(3), 1);
+        return {(U)_mm256_shuffle_ps(first, second, 0x88), (U)_mm256_shuffle_ps(first, second, 0xdd)};
     }
 };
 

@@ -80,25 +80,64 @@ struct Vec {
     struct Two {
         U low, high;
     };
-    static U lookup(const uint32_t (*table)[1], U index) { return (U)_mm512_i32gather_epi32((__m512i)index, table, 4); }
-    static __m128i two_entries(const void* low, const void* high) {
-        return _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(_mm_loadl_epi64(static_cast<const __m128i*>(low))),
-                                             static_cast<const __m64*>(high)));
+    static Two select(U bits, int k, const Two& yes, const Two& no) {
+        const __m512i lanes = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+        const __m512i byte = _mm512_shuffle_epi8((__m512i)bits, _mm512_add_epi8(lanes, _mm512_set1_epi8(char(k))));
+        const __mmask64 low = _mm512_test_epi8_mask(byte, _mm512_set1_epi32(0x08040201));
+        const __mmask64 high = _mm512_test_epi8_mask(byte, _mm512_set1_epi32(int(0x80402010u)));
+        return {(U)_mm512_mask_mov_epi8((__m512i)no.low, low, (__m512i)yes.low),
+                (U)_mm512_mask_mov_epi8((__m512i)no.high, high, (__m512i)yes.high)};
     }
-    // One by one: a gather of each word takes far longer.
-    [[gnu::always_inline]] static Two lookup(const uint32_t (*table)[2], U index) {
-        alignas(64) uint32_t i[16];
-        store_u32(i, index);
-        __m512 parts[2];  // entries 0 1 4 5 8 9 12 13 and the others, so that lanes come out in order
-        for (int j = 0; j < 2; ++j) {
-            const uint32_t* at = i + 2 * j;
-            const __m128i a = two_entries(table[at[0]], table[at[1]]), b = two_entries(table[at[4]], table[at[5]]);
-            const __m128i c = two_entries(table[at[8]], table[at[9]]), d = two_entries(table[at[12]], table[at[13]]);
-            const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
-            const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(c), d, 1);
-            parts[j] = (__m512)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    static constexpr int kPermuted = 1024;  // of more entries, those that are wanted are loaded sooner
+    // Of N entries of 16 bits, those that 32 indices name, below N: 64 at a time out of two registers.
+    template <int N>
+    [[gnu::always_inline]] static __m512i permute(const uint16_t* table, __m512i indices) {
+        if constexpr (N == 64) {
+            return _mm512_permutex2var_epi16(_mm512_load_si512(table), indices, _mm512_load_si512(table + 32));
+        } else {
+            const __mmask32 high = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(N / 2));
+            return _mm512_mask_mov_epi16(permute<N / 2>(table, indices), high, permute<N / 2>(table + N / 2, indices));
         }
-        return {(U)_mm512_shuffle_ps(parts[0], parts[1], 0x88), (U)_mm512_shuffle_ps(parts[0], parts[1], 0xdd)};
+    }
+    // The nibbles of entries that the lanes' halves name, each in a byte.
+    template <int N>
+    [[gnu::always_inline]] static U nibbles(const uint16_t (&table)[N], U pairs, int half) {
+        const U both = (U)permute<N>(table, (__m512i)pairs), one = half ? both >> 16 : both & 0xffff;
+        return (one | one << 12) & 0x0f0f0f0f;
+    }
+    template <int M>
+    [[gnu::always_inline]] static U lookup(const CodeBook<M, 1>& book, U pairs, int half) {
+        return lookup16(book.bytes[0], nibbles(book.nibbles, pairs, half));
+    }
+    // Entries that the lanes' halves name, loaded one by one: a gather of each word takes far longer.
+    [[gnu::always_inline]] static Two load_each(const uint32_t (*table)[2], U pairs, int half) {
+        __m512i parts[2];  // rows 0..7 and 8..15
+        for (int p = 0; p < 2; ++p) {
+            const __m256i eight = _mm512_extracti64x4_epi64((__m512i)pairs, p);
+            const __m128i low = _mm256_castsi256_si128(eight), high = _mm256_extracti128_si256(eight, 1);
+            const uint64_t two[] = {uint64_t(_mm_cvtsi128_si64(low)), uint64_t(_mm_extract_epi64(low, 1)),
+                                    uint64_t(_mm_cvtsi128_si64(high)), uint64_t(_mm_extract_epi64(high, 1))};
+            const auto entry = [&](int row) {
+                const uint64_t index = two[row / 2] >> (row % 2 * 32 + half * 16) & 0xffff;
+                return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[index]));
+            };
+            __m512i x = _mm512_broadcastq_epi64(entry(0));
+            for (int row = 1; row < 8; ++row) x = _mm512_mask_broadcastq_epi64(x, __mmask8(1 << row), entry(row));
+            parts[p] = x;
+        }
+        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        return {(U)_mm512_permutex2var_epi32(parts[0], even, parts[1]),
+                (U)_mm512_permutex2var_epi32(parts[0], odd, parts[1])};
+    }
+    template <int M>
+    [[gnu::always_inline]] static Two lookup(const CodeBook<M, 2>& book, U pairs, int half) {
+        if constexpr (M > kPermuted) {
+            return load_each(book.words, pairs, half);
+        } else {
+            const U codes = nibbles(book.nibbles, pairs, half);
+            return {lookup16(book.bytes[0], codes), lookup16(book.bytes[1], codes)};
+        }
     }
 };
 

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "isa/code_book.hpp"
+
 namespace pyinfer {
 namespace PYINFER_ISA {
 
@@ -163,15 +165,28 @@ struct Portable {
     struct Two {
         U low, high;
     };
-    // the entry of one word, or of two, that each lane names
-    static U lookup(const uint32_t (*table)[1], U index) {
+    // 255 in each byte j of which bit j of the lane is set, j = 0..3
+    static U bytes_of_bits(U bits) { return (((bits & 15) * 0x00204081) & 0x01010101) * 255; }
+    // Of two quads, i-th byte: that of `yes` where the i-th bit of the k-th byte of `bits` is set, or else of `no`.
+    static Two select(U bits, int k, const Two& yes, const Two& no) {
+        const U low = bytes_of_bits(bits >> 8 * k), high = bytes_of_bits(bits >> (8 * k + 4));
+        return {(yes.low & low) | (no.low & ~low), (yes.high & high) | (no.high & ~high)};
+    }
+    // The entry of a code book that each lane's half (0: low, 1: high 16 bits) names; other instruction sets may look
+    // up both halves at once and trust the compiler to do it only once.
+    template <int M>
+    static U lookup(const CodeBook<M, 1>& book, U pairs, int half) {
         U x;
-        for (int i = 0; i < N; ++i) x[i] = table[index[i]][0];
+        for (int i = 0; i < N; ++i) x[i] = book.words[pairs[i] >> 16 * half & 0xffff][0];
         return x;
     }
-    static Two lookup(const uint32_t (*table)[2], U index) {
+    template <int M>
+    static Two lookup(const CodeBook<M, 2>& book, U pairs, int half) {
         Two x;
-        for (int i = 0; i < N; ++i) x.low[i] = table[index[i]][0], x.high[i] = table[index[i]][1];
+        for (int i = 0; i < N; ++i) {
+            const uint32_t* words = book.words[pairs[i] >> 16 * half & 0xffff];
+            x.low[i] = words[0], x.high[i] = words[1];
+        }
         return x;
     }
     // words of N rows that begin `stride` bytes apart: x[j] has the j-th word of each

@@ -181,7 +181,7 @@ constexpr FormatKernels quantized(int id) {
         f.dot_blocks[3] = dot_blocks<Vec, Format, 8>, f.dot_panels[3] = panel_dot<Format, 8>();
     f.unpack_panel = unpack_panel<Vec, Format>;
     f.shift = Format::kOffsetLog2;
-    f.block_tiles = std::is_base_of_v<CodeBook, Format> ? 1 : Format::kSub < 32 ? 2 : 6;  // measured on Zen 5
+    f.block_tiles = std::is_base_of_v<Indexed, Format> ? 1 : Format::kSub < 32 ? 2 : 6;  // measured on Zen 5
     return f;
 }
 
