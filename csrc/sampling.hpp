@@ -48,11 +48,15 @@ PYINFER_VECTORS int64_t next_block(const float* x, int64_t i, int64_t n, float f
     return i;
 }
 
-// Calls f(i) for every index, in order, but for blocks without a value of at least `floor`.
+// Calls f(i) for every index, in order, but for blocks without a value of at least `floor`; the more blocks with one
+// come one after the other, the less often is looked.
 template <class F>
 void for_blocks(const float* x, int64_t n, float floor, F f) {
-    for (int64_t i = 0; (i = next_block(x, i, n, floor)) < n;)
-        for (const int64_t end = std::min(n, i + kBlock); i < end; ++i) f(i);
+    int64_t run = kBlock;
+    for (int64_t end = 0, i; (i = next_block(x, end, n, floor)) < n;) {
+        run = i == end ? 2 * run : kBlock;
+        for (end = std::min(n, i + run); i < end; ++i) f(i);
+    }
 }
 
 // Calls f(start, count) for stretch after stretch.

@@ -90,7 +90,7 @@ def keep_share(ids, const float[::1] logits, double p, float center=0):
     First come those whose logits lie nearest to `center` below the largest one (0: the likeliest).
     """
     cdef int64_t n = logits.shape[0]
-    cdef Keys keys = Keys(&logits[0], False, largest(&logits[0], n), center)
+    cdef Keys keys = Keys(&logits[0], center == 0, largest(&logits[0], n), center)
     cdef Cut cut
     with nogil:
         cut = share(keys, n, p)

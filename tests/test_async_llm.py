@@ -154,6 +154,18 @@ def test_more_requests_than_may_wait_are_refused(llm):
     asyncio.run(main())
 
 
+def test_too_many_prompts_are_refused_before_any_is_read(llm):
+    class Prompts(list):
+        def __iter__(self):
+            return iter([*["x"] * 8, 7])  # the last is none
+
+    async def main():
+        with pytest.raises(BusyError, match="0 requests are under way and 9 more came"):
+            await llm.generate(Prompts(["x"]), GREEDY)
+
+    asyncio.run(main())
+
+
 def test_errors_reach_who_awaits(llm):
     def broken(tokens, logits):
         raise RuntimeError("no")

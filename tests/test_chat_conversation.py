@@ -4,6 +4,7 @@ import json
 import re
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from chats import (
     BUILTIN,
@@ -28,6 +29,8 @@ from pyinfer.tokenizer import load_tokenizer, tokenizer_from_metadata
 
 CHATML = {"<|im_start|>": CONTROL, "<|im_end|>": CONTROL}
 START, END = 256, 257
+CIRCULAR: dict = {}
+CIRCULAR["a"] = CIRCULAR
 SOURCES = {**{name: source_of(name) for name in PUBLISHED}, **{f"builtin {n}": n for n in BUILTIN}}
 
 
@@ -274,11 +277,27 @@ def test_messages_are_not_changed():
         ([assistant("", tool_calls=[call("f", "[1]")])], "arguments is a list"),
         ([assistant("", tool_calls=[call("f", {"a": object()})])], "is a object"),
         ([user("a"), {"role": "user", "content": "b", 3: 4}], "has the key 3"),
+        ([{"role": np.zeros(2), "content": "a"}], "role is array"),
+        ([assistant("", tool_calls=[call("f", CIRCULAR)])], r"messages\[0\] contains itself"),
     ],
 )
 def test_what_is_no_message_is_refused(messages, says):
     with pytest.raises(ParameterError, match=says):
         encode_chat(chatml(), messages, "chatml")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"tools": np.zeros(2)}, "tools is array"),
+        ({"tools": TOOLS, "tool_choice": np.zeros(2)}, "tool_choice is array"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": CIRCULAR}}]}, "tools contains itself"),
+        ({"documents": [CIRCULAR]}, "documents contains itself"),
+    ],
+)
+def test_tools_and_documents_of_another_form_are_refused(options, says):
+    with pytest.raises(ParameterError, match=says):
+        encode_chat(chatml(), [user("a")], "chatml", **options)
 
 
 def test_tools_need_a_template_that_shows_them():

@@ -278,6 +278,14 @@ def test_a_template_that_would_not_end_ends_within_two_seconds():
     assert time.thread_time() - start < 2
 
 
+def test_finding_out_what_a_template_expects_ends_sooner():
+    start = time.thread_time()
+
+    template_habits("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}")
+
+    assert time.thread_time() - start < 1
+
+
 def test_long_conversations_are_within_the_bounds():
     messages = [user("word " * 50_000), assistant("word " * 50_000)] * 10
 

@@ -18,13 +18,18 @@ struct TQ1_0 {
     }
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
-        constexpr uint32_t kPowers[] = {1, 3, 9, 27, 81};
+        constexpr int32_t kPowers[] = {1, 3, 9, 27, 81};
         const int k = 32 * s + 4 * v;
         const int offset = k < 160 ? k % 32 : k < 240 ? 32 + k % 16 : 48;
-        const uint32_t power = kPowers[k < 160 ? k / 32 : k < 240 ? (k - 160) / 16 : (k - 240) / 4];
+        const int32_t power = kPowers[k < 160 ? k / 32 : k < 240 ? (k - 160) / 16 : (k - 240) / 4];
+        // in the upper byte of 16 bits, where multiplication loses whole parts and its upper half is 3 * byte / 256
+        const auto twice = [](int32_t x) { return typename V::U(V::splat(x | x << 16)); };
+        const auto digit = [&](typename V::U bytes) {
+            const auto fraction = V::multiply_low(bytes & 0xff00ff00, twice(power));
+            return V::multiply_high(fraction, twice(3));
+        };
         const typename V::U bytes = b.word(offset);
-        const typename V::U even = bytes & 0x00ff00ff, odd = bytes >> 8 & 0x00ff00ff;
-        return ((even * power & 0x00ff00ff) * 3 >> 8 & 0x00030003) | ((odd * power & 0x00ff00ff) * 3 & 0x03000300);
+        return digit(bytes << 8) | digit(bytes) << 8;
     }
 };
 

@@ -99,6 +99,8 @@ struct Vec {
     }
 #endif
     static I dot_signed(I acc, U w, const void* four) { return dot_signed(acc, w, splat_word(four)); }
+    static U multiply_low(U a, U b) { return (U)_mm256_mullo_epi16((__m256i)a, (__m256i)b); }
+    static U multiply_high(U a, U b) { return (U)_mm256_mulhi_epu16((__m256i)a, (__m256i)b); }
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), (__m256i)index);
     }

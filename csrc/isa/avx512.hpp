@@ -74,6 +74,8 @@ struct Vec {
     }
     static I dot_signed(I acc, U w, const void* four) { return dot(acc, w, four); }
     static I dot_signed(I acc, U w, I a) { return dot(acc, w, a); }
+    static U multiply_low(U a, U b) { return (U)_mm512_mullo_epi16((__m512i)a, (__m512i)b); }
+    static U multiply_high(U a, U b) { return (U)_mm512_mulhi_epu16((__m512i)a, (__m512i)b); }
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), (__m512i)index);
     }

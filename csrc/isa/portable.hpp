@@ -156,6 +156,11 @@ struct Portable {
     static I dot_signed(I acc, U w, I a) { return dot(acc, w, a) - dot(I{}, U{} + 0x80808080u, a); }
     static I dot_signed(I acc, U w, const void* four) { return dot_signed(acc, w, splat_word(four)); }
     // every byte of `index` (0..15) replaced by table[byte]
+    // the low and the high halves of products of 16-bit numbers, two in a lane
+    static U multiply_low(U a, U b) { return (a * (b & 0xffff) & 0xffff) | (a >> 16) * (b >> 16) << 16; }
+    static U multiply_high(U a, U b) {
+        return (a & 0xffff) * (b & 0xffff) >> 16 | ((a >> 16) * (b >> 16) & 0xffff0000);
+    }
     static U lookup16(const uint8_t* table, U index) {
         U x{};
         for (int i = 0; i < N; ++i)

@@ -131,7 +131,7 @@ def prepare_chat(
 
     Raises ParameterError for messages, tools or a template of another form, TemplateError if the template refuses them.
     """
-    chosen_tools(tools or (), tool_choice)
+    chosen_tools(tools, tool_choice)
     shown = [] if tool_choice == "none" else check_tools(tools)
     source = choose_template(tokenizer, template, with_tools=bool(shown))
     if shown and "tools" not in template_variables(source):
@@ -166,7 +166,7 @@ def _checked(message: Mapping[str, Any], where: str, template: str, habits: Habi
     if not isinstance(message, Mapping):
         raise ParameterError(f"{where} is a {type(message).__name__}; expected {{'role': …, 'content': …}}")
     role = message.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise ParameterError(f"{where}: role is {role!r:.60}; expected one of {', '.join(ROLES)}")
     checked: dict[str, Any] = _plain(message, where)
     if role == "developer" and "developer" not in template:
@@ -227,13 +227,20 @@ def _arguments(arguments: Any, where: str, habits: Habits) -> Any:
 
 def _plain(value: Any, where: str) -> Any:
     """A copy in dicts and lists, which templates can tell apart and JSON can write."""
+    try:
+        return _copied(value, where)
+    except RecursionError:
+        raise ParameterError(f"{where} contains itself, or lists and dicts that are nested too deep") from None
+
+
+def _copied(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise ParameterError(f"{where} has the key {key!r:.60}; expected texts")
-        return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: _copied(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [_copied(item, f"{where}[{i}]") for i, item in enumerate(value)]
     if value is None or isinstance(value, (str, int, float)):
         return value
     raise ParameterError(f"{where} is a {type(value).__name__}; expected texts, numbers, lists and dicts")

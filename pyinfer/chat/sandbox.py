@@ -38,8 +38,8 @@ WIDE = re.compile(r"%[^a-zA-Z%]*(\*|\d{5})|\{[^{}]*(\d{5}|\{)")
 class Meter:
     """What a rendering has used of its time and memory; raises TemplateError when that is too much."""
 
-    def __init__(self, input_size: int = 0) -> None:
-        self._seconds = MAX_SECONDS + 1e-6 * PER_INPUT * input_size
+    def __init__(self, input_size: int = 0, max_seconds: float | None = None) -> None:
+        self._seconds = (MAX_SECONDS if max_seconds is None else max_seconds) + 1e-6 * PER_INPUT * input_size
         self._end = time.thread_time() + self._seconds
         self.max_size = MAX_SIZE + input_size * PER_INPUT
         self._left = MAX_TOTAL + input_size * TOTAL_PER_INPUT
@@ -156,13 +156,16 @@ LAZY = frozenset({"batch", "join", "slice", "sum"})  # filters that take generat
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox of one rendering. `input_size`: characters of the messages, which bounds what may be made of them."""
+    """The sandbox of one rendering, of at most so many seconds.
+
+    input_size: characters of the messages, which bounds what may be made of them.
+    """
 
     intercepted_binops = frozenset({"+", "*", "%", "**"})
 
-    def __init__(self, input_size: int = 0) -> None:
+    def __init__(self, input_size: int = 0, max_seconds: float | None = None) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation])
-        self.meter = Meter(input_size)
+        self.meter = Meter(input_size, max_seconds)
         self.concat = self._concat  # type: ignore[method-assign]
         for name in REMOVED_FILTERS:
             self.filters.pop(name, None)

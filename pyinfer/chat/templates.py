@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyinfer.tokenizer import Tokenizer
 
 PROBE = "pyinfer-probe"
+PROBE_SECONDS = 0.1  # of processor time, for a few words; published templates need a millisecond
 # What marks a turn in formats whose marks are no tokens of the model: "</s>", "<|user|>", "[INST]", "USER:".
 TURN_MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|\w+:|#+ *\w+")
 MAX_TEMPLATE = 1 << 17  # characters; published ones have up to 20,000
@@ -52,13 +53,17 @@ def render(
     names = {"bos_token": "", "eos_token": "", **variables}
     names |= {"messages": messages, "tools": tools, "documents": documents}
     names["add_generation_prompt"] = add_generation_prompt
+    return _rendered(template, names)
+
+
+def _rendered(template: str, names: Mapping[str, Any], **limits: float) -> str:
+    """The text with variables of these names; `limits` as BoundedEnvironment has them."""
     from pyinfer.chat.sandbox import Meter
 
     try:
-        environment = _environment(Meter().weight(list(names.values())))
-        loaded = environment.template_class.from_code(
-            environment, _compile(template), environment.make_globals(None), None
-        )
+        code = _compile(template)  # before the clock starts
+        environment = _environment(Meter().weight(list(names.values())), **limits)
+        loaded = environment.template_class.from_code(environment, code, environment.make_globals(None), None)
         pieces, size = [], 0
         for piece in loaded.generate(names):
             size += len(piece)
@@ -181,8 +186,9 @@ def _try(template: str, content: Any, arguments: Any = None) -> str:
         function = {"name": "probe", "arguments": arguments}
         call = {"id": "probe1234", "type": "function", "function": function}
         messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": content, "tool_calls": [call]}]
+    names = {"bos_token": "", "eos_token": "", "messages": messages, "tools": None, "documents": None}
     try:
-        return render(template, messages, add_generation_prompt=False)
+        return _rendered(template, {**names, "add_generation_prompt": False}, max_seconds=PROBE_SECONDS)
     except TemplateError:
         return ""
 
@@ -195,11 +201,11 @@ def _listed(own: Mapping[str, str]) -> str:
     return ", ".join(sorted({*own, *builtin_templates()}))
 
 
-def _environment(input_size: int = 0) -> BoundedEnvironment:
+def _environment(input_size: int = 0, **limits: float) -> BoundedEnvironment:
     # Jinja takes tens of milliseconds to import, and most programs never render a template.
     from pyinfer.chat.sandbox import BoundedEnvironment
 
-    environment = BoundedEnvironment(input_size)
+    environment = BoundedEnvironment(input_size, **limits)
     environment.add_filter("tojson", _to_json)
     environment.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
     return environment

@@ -156,7 +156,7 @@ def check_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any
     return checked
 
 
-def chosen_tools(tools: Sequence[Mapping[str, Any]], tool_choice: ToolChoice = "auto") -> list[dict[str, Any]]:
+def chosen_tools(tools: Sequence[Mapping[str, Any]] | None, tool_choice: ToolChoice = "auto") -> list[dict[str, Any]]:
     """The tools that may be called: none, all, or the one of {"type": "function", "function": {"name": …}}.
 
     Raises ParameterError for a choice of another form, for a name that is not among them, and where one must be called
@@ -173,7 +173,7 @@ def chosen_tools(tools: Sequence[Mapping[str, Any]], tool_choice: ToolChoice = "
                 f"tool_choice is {dict(tool_choice)!r:.80}; expected a function of tools, which are {known}"
             )
         return named
-    if tool_choice not in ("auto", "none", "required"):
+    if not isinstance(tool_choice, str) or tool_choice not in ("auto", "none", "required"):
         raise ParameterError(f"tool_choice is {tool_choice!r:.60}; expected 'auto', 'none', 'required' or a function")
     if tool_choice == "required" and not checked:
         raise ParameterError("tool_choice is 'required', but there are no tools")

@@ -76,7 +76,7 @@ class AsyncLLM:
     async def generate(self, prompt: Sequence[Prompt], params: Params = None) -> list[Completion]: ...
     async def generate(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Completion | list[Completion]:
         """As LLM.generate; also raises BusyError."""
-        job = self.llm.job(prompt, params)
+        job = self.llm.job(prompt, params, admit=self._admit)
         await self._run(job.requests)
         return job.result()
 
@@ -121,13 +121,7 @@ class AsyncLLM:
 
         Raises BusyError if too many wait, PyinferError once closed.
         """
-        self._open.difference_update([request for request in list(self._open) if request.finished])
-        n_open = len(self._open)
-        if n_open + len(requests) > self._max_open:
-            raise BusyError(
-                f"{n_open} requests are under way and {len(requests)} more came; "
-                f"expected at most {self._max_open} (n_seqs and max_waiting)"
-            )
+        self._admit(len(requests))
         news = News()
         for request in requests:
             request.on_news = news.tell
@@ -141,6 +135,16 @@ class AsyncLLM:
                 self._thread.start()
             self._work.notify()
         return news
+
+    def _admit(self, n_requests: int) -> None:
+        """Raises BusyError if so many more are too many."""
+        self._open.difference_update([request for request in list(self._open) if request.finished])
+        n_open = len(self._open)
+        if n_open + n_requests > self._max_open:
+            raise BusyError(
+                f"{n_open} requests are under way and {n_requests} more came; "
+                f"expected at most {self._max_open} (n_seqs and max_waiting)"
+            )
 
     def end(self, requests: Sequence[Generation]) -> None:
         """Cancel what is not finished, and forget the rest."""

@@ -23,11 +23,15 @@ class Job:
     """The requests of a call, and what becomes of their results.
 
     make(prompt, params) gives the request for one text. Raises what it raises, and ParameterError for params that are
-    none, or not as many as prompts.
+    none, or not as many as prompts. admit(n_requests) is called before they are made, and may refuse them.
     """
 
     def __init__(
-        self, prompt: Prompt | Sequence[Prompt], params: Params, make: Callable[[Prompt, SamplingParams], Generation]
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        params: Params,
+        make: Callable[[Prompt, SamplingParams], Generation],
+        admit: Callable[[int], None] | None = None,
     ) -> None:
         self._many = is_many(prompt)
         prompts = list(cast(Sequence[Prompt], prompt)) if self._many else [cast(Prompt, prompt)]
@@ -42,6 +46,8 @@ class Job:
                 f"there are {len(self._params)} params for {len(prompts)} prompts; expected one for each"
             )
         samples = [samples_of(own) for own in self._params]
+        if admit is not None:
+            admit(sum(map(len, samples)))
         self._groups = [[make(p, s) for s in own] for p, own in zip(prompts, samples, strict=True)]
 
     @property

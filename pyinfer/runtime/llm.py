@@ -270,10 +270,14 @@ class LLM:
         return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
 
     def job(
-        self, prompt: Prompt | Sequence[Prompt], params: Params = None, shown: Collection[int] = frozenset()
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        params: Params = None,
+        shown: Collection[int] = frozenset(),
+        admit: Callable[[int], None] | None = None,
     ) -> Job:
-        """The requests that `generate` makes, for `run` or the scheduler; shown: as for `generation`."""
-        return Job(prompt, params, partial(self.generation, shown=shown))
+        """The requests of `generate`, for `run` or the scheduler; shown: as for `generation`, admit: as for Job."""
+        return Job(prompt, params, partial(self.generation, shown=shown), admit)
 
     def generation(
         self,
