@@ -91,6 +91,12 @@ typename V::F to_float(typename V::U x) {
     return V::to_float((typename V::I)x);
 }
 
+// x with its bits `from`, of every byte, at `to`; those beside them are still to be masked.
+template <class V>
+typename V::U moved(typename V::U x, int from, int to) {
+    return from < to ? x << (to - from) : x >> (from - to);
+}
+
 // `value` in every byte whose bit of the lane's k-th byte is set, or else 0: of eight bits, those of a group.
 template <class V>
 typename V::Two where_bits(typename V::U bits, int k, uint32_t value) {

@@ -44,7 +44,7 @@ struct Q3_K {
     static typename V::U quants(const B& b, int s, int v) {
         const int l = s % 2 * 16 + 4 * v, quarter = s % 8 / 2;
         const typename V::U low = (b.word(32 + s / 8 * 32 + l) >> (2 * quarter)) & 0x03030303;
-        return low | ((b.word(l) >> (s / 8 * 4 + quarter)) & 0x01010101) << 2;
+        return low | (moved<V>(b.word(l), s / 8 * 4 + quarter, 2) & 0x04040404);
     }
 };
 
@@ -91,7 +91,7 @@ struct Q5_K {
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
         const typename V::U low = (b.word(48 + s / 2 * 32 + 4 * v) >> (s % 2 * 4)) & 0x0f0f0f0f;
-        return low | ((b.word(16 + 4 * v) >> s) & 0x01010101) << 4;
+        return low | (moved<V>(b.word(16 + 4 * v), s, 4) & 0x10101010);
     }
 };
 
@@ -107,7 +107,7 @@ struct Q6_K {
     static typename V::U quants(const B& b, int s, int v) {
         const int l = s % 2 * 16 + 4 * v, quarter = s % 8 / 2;
         const typename V::U low = (b.word(s / 8 * 64 + quarter % 2 * 32 + l) >> (quarter / 2 * 4)) & 0x0f0f0f0f;
-        return low | ((b.word(128 + s / 8 * 32 + l) >> (2 * quarter)) & 0x03030303) << 4;
+        return low | (moved<V>(b.word(128 + s / 8 * 32 + l), 2 * quarter, 4) & 0x30303030);
     }
 };
 
