@@ -309,10 +309,11 @@ struct Soon {
 };
 
 // Float weights: N row groups, `stride` bytes apart, against a tile of float activations, of which the i-th of token t
-// is a[i * Step + t * Apart]; f is added to. Each step asks for up to Lines lines of what is wanted soon.
+// is a[i * Step + t * Apart]; f is added to. Each step asks for up to Lines lines of what is wanted soon, or for what
+// lies `ahead` in each group.
 template <class V, class Format, int T, int N, int Step = T, int Apart = 1, int Lines = 0>
 [[gnu::always_inline]] inline void dot_floats(typename V::F (&f)[N][T], const uint8_t* group, int64_t stride, int row,
-                                              int64_t k, const float* a, Soon soon = {}) {
+                                              int64_t k, const float* a, Soon soon = {}, int64_t ahead = 0) {
     for (int64_t i = 0; i < k; ++i) {
         PYINFER_UNROLL(4)
         for (int line = 0; line < Lines; ++line) __builtin_prefetch(soon.data + i * soon.bytes + line * 64);
@@ -322,6 +323,7 @@ template <class V, class Format, int T, int N, int Step = T, int Apart = 1, int 
         PYINFER_UNROLL(4)
         for (int n = 0; n < N; ++n) {
             const Block<V, kGroup> block{group + n * stride + i * Format::kBytes * kGroup, row};
+            if (ahead) __builtin_prefetch(block.data + ahead);
             const typename V::F w = Format::template value<V>(block);
             PYINFER_UNROLL(8)
             for (int t = 0; t < T; ++t) f[n][t] = V::fma(w, x[t], f[n][t]);

@@ -135,7 +135,11 @@ void add_dot_floats(const uint8_t* group, int64_t stride, int row, int64_t k, co
     Vec::F f[N][T];
     for (int i = 0; i < N; ++i)
         for (int t = 0; t < T; ++t) f[i][t] = Vec::load(sums + (i * T + t) * kGroup + row);
-    dot_floats<Vec, Format, T, N>(f, group, stride, row, k, a);
+    constexpr int64_t kStep = Format::kBytes * kGroup, kApart = kAhead / N;
+    const int64_t last = k < kApart / kStep ? k : kApart / kStep, rest = k - last;  // behind the last come other groups
+    dot_floats<Vec, Format, T, N>(f, group, stride, row, rest, a, {}, kApart);
+    dot_floats<Vec, Format, T, N>(f, group + rest * kStep, stride, row, last, a + rest * T, {},
+                                  kApart + (N - 1) * stride);
     for (int i = 0; i < N; ++i)
         for (int t = 0; t < T; ++t) Vec::store(sums + (i * T + t) * kGroup + row, f[i][t]);
 }
