@@ -113,6 +113,8 @@ def test_max_tokens_none_goes_on_until_the_context_is_full(path):
         assert small("Hello", max_tokens=None, logit_bias=bias)["usage"]["total_tokens"] == 32
         with pytest.raises(ContextError, match="32"):
             small("x" * 40)
+        with pytest.raises(ValueError, match="32"):  # what llama-cpp-python raises
+            small("x" * 40, stream=True)
 
 
 def test_a_seed_of_the_constructor_gives_the_same_texts_again(path):
