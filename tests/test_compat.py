@@ -168,6 +168,27 @@ def test_a_sampling_argument_that_is_no_number_is_named(llama, name):
             llama("Hello", **{name: value})
 
 
+@pytest.mark.parametrize(
+    "name, value", [("max_tokens", "1"), ("max_tokens", 1.5), ("stop", 5), ("stop", [None]), ("logit_bias", {"a": 1})]
+)
+def test_what_is_no_limit_stop_or_bias_is_named(llama, name, value):
+    with pytest.raises(ParameterError, match=f"^{name} "):
+        llama("Hello", **{name: value})
+    usual = {"max_tokens": np.int64(3), "stop": ["", "~~"], "logit_bias": {"97": 100.0}}
+    assert llama("Hello", **usual)["choices"][0]["text"] == "aaa"
+
+
+@pytest.mark.parametrize("n", [-1, 6, 1.0])
+def test_going_back_needs_tokens_that_are_there(llama, n):
+    llama.reset()
+    llama.eval(llama.tokenize(b"Hello"))
+    with pytest.raises(ParameterError, match=f"^n_tokens is {n}; expected a whole number from 0 to 5"):
+        llama.n_tokens = n
+    assert llama.n_tokens == 5
+    llama.n_tokens = 2
+    assert list(llama.eval_tokens) == list(b"He")
+
+
 def test_negative_temperatures_mirostat_and_tfs_are_taken_as_llama_cpp_python_does(llama):
     assert llama("Hello", max_tokens=2, temperature=-1, seed=1)["usage"]["completion_tokens"] <= 2
     with pytest.warns(UserWarning, match="mirostat 2"):

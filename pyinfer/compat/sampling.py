@@ -98,6 +98,21 @@ def processors_of(logits_processor: Processors) -> tuple[LogitsProcessor, ...]:
     return tuple(with_float32(process) if callable(process) else process for process in several)
 
 
+def stops_of(stop: Any) -> Any:
+    """Without empty texts, which llama-cpp-python lets pass; what is no list is SamplingParams' to refuse."""
+    if stop is None:
+        return ()
+    texts = [stop] if isinstance(stop, str) else stop
+    return [text for text in texts if text != ""] if isinstance(texts, Sequence) else stop
+
+
+def bias_of(logit_bias: Any) -> Any:
+    """With ids that may be texts, as in JSON; what is none is SamplingParams' to refuse."""
+    if not isinstance(logit_bias, Mapping):
+        return logit_bias or {}
+    return {int(t) if isinstance(t, str) and t.isdecimal() else t: bias for t, bias in logit_bias.items()}
+
+
 def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
     """Parameters for llama-cpp-python's arguments, with its special values; others: as SamplingParams has them.
 
@@ -109,7 +124,9 @@ def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
         if not is_number(given[name], int | float | np.integer | np.floating):
             raise ParameterError(f"{name} is {shown(given[name])}; expected a number")
     temperature, mirostat_mode = given["temperature"], given["mirostat_mode"]
-    seed, stop, max_tokens = given.get("seed"), given.get("stop"), given.get("max_tokens")
+    seed, max_tokens = given.get("seed"), given.get("max_tokens")
+    if max_tokens is not None and not is_number(max_tokens, int | np.integer):
+        raise ParameterError(f"max_tokens is {shown(max_tokens)}; expected None or a whole number")
     if given["tfs_z"] != 1.0:
         warnings.warn("ignored, as llama.cpp does: tfs_z", stacklevel=4)
     if mirostat_mode not in (0, 1, 2):
@@ -139,9 +156,9 @@ def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
         mirostat_eta=given["mirostat_eta"],
         logits_processors=processors,
         guide=guide_of(given["grammar"]),
-        logit_bias={int(token): bias for token, bias in (given.get("logit_bias") or {}).items()},
+        logit_bias=bias_of(given.get("logit_bias")),
         seed=None if seed in RANDOM_SEEDS else seed,
-        stop=[text for text in ([stop] if isinstance(stop, str) else stop or ()) if text],
+        stop=stops_of(given.get("stop")),
         max_tokens=None if max_tokens is None or max_tokens <= 0 else max_tokens,
         **others,
     )
