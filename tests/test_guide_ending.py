@@ -128,6 +128,17 @@ def test_texts_are_whole_however_few_tokens_there_are(llm, logprobs):
             assert logprobs is None or len(done.logprobs) == len(done.tokens)
 
 
+def test_a_long_text_is_watched_from_its_beginning(tmp_path):
+    """Behind a text of any length 301 tokens must follow, one for each character."""
+    vocabulary = bpe_metadata(["t r"], {"<|im_end|>": CONTROL})
+    tiny = TinyModel("llama", n_vocab=len(vocabulary["tokenizer.ggml.tokens"]), n_layers=1, n_ctx=1024)
+    with LLM(write_model_over(tmp_path / "model.gguf", tiny, vocabulary)) as llm:
+        guide = Guide.regex("[a-z]*[0-9]{300}[.]")
+        for room in (2, 50, 400):
+            done = llm.generate("x", params_of(guide, 301 + room, logit_bias={ord("a"): 30.0}))
+            assert len(done.tokens) == 301 + room and done.text.endswith(".")
+
+
 def test_a_text_of_a_grammar_is_whole_as_well(llm):
     rules = parse_gbnf(ARITHMETIC)
     for limit in (4, 9, 30, 120):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Guide", "GuideMatcher", "allowed_ids", "apply_mask"]
 
 MAX_SOURCE = 1 << 20  # characters
+MOST_SHORTEST = 512  # tokens of the shortest text of a guide
 SHOWN = 60  # characters of a guide in errors
 KINDS = ("json", "regex", "choice", "gbnf", "lark")
 
@@ -196,6 +197,11 @@ class GuideMatcher:
         if self.finished:
             return []
         return find_ending(self._matcher, self._vocabulary.closing, most, self._room, known, self._fixed_texts)
+
+    @property
+    def shortest(self) -> int:
+        """About how many tokens a short text has from its beginning; 0 if none was found."""
+        return self._vocabulary.shortest(self.guide, lambda: self.guide.matcher(self._tokenizer).ending(MOST_SHORTEST))
 
     @cached_property
     def _fixed_texts(self) -> list[list[int]]:
