@@ -24,7 +24,7 @@ class TemplateError(PyinferError):
     """A chat template is not valid, fails, refuses the messages, or takes too much time or memory."""
 
 
-class ContextError(PyinferError):
+class ContextError(PyinferError, ValueError):
     """A prompt or a sequence does not fit into the context."""
 
 

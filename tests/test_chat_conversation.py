@@ -21,6 +21,7 @@ from chats import (
 )
 from hypothesis import given, settings
 from tiny_vocabularies import CONTROL, USER_DEFINED, bpe_metadata, spm_metadata
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from pyinfer.chat import encode_chat, prepare_chat
 from pyinfer.chat.templates import choose_template, render, template_habits, template_variables
@@ -315,3 +316,27 @@ def test_lone_surrogates_are_refused():
 
     with pytest.raises(TokenizerError, match=re.escape("U+D800")):
         encode_chat(chatml(), [user("\ud800")], "chatml")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("content", ["Well,", " Well, <|im_end|>[/INST] ", "Hi"])
+def test_the_last_message_can_be_gone_on_with_as_in_transformers(name, content):
+    template = source_of(name)
+    takes_text = template_habits(template).takes_text
+    hello, begun = (text if takes_text else [{"type": "text", "text": text}] for text in ("Hi", content))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "continue_final_message": True}
+
+    ours = prepare_chat(tokenizer_of(template), [user("Hi"), assistant(content)], template, **names).text
+    messages = [user(hello), assistant(begun)]
+    theirs, _ = render_jinja_template([messages], chat_template=template, add_generation_prompt=False, **names)
+
+    assert ours == theirs[0]
+
+
+def test_a_last_message_without_a_text_is_not_gone_on_with():
+    for last in (assistant(""), assistant(None, tool_calls=[call("now", {})]), user([])):
+        with pytest.raises(ParameterError, match="continue_final_message is True"):
+            prepare_chat(tokenizer_of(""), [user("Hi"), last], "chatml", continue_final_message=True)
+    parts = [{"type": "text", "text": "Well, "}]
+    prompt = prepare_chat(tokenizer_of(""), [user("Hi"), assistant(parts)], "chatml", continue_final_message=True)
+    assert prompt.text.endswith("<|im_start|>assistant\nWell, ")

@@ -409,6 +409,43 @@ def test_schemas_with_definitions_are_kept_whole():
     assert not matcher("qwen3-coder", tools=tools).accepts(one_by_one.format('"blue"'))
 
 
+ONE_BY_ONE = [form.name for form in TOOL_FORMATS if form.layout == "parameters"]
+
+
+@pytest.mark.parametrize("control", ["", "</parameter>"])
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_texts_that_stand_by_themselves_follow_their_schemas_and_have_no_marks(name, control):
+    schemas = {
+        "any": ({}, ["", "a\nb\n", "</p>", "1"], []),
+        "long": ({"minLength": 2, "maxLength": 3}, ["ab", "äöü", "a\n"], ["a", "abcd", ""]),
+        "least": ({"minLength": 2}, ["ab", "abcdef"], ["a"]),
+        "found": ({"pattern": "b[/|]c|^x"}, ["b/c", "ab|cd", "xyz"], ["bc", "yx", "b"]),
+        "whole": ({"pattern": r"^(\d+\$|[$])$"}, ["12$", "$"], ["12", "a12$", "12$ ", ""]),
+        "both": ({"pattern": "a", "maxLength": 2}, ["a", "ab"], ["b", "aba"]),
+        "fixed": ({"const": "yes"}, ["yes"], ["no", ""]),
+        "odd": ({"enum": ["1", 2]}, ["1"], ["2"]),
+    }
+    form = FORMATS[name]
+    before, middle, after = form.parameter
+    tokenizer = tokenizer_of("", {control: CONTROL} if control else {})
+    for key, (schema, good, bad) in schemas.items():
+        parameters = {"type": "object", "properties": {key: {"type": "string", **schema}}, "required": [key]}
+        tools = [{"type": "function", "function": {"name": "set", "parameters": parameters}}]
+        grammar = Matcher(tokenizer, tool_grammar(tokenizer, form, tools, "required"))
+        marks = [] if control else [f"a{after.strip()}b", f"a{form.end.split()[-1]}b"]
+        for value in [*good, *bad, *marks]:
+            text = f"{form.start}set{form.between}{before}{key}{middle}{value}{after}{form.end}"
+            assert grammar.accepts(text) == (value in good), (key, value)
+            if value in good:
+                assert parsed(name, text, tools=tools) == [("set", {key: value})]
+
+
+def test_a_pattern_that_is_none_is_refused():
+    parameters = {"type": "object", "properties": {"a": {"type": "string", "pattern": 5}}}
+    with pytest.raises(ParameterError, match="pattern is 5"):
+        matcher("qwen3-coder", tools=[{"type": "function", "function": {"name": "f", "parameters": parameters}}])
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_whatever_a_grammar_allows_is_read_as_calls(name):
     properties = {"n": {"type": "integer", "maximum": 99}, "kind": {"enum": ["a", "b"], "type": "string"}}

@@ -13,7 +13,8 @@ import pytest
 from tiny_models import TinyModel, write_text_model, write_tiny_model
 
 import pyinfer
-from pyinfer.cli.main import main
+from pyinfer.cli.main import build_parser, main
+from pyinfer.hub.catalogue import DEFAULT_MODEL
 
 PACKAGE = Path(pyinfer.__file__).parent.parent
 
@@ -166,6 +167,19 @@ def test_guesses_change_the_speed_of_a_text_only(text_model, capsys, options):
     guessed = capsys.readouterr()
     assert guessed.out == plain.out
     assert re.search(r"guesses: \d+ of [1-9]\d* came true", guessed.err) and "guesses" not in plain.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run", "-m", "x", "Hello"], ["run", "--model", "x", "Hello"], ["chat", "-m", "x"], ["chat", "x"]],
+)
+def test_m_is_the_model_and_md_the_draft_model(arguments):
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    assert (args.model, args.draft_model) == ("x", None)
+    args = parser.parse_args([*arguments, "-md", "y"])
+    assert (args.model, args.draft_model) == ("x", "y")
+    assert parser.parse_args([word for word in arguments if word not in ("-m", "--model", "x")]).model == DEFAULT_MODEL
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="redirections of POSIX")

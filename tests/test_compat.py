@@ -113,6 +113,8 @@ def test_max_tokens_none_goes_on_until_the_context_is_full(path):
         assert small("Hello", max_tokens=None, logit_bias=bias)["usage"]["total_tokens"] == 32
         with pytest.raises(ContextError, match="32"):
             small("x" * 40)
+        with pytest.raises(ValueError, match="32"):  # what llama-cpp-python raises
+            small("x" * 40, stream=True)
 
 
 def test_a_seed_of_the_constructor_gives_the_same_texts_again(path):
@@ -129,6 +131,62 @@ def test_processors_and_criteria_are_called(llama):
     short = StoppingCriteriaList([lambda tokens, logits: len(tokens) >= 8])
     answer = llama("Hello", max_tokens=20, logits_processor=only_a, stopping_criteria=short)["choices"][0]
     assert answer["text"] == "aaa" and answer["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.ndarray.tolist])
+def test_processors_may_return_numbers_of_any_kind(llama, kind):
+    def only_a(tokens, logits):
+        return kind(np.where(np.arange(128) == 97, 1.0, -np.inf))
+
+    assert llama("Hello", max_tokens=2, logits_processor=only_a)["choices"][0]["text"] == "aa"
+    with pytest.raises(ParameterError, match=r"logits_processor.*5"):
+        llama("Hello", logits_processor=[5])
+    with pytest.raises(ParameterError, match=r"\(test_proc.*returned None"):
+        llama("Hello", logits_processor=[lambda tokens, logits: None])
+
+
+def test_penalties_act_before_mirostat(llama):
+    bias = {97: 200.0, 98: 150.0}  # "b" only comes where "a" is penalized
+    plain = llama("Hello", max_tokens=4, mirostat_mode=2, logit_bias=bias)
+    assert plain["choices"][0]["text"] == "aaaa"
+    penalized = llama("a", max_tokens=1, mirostat_mode=2, presence_penalty=100.0, logit_bias=bias)
+    assert penalized["choices"][0]["text"] == "b"
+
+
+def test_temperature_0_takes_the_likeliest_token_whatever_is_typical(llama):
+    usual = llama("Hello world", max_tokens=12, temperature=0)["choices"]
+    assert llama("Hello world", max_tokens=12, temperature=0, typical_p=0.01)["choices"] == usual
+    bias = {97: 200.0, 98: 150.0}
+    penalized = llama("a", max_tokens=1, temperature=0, presence_penalty=100.0, logit_bias=bias)["choices"][0]
+    assert penalized["text"] == "b"  # penalties do act
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_k", "top_p", "min_p", "typical_p"])
+def test_a_sampling_argument_that_is_no_number_is_named(llama, name):
+    for value in (None, "1", True):
+        with pytest.raises(ParameterError, match=f"^{name} is "):
+            llama("Hello", **{name: value})
+
+
+@pytest.mark.parametrize(
+    "name, value", [("max_tokens", "1"), ("max_tokens", 1.5), ("stop", 5), ("stop", [None]), ("logit_bias", {"a": 1})]
+)
+def test_what_is_no_limit_stop_or_bias_is_named(llama, name, value):
+    with pytest.raises(ParameterError, match=f"^{name} "):
+        llama("Hello", **{name: value})
+    usual = {"max_tokens": np.int64(3), "stop": ["", "~~"], "logit_bias": {"97": 100.0}}
+    assert llama("Hello", **usual)["choices"][0]["text"] == "aaa"
+
+
+@pytest.mark.parametrize("n", [-1, 6, 1.0])
+def test_going_back_needs_tokens_that_are_there(llama, n):
+    llama.reset()
+    llama.eval(llama.tokenize(b"Hello"))
+    with pytest.raises(ParameterError, match=f"^n_tokens is {n}; expected a whole number from 0 to 5"):
+        llama.n_tokens = n
+    assert llama.n_tokens == 5
+    llama.n_tokens = 2
+    assert list(llama.eval_tokens) == list(b"He")
 
 
 def test_negative_temperatures_mirostat_and_tfs_are_taken_as_llama_cpp_python_does(llama):

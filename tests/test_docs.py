@@ -1,13 +1,18 @@
 """Every Python example of README.md, docs/ and public docstrings runs, page by page, as a reader would type them.
 
-Names and files of models mean SmolLM2, except those in VOCABULARIES. An example that can't run here has a line
-`<!-- not run: WHY -->` above it, and is compiled only. `await` may stand outside of functions, as in a notebook.
+Names and files of models mean SmolLM2, except those in VOCABULARIES. An example that changes what its process imports
+has a line `<!-- run alone: needs MODULE -->` above it, and runs where that module is installed. `await` may stand
+outside of functions, as in a notebook.
 """
 
 import ast
 import asyncio
+import importlib.util
 import inspect
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -23,21 +28,23 @@ from pyinfer.hub.names import parse_name
 from pyinfer.runtime import engine
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EXAMPLE = re.compile(r"(?:^<!-- not run: (?P<why>.+?) -->\n+)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+EXAMPLE = re.compile(
+    r"(?:^<!-- run alone: needs (?P<needs>\w+) -->\n+)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+)
 N_CTX = 512  # where an example says nothing: texts that end by themselves may be long
 VOCABULARIES = {"qwen3-0.6b.gguf": "qwen3-0.6b"}  # a file without weights, with the template of this name
 
 
 class Example(NamedTuple):
     code: str  # behind as many empty lines as the page has before it
-    why_not: str | None
+    needs: str | None  # the module, of an example that has a process of its own
 
 
 def examples_of(text):
     found = []
     for match in EXAMPLE.finditer(text):
         line = text.count("\n", 0, match.start("code"))
-        found.append(Example("\n" * line + match["code"], match["why"]))
+        found.append(Example("\n" * line + match["code"], match["needs"]))
     return found
 
 
@@ -45,7 +52,8 @@ def compiled(code, name):
     return compile(code, str(name), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
 
 
-WITH_EXAMPLES = [page for page in PAGES if any(not e.why_not for e in examples_of(page.read_text("utf-8")))]
+WITH_EXAMPLES = [page for page in PAGES if any(not e.needs for e in examples_of(page.read_text("utf-8")))]
+ALONE = [example for page in PAGES for example in examples_of(page.read_text("utf-8")) if example.needs]
 
 
 @pytest.fixture
@@ -91,7 +99,17 @@ def run(codes, names):
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run(page, folder):
     examples = examples_of(page.read_text("utf-8"))
-    run([compiled(example.code, page) for example in examples if not example.why_not], {"__name__": "__main__"})
+    run([compiled(example.code, page) for example in examples if not example.needs], {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("example", ALONE, ids=lambda example: example.needs)
+def test_an_example_runs_in_a_process_of_its_own(example, folder):
+    if importlib.util.find_spec(example.needs) is None:
+        pytest.skip(f"{example.needs} is not installed")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", example.code]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
 
 
 @pytest.mark.parametrize("name", [name for name in pyinfer.__all__ if not name.startswith("_")])
@@ -116,9 +134,9 @@ def test_all_examples_are_python(page):
 
 
 def test_a_page_is_taken_apart():
-    one, other = examples_of("A\n\n```python\nx = 1\n```\n\n<!-- not run: needs the hub -->\n```python\nawait y\n```\n")
+    one, other = examples_of("A\n\n```python\nx = 1\n```\n\n<!-- run alone: needs json -->\n```python\nawait y\n```\n")
     assert one == Example("\n\n\nx = 1\n", None)
-    assert other.why_not == "needs the hub"
+    assert other.needs == "json"
     assert compiled(other.code, "page.md")
 
 

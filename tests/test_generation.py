@@ -170,6 +170,15 @@ def test_stop_tokens_end_the_text_once_it_has_min_tokens(llm):
     assert done.completion_tokens >= 10 and stop not in done.tokens
 
 
+@pytest.mark.parametrize(("stop", "min_tokens", "n"), [("a", 4, 4), ("a", 6, 6), ("aaa", 4, 6), ("aaa", 0, 3)])
+def test_stop_strings_end_the_text_once_it_has_min_tokens(llm, stop, min_tokens, n):
+    params = SamplingParams(max_tokens=12, logit_bias={97: 1000.0}, min_tokens=min_tokens, stop=stop)
+    done = llm.generate("Hello", params)  # "aaaaaaaaaaaa" without the stop string
+    assert (done.finish_reason, done.completion_tokens) == ("stop", n)
+    assert done.text == "a" * (n - len(stop))
+    assert "".join(piece.text for piece in llm.stream("Hello", params)) == done.text
+
+
 def test_ignore_eos_goes_on_until_max_tokens(llm):
     params = {"seed": 1, "logit_bias": {1: 20.0}, "max_tokens": 40}
     assert llm.generate("Hello", SamplingParams(**params)).finish_reason == "stop"

@@ -11,6 +11,7 @@ from tiny_vocabularies import CONTROL, bpe_metadata
 
 from pyinfer import LLM, Guide, SamplingParams
 from pyinfer.runtime.guide import allowed_ids
+from pyinfer.runtime.guide_texts import MOST_TEXTS, fixed_texts
 from pyinfer.tokenizer import load_tokenizer
 
 pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")
@@ -21,6 +22,9 @@ GUIDES = {
     "regex": Guide.regex(r"[A-Z]{3}[a-z]{10}\d{5}, [0-9]+x"),
     "choice": Guide.choice(["a longer answer", "a long", "no"]),
     "lark": Guide.lark('start: "(" start ")" | "x"'),
+    "anything before": Guide.regex(r"(.|\n)*</a>"),
+    "one terminal": Guide.regex(r"<a>(.|\n)*</a>\n(yes|no)"),
+    "thoughts": Guide.lark('start: a ("yes" | "no") b\na[lazy]: /(.|\\n)*<\\/a>/\nb[lazy]: /:(.|\\n)*<\\/b>/'),
 }
 
 
@@ -50,6 +54,20 @@ def test_from_everywhere_a_way_leads_to_an_end(tokenizer, name):
 
         tokens.append(choose(allowed_ids(matcher.mask(), tokenizer.n_vocab)))
         matcher.accept(tokens[-1])
+
+
+def test_fixed_texts_are_found_in_every_kind_of_terminal():
+    lark = r"""start: "a\"b" <[7]> /(.|\n)*<\/c>/ [0-9] /x+yz*\x{e9}u\n\.(?:vw|[no\]no])/ "q" /\d\d/
+    """
+    assert fixed_texts(lark) == [7, "</c>", "éu\n.", "vw", 'a"b']
+    assert len(fixed_texts(" ".join(f'"text {i}"' for i in range(99)))) == MOST_TEXTS
+
+
+def test_control_tokens_of_a_grammar_are_tried():
+    tokenizer = tiny_tokenizer()
+    (control,) = tokenizer.encode("<|tool|>", add_special=False, parse_special=True)
+    matcher = Guide.lark(f"start: TEXT <[{control}]> /x+/\nTEXT: /(.|\\n)*/").matcher(tokenizer)
+    assert matcher.ending(5) == [control, *tokenizer.encode("x", add_special=False)]
 
 
 def test_what_is_left_of_a_known_way_is_taken(tokenizer):
@@ -108,6 +126,17 @@ def test_texts_are_whole_however_few_tokens_there_are(llm, logprobs):
             assert len(done.tokens) <= limit
             json.loads(done.text), name
             assert logprobs is None or len(done.logprobs) == len(done.tokens)
+
+
+def test_a_long_text_is_watched_from_its_beginning(tmp_path):
+    """Behind a text of any length 301 tokens must follow, one for each character."""
+    vocabulary = bpe_metadata(["t r"], {"<|im_end|>": CONTROL})
+    tiny = TinyModel("llama", n_vocab=len(vocabulary["tokenizer.ggml.tokens"]), n_layers=1, n_ctx=1024)
+    with LLM(write_model_over(tmp_path / "model.gguf", tiny, vocabulary)) as llm:
+        guide = Guide.regex("[a-z]*[0-9]{300}[.]")
+        for room in (2, 50, 400):
+            done = llm.generate("x", params_of(guide, 301 + room, logit_bias={ord("a"): 30.0}))
+            assert len(done.tokens) == 301 + room and done.text.endswith(".")
 
 
 def test_a_text_of_a_grammar_is_whole_as_well(llm):

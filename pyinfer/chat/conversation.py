@@ -117,14 +117,16 @@ def prepare_chat(
     tool_choice: ToolChoice = "auto",
     documents: Sequence[Mapping[str, Any]] | None = None,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
     **variables: Any,
 ) -> ChatPrompt:
     """The prompt for messages as OpenAI's API has them: {"role": …, "content": text or list of text parts, …}.
 
     `template`: a name or a source as `choose_template` takes it. `tools`: functions that the model may call, and
     `tool_choice`: "auto", "none", "required" or {"type": "function", "function": {"name": …}}, as in OpenAI's API.
-    `documents`: [{"title": …, "text": …}] for templates that know them. `variables`: whatever else the template
-    knows, such as enable_thinking.
+    `documents`: [{"title": …, "text": …}] for templates that know them. `continue_final_message`: the prompt ends
+    behind the text of the last message, which the model goes on with, in place of a new turn. `variables`: whatever
+    else the template knows, such as enable_thinking.
 
     Special tokens that the template writes become control tokens; in all that is given here they are text. The begin
     token is added where the model asks for it and the template does not write it.
@@ -146,12 +148,31 @@ def prepare_chat(
     }
 
     def rendered(data: Mapping[str, Any]) -> str:
+        if continue_final_message:
+            text = render(source, add_generation_prompt=False, **{**special, **data})
+            return _up_to_the_end_of(text, data["messages"][-1])
         return render(source, add_generation_prompt=add_generation_prompt, **{**special, **data})
 
     text, tokens = encode_rendered(tokenizer, source, data, rendered)
     if tokenizer.add_bos and tokenizer.bos_id is not None and tokens[:1] != [tokenizer.bos_id]:
         tokens.insert(0, tokenizer.bos_id)
     return ChatPrompt(text, tokens, source, tuple(shown), tool_choice)
+
+
+def _up_to_the_end_of(text: str, message: Mapping[str, Any]) -> str:
+    """A prompt without what its template writes behind the text of the last message."""
+    content = message.get("content")
+    if not isinstance(content, str):  # parts of text
+        content = content[-1].get("text", "") if content else ""
+    words = content.strip()
+    at = text.rfind(words) if words else -1
+    if at < 0:
+        raise ParameterError(
+            f"continue_final_message is True; the prompt does not have the last message's text, {words!r:.60}"
+        )
+    end = at + len(words)
+    space = content[len(content.rstrip()) :]
+    return text[: end + len(space)] if text.startswith(space, end) else text[:end]
 
 
 def check_messages(messages: Sequence[Mapping[str, Any]], template: str) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyinfer.chat.reasoning import ReasoningFormat
 from pyinfer.chat.tools import ToolChoice, ToolFormat, chosen_tools, is_text
+from pyinfer.errors import ParameterError
 from pyinfer.grammar.json_schema import FIXED_SPACE
 
 if TYPE_CHECKING:
@@ -88,10 +89,11 @@ def _parameters(texts: _Texts, form: ToolFormat, schema: Mapping[str, Any]) -> s
     before, middle, after = form.parameter
     rules = []
     for name, value in schema.get("properties", {}).items():
-        if is_text(value) and "enum" not in value:
-            body = texts.up_to(after)
+        if is_text(value) and ("enum" in value or "const" in value):
+            options = [option for option in value.get("enum", [value.get("const")]) if isinstance(option, str)]
+            body = f"({' | '.join(texts.literal(option) for option in options)}) {texts.literal(after)}"
         elif is_text(value):
-            body = f"({' | '.join(texts.literal(option) for option in value['enum'])}) {texts.literal(after)}"
+            body = texts.value(value, after, form.end)
         else:
             inner = {**({"$defs": schema["$defs"]} if "$defs" in schema else {}), **value, "x-guidance": FIXED_SPACE}
             body = f"%json {json.dumps(inner)} {texts.literal(after)}"
@@ -113,6 +115,7 @@ class _Texts:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._lazy: dict[str, str] = {}
+        self._values: list[str] = []
 
     def _parts(self, text: str) -> list[tuple[str, int | None]]:
         """The text in order: (text, None), or a control token with its id."""
@@ -140,10 +143,56 @@ class _Texts:
         lazy = self._lazy.setdefault(part, f"up_to_{len(self._lazy)}") if token is None else f"TEXT <[{token}]>"
         return f"{lazy} {self.literal(text.removeprefix(part))}"
 
+    def value(self, schema: Mapping[str, Any], after: str, end: str) -> str:
+        """A text that meets a schema, and then `after`; without the marks in that and in `end`, where readers stop.
+
+        Raises ParameterError for a pattern that is none.
+        """
+        marks = [_escape(part) for part in (after.strip(), end.split()[-1])]
+        least, most = schema.get("minLength", 0), schema.get("maxLength", "")
+        terms = [rf"/(.|\n){{{least},{most}}}/" if least or most != "" else r"/(.|\n)*/"]
+        if (pattern := schema.get("pattern")) is not None:
+            if not isinstance(pattern, str):
+                raise ParameterError(f"pattern is {pattern!r:.60}; expected a regular expression")
+            terms.append(f"/{_found_anywhere(pattern)}/")
+        terms.append(rf"~/(.|\n)*({'|'.join(marks)})(.|\n)*/")
+        closing, token = self._parts(after)[0]
+        body = f"VALUE_{len(self._values)}"
+        self._values.append(f"{body}: {' & '.join(terms)}")
+        if token is not None:
+            return f"{body} {self.literal(after)}"
+        # one terminal, as terminals are greedy and a value may end as the mark begins
+        self._values.append(f"ENDED_{body}: {body} {self.literal(closing)}")
+        return f"ENDED_{body} {self.literal(after.removeprefix(closing))}"
+
     def rules(self) -> list[str]:
         """The rules that the others need."""
         lazy = [f"{name}[lazy]: /(.|\\n)*{_escape(text)}/" for text, name in self._lazy.items()]
-        return [*lazy, r"TEXT: /(.|\n)*/", r"SPACE: /\s*/"]
+        return [*lazy, *self._values, r"TEXT: /(.|\n)*/", r"SPACE: /\s*/"]
+
+
+def _found_anywhere(pattern: str) -> str:
+    """A regular expression for the whole of the texts that JSON Schema's pattern is found in."""
+    anything = r"(.|\n)*"
+    found = []
+    for part in _alternatives(pattern):
+        head, tail = part.startswith("^"), bool(re.search(r"(?<!\\)(\\\\)*\$$", part))
+        inner = part[head : len(part) - tail]
+        found.append(f"{'' if head else anything}({inner}){'' if tail else anything}")
+    return re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\/", "|".join(found)).replace("\n", r"\n")
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """What stands between the outermost "|" of a regular expression."""
+    parts, depth, in_class = [""], 0, False
+    for piece in re.findall(r"\\.|.", pattern, re.DOTALL):
+        in_class = piece == "[" or (in_class and piece != "]")
+        depth += 0 if in_class else (piece == "(") - (piece == ")")
+        if piece == "|" and depth == 0 and not in_class:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
 
 
 def _escape(text: str) -> str:

@@ -41,12 +41,15 @@ NO_PARAMS = ("n", "best_of", "logprobs", "prompt_logprobs", "logits_processors",
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = subparsers.add_parser("chat", help="talk with a model")
+    p.set_defaults(model=DEFAULT_MODEL)
     p.add_argument(
         "model",
         nargs="?",
-        default=DEFAULT_MODEL,
+        default=argparse.SUPPRESS,
         help=f"a GGUF file or a model's name (default: {DEFAULT_MODEL})",
     )
+    # else argparse reads -m as short for -md, the draft model
+    p.add_argument("-m", "--model", default=argparse.SUPPRESS, help="the same, as `pyinfer run` has it")
     p.add_argument("--system", metavar="TEXT", help="the system message")
     p.add_argument("--template", metavar="NAME", help="another chat template than the model's, such as chatml")
     add_generation_arguments(p, max_tokens=1024)

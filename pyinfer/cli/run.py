@@ -14,7 +14,9 @@ from pyinfer.hub.catalogue import DEFAULT_MODEL
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = subparsers.add_parser("run", help="generate text from a prompt")
     p.add_argument("prompt", help="the prompt: a chat turn where the model has a chat template")
-    p.add_argument("--model", default=DEFAULT_MODEL, help=f"a GGUF file or a model's name (default: {DEFAULT_MODEL})")
+    p.add_argument(
+        "-m", "--model", default=DEFAULT_MODEL, help=f"a GGUF file or a model's name (default: {DEFAULT_MODEL})"
+    )
     p.add_argument("--raw", action="store_true", help="continue the prompt as it stands, without the chat template")
     add_generation_arguments(p, max_tokens=512)
     p.add_argument("--stats", action="store_true", help="tokens and speed on standard error at the end")

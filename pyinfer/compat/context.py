@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyinfer.errors import ContextError, ParameterError, StateError
 from pyinfer.runtime.llm import LLM
+from pyinfer.runtime.params import check_integer
 from pyinfer.runtime.request import Request
 
 
@@ -77,6 +78,10 @@ class Context:
         self._n_scored = 0
 
     def truncate(self, n_tokens: int) -> None:
+        """Go back to the first n_tokens. ParameterError for more than there are."""
+        check_integer(
+            "n_tokens", n_tokens, 0, self.n_tokens, f"a whole number from 0 to {self.n_tokens}, as many as there are"
+        )
         self.n_tokens = n_tokens
         self._n_scored = min(self._n_scored, n_tokens) if self._every_row else 0
 

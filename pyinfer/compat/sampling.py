@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from pyinfer.compat.grammar import LlamaGrammar
 from pyinfer.errors import ParameterError
 from pyinfer.runtime.guide import Guide
-from pyinfer.runtime.params import SAMPLERS, LogitsProcessor, SamplingParams
+from pyinfer.runtime.params import SAMPLERS, LogitsProcessor, SamplingParams, is_number, shown
+from pyinfer.runtime.penalties import penalize
+from pyinfer.runtime.samplers import all_candidates
 
 RANDOM_SEEDS = (None, -1, 0xFFFFFFFF)
+NUMBERS = ("temperature", "top_k", "top_p", "min_p", "typical_p")  # those with special values
 StoppingCriteria = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
 Processors = Sequence[LogitsProcessor] | LogitsProcessor | None
 Criteria = Sequence[StoppingCriteria] | StoppingCriteria | None
@@ -59,6 +62,27 @@ def ending_processor(
     return process
 
 
+def with_float32(process: LogitsProcessor) -> LogitsProcessor:
+    """A processor whose result may be numbers of any kind, as llama-cpp-python takes them: float64, a list, …"""
+
+    def converted(tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = process(tokens, logits)
+        return found if found is None else np.asarray(found, np.float32)
+
+    converted.__qualname__ = getattr(process, "__qualname__", type(process).__qualname__)  # which errors name
+    return converted
+
+
+def penalizing_processor(window: int, repetition: float, frequency: float, presence: float) -> LogitsProcessor:
+    """The penalties as a processor, for mirostat, which takes none in llama.cpp but does in llama-cpp-python."""
+
+    def process(tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        recent = tokens if window < 0 else tokens[max(0, len(tokens) - window) :]
+        return penalize(all_candidates(logits), recent, repetition, frequency, presence).logits
+
+    return process
+
+
 def guide_of(grammar: Grammar) -> Guide | None:
     if grammar is None or isinstance(grammar, Guide):
         return grammar
@@ -70,9 +94,23 @@ def guide_of(grammar: Grammar) -> Guide | None:
 def processors_of(logits_processor: Processors) -> tuple[LogitsProcessor, ...]:
     if logits_processor is None:
         return ()
-    if isinstance(logits_processor, Sequence):
-        return tuple(logits_processor)
-    return (logits_processor,)
+    several = logits_processor if isinstance(logits_processor, Sequence) else (logits_processor,)
+    return tuple(with_float32(process) if callable(process) else process for process in several)
+
+
+def stops_of(stop: Any) -> Any:
+    """Without empty texts, which llama-cpp-python lets pass; what is no list is SamplingParams' to refuse."""
+    if stop is None:
+        return ()
+    texts = [stop] if isinstance(stop, str) else stop
+    return [text for text in texts if text != ""] if isinstance(texts, Sequence) else stop
+
+
+def bias_of(logit_bias: Any) -> Any:
+    """With ids that may be texts, as in JSON; what is none is SamplingParams' to refuse."""
+    if not isinstance(logit_bias, Mapping):
+        return logit_bias or {}
+    return {int(t) if isinstance(t, str) and t.isdecimal() else t: bias for t, bias in logit_bias.items()}
 
 
 def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
@@ -82,8 +120,13 @@ def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
     samplers' and `logits_processor` and `grammar`; some have `logit_bias`, `seed`, `stop` and `max_tokens`.
     Raises ParameterError as SamplingParams does.
     """
+    for name in NUMBERS:
+        if not is_number(given[name], int | float | np.integer | np.floating):
+            raise ParameterError(f"{name} is {shown(given[name])}; expected a number")
     temperature, mirostat_mode = given["temperature"], given["mirostat_mode"]
-    seed, stop, max_tokens = given.get("seed"), given.get("stop"), given.get("max_tokens")
+    seed, max_tokens = given.get("seed"), given.get("max_tokens")
+    if max_tokens is not None and not is_number(max_tokens, int | np.integer):
+        raise ParameterError(f"max_tokens is {shown(max_tokens)}; expected None or a whole number")
     if given["tfs_z"] != 1.0:
         warnings.warn("ignored, as llama.cpp does: tfs_z", stacklevel=4)
     if mirostat_mode not in (0, 1, 2):
@@ -91,25 +134,31 @@ def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
     if mirostat_mode == 1:
         warnings.warn("mirostat_mode is 1; mirostat 2 is used", stacklevel=4)
     mirostat = mirostat_mode > 0 and temperature != 0
-    raw = temperature < 0  # then llama-cpp-python draws from the penalized logits as they are
+    raw = temperature < 0
+    # where the temperature is 0 or less, llama-cpp-python takes or draws from the penalized logits as they are
+    samplers = SAMPLERS if temperature > 0 else ("penalties",) if raw else ("penalties", "temperature")
+    penalties = given["repeat_penalty"], given["frequency_penalty"], given["presence_penalty"]
+    processors = processors_of(given["logits_processor"])
+    if mirostat and not raw and penalties != (1, 0, 0):
+        processors += (penalizing_processor(others["repetition_window"], *penalties),)
     return SamplingParams(
         temperature=1.0 if raw or mirostat else temperature,
         top_k=max(0, given["top_k"]),
         top_p=min(1.0, given["top_p"]),
         min_p=max(0.0, given["min_p"]),
         typical_p=min(1.0, given["typical_p"]),
-        repetition_penalty=given["repeat_penalty"],
-        frequency_penalty=given["frequency_penalty"],
-        presence_penalty=given["presence_penalty"],
-        samplers=("penalties",) if raw else SAMPLERS,
+        repetition_penalty=penalties[0],
+        frequency_penalty=penalties[1],
+        presence_penalty=penalties[2],
+        samplers=samplers,
         mirostat=mirostat and not raw,
         mirostat_tau=given["mirostat_tau"],
         mirostat_eta=given["mirostat_eta"],
-        logits_processors=processors_of(given["logits_processor"]),
+        logits_processors=processors,
         guide=guide_of(given["grammar"]),
-        logit_bias={int(token): bias for token, bias in (given.get("logit_bias") or {}).items()},
+        logit_bias=bias_of(given.get("logit_bias")),
         seed=None if seed in RANDOM_SEEDS else seed,
-        stop=[text for text in ([stop] if isinstance(stop, str) else stop or ()) if text],
+        stop=stops_of(given.get("stop")),
         max_tokens=None if max_tokens is None or max_tokens <= 0 else max_tokens,
         **others,
     )

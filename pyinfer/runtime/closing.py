@@ -13,13 +13,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-WATCHED = 128  # tokens before the limit, from which on ways to the end are looked for
+WATCHED = (
+    128  # tokens before the limit, beside those of the shortest text, from which on ways to the end are looked for
+)
 TIGHT = 40  # tokens more than the way takes: with fewer, each drawn token is tried first
 
 
 class Endable(Protocol):
     """What is asked of a guide's matcher."""
 
+    @property
+    def shortest(self) -> int: ...
     def accept(self, token: int) -> None: ...
     def ending(self, most: int, known: Sequence[int] = ()) -> list[int] | None: ...
     def rollback(self, n: int) -> None: ...
@@ -33,7 +37,7 @@ class Closing:
         self.leads = False  # only the way that is known may be gone
         self._way: list[int] | None = None  # from here to the end, if one is known
         self._way_behind: list[int] | None = None  # the token that was tried
-        self._look_at: float = WATCHED  # tokens left at which to look for a way the next time
+        self._look_at: float | None = None  # tokens left at which to look for a way the next time
 
     @property
     def complete(self) -> bool:
@@ -47,6 +51,8 @@ class Closing:
             self.leads = bool(self._way)
         if self.leads:
             return self.lead(mask)
+        if self._look_at is None:
+            self._look_at = WATCHED + (self._matcher.shortest if WATCHED < n_left < np.inf else 0)
         if self._way is None and n_left <= self._look_at:
             n = int(n_left)
             self._way = self._matcher.ending(n)

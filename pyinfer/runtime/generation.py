@@ -262,7 +262,10 @@ class Generation(Request):
             self._closing.note(token)
         if self._speculation is not None:
             self._speculation.add(token)
-        self._give(self._stop.push(self._decoder.push(token)), token)
+        text = self._decoder.push(token)
+        if len(self._generated) >= self.params.min_tokens:  # what was given before is no part of a stop string
+            text = self._stop.push(text)
+        self._give(text, token)
         if self._stop.stopped:
             self._finish("stop")
         elif len(self._generated) >= self._limit:

@@ -7,19 +7,22 @@ its way: it gives the mask of tokens that may follow and takes the one that was 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.errors import ParameterError
+from pyinfer.errors import ParameterError, TokenizerError
 from pyinfer.grammar.json_schema import parse_schema, without_unique_items
 from pyinfer.grammar.lark import gbnf_to_lark
 from pyinfer.runtime.guide_ending import find_ending
 from pyinfer.runtime.guide_errors import guide_error
+from pyinfer.runtime.guide_texts import fixed_texts
 from pyinfer.runtime.token_masks import allowed_ids, apply_mask, mask_words
 from pyinfer.tokenizer import Tokenizer
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Guide", "GuideMatcher", "allowed_ids", "apply_mask"]
 
 MAX_SOURCE = 1 << 20  # characters
+MOST_SHORTEST = 512  # tokens of the shortest text of a guide
 SHOWN = 60  # characters of a guide in errors
 KINDS = ("json", "regex", "choice", "gbnf", "lark")
 
@@ -192,7 +196,28 @@ class GuideMatcher:
         """
         if self.finished:
             return []
-        return find_ending(self._matcher, self._vocabulary.closing, most, self._room, known)
+        return find_ending(self._matcher, self._vocabulary.closing, most, self._room, known, self._fixed_texts)
+
+    @property
+    def shortest(self) -> int:
+        """About how many tokens a short text has from its beginning; 0 if none was found."""
+        return self._vocabulary.shortest(self.guide, lambda: self.guide.matcher(self._tokenizer).ending(MOST_SHORTEST))
+
+    @cached_property
+    def _fixed_texts(self) -> list[list[int]]:
+        """The tokens of the fixed texts in the grammar. JSON's are not looked for, as quotes and brackets end it."""
+        from pyinfer.runtime.guide_compiler import grammar_of
+
+        if self.guide.kind == "json":
+            return []
+        found = []
+        for text in fixed_texts(grammar_of(self.guide)):
+            with contextlib.suppress(TokenizerError):  # characters that the vocabulary does not have
+                found.append([text] if isinstance(text, int) else self._encode(text))
+        return found
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special=False, continues=True)
 
     def rollback(self, n: int) -> None:
         """Take back the last n tokens. Raises ParameterError if there are fewer."""

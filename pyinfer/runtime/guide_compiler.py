@@ -100,6 +100,7 @@ class CompiledVocabulary:
         view.llguidance = self._tokenizer
         self._limits = LLParserLimits(verbose_errors=False)
         self._matchers: OrderedDict[Guide, LLMatcher] = OrderedDict()
+        self._shortest: dict[Guide, int] = {}
         self._tokens, self._ends = view.tokens, tokenizer.eog_ids
         self._lock = threading.Lock()
 
@@ -107,6 +108,14 @@ class CompiledVocabulary:
     def closing(self) -> ClosingTokens:
         """For the search of short endings."""
         return ClosingTokens(self._tokens, self._ends)
+
+    def shortest(self, guide: Guide, find: Callable[[], list[int] | None]) -> int:
+        """The number of tokens that `find` gives of a guide, 0 for None; found once."""
+        if guide not in self._shortest:
+            if len(self._shortest) >= MAX_GRAMMARS:
+                self._shortest.clear()
+            self._shortest[guide] = len(find() or ())
+        return self._shortest[guide]
 
     def matcher(self, guide: Guide) -> LLMatcher:
         """A matcher at the beginning of a text. Raises ParameterError as Guide.matcher does."""

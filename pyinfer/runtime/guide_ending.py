@@ -1,7 +1,8 @@
 """A short way to the end of a text under a guide, so that a text that has to stop can still be whole.
 
-It is a beam search. From each place some tokens are tried, a short and a long one of those that begin alike; it goes
-on from a few places where different tokens may follow, first from where signs that close have led.
+It is a beam search. From each place some tokens are tried, a short and a long one of those that begin alike, and the
+grammar's fixed texts; it goes on from a few places where different tokens may follow, first from where signs that close
+or fixed texts have led.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 # First characters of tokens, by how near they bring a text to its end.
 COSTS = {'"': 0, **dict.fromkeys("'`)]}>", 1), **dict.fromkeys(",:;=", 2), **dict.fromkeys("@\n", 3), "0": 4}
 COST_OF_OTHERS = 5
+COST_OF_TEXTS = -1  # of the grammar's fixed texts, where they change what may follow
+MOST_IN_WAYS = 16  # texts, of which three in their order are tried
+TRIED_AGAIN = 8  # tokens after which they are, as a text may have to be longer than it was
 SIGNS = string.punctuation.encode()
 MOST_ALIKE = 64  # tokens looked at of those that begin alike
 MOST_TRIED = 40  # at each place
@@ -35,6 +39,14 @@ class Place(NamedTuple):
     tokens: list[int]
     before: LLMatcher
     step: list[int]
+
+
+class Step(NamedTuple):
+    """Tokens that may be next. unchanged: the mask before; a fixed text that leaves it so is like any other text."""
+
+    cost: int
+    tokens: list[int]
+    unchanged: bytes | None = None
 
 
 class ClosingTokens:
@@ -86,12 +98,34 @@ def usable_rest(matcher: LLMatcher, known: Sequence[int], most: int) -> list[int
     return None
 
 
+def way_of_texts(here: LLMatcher, texts: Sequence[list[int]], most: int, n_texts: int = 3) -> list[int] | None:
+    """At most n_texts of the texts, in their order, after which the text may end: where masks show nothing of a way."""
+    for i, text in enumerate(texts):
+        if len(text) > most or here.is_error():
+            continue
+        taken = here.try_consume_tokens(text)
+        if taken == len(text):
+            if here.is_accepting():
+                return text
+            rest = way_of_texts(here, texts[i + 1 :], most - len(text), n_texts - 1) if n_texts > 1 else None
+            if rest is not None:
+                return text + rest
+        here.rollback(taken)
+    return None
+
+
 def find_ending(
-    matcher: LLMatcher, closing: ClosingTokens, most: int, n_words: int, known: Sequence[int] = ()
+    matcher: LLMatcher,
+    closing: ClosingTokens,
+    most: int,
+    n_words: int,
+    known: Sequence[int] = (),
+    texts: Sequence[list[int]] = (),
 ) -> list[int] | None:
     """At most `most` tokens after which the text may end; None if no such way was found. The matcher stays as it is.
 
-    known: a way from nearby, such as before the last token, the rest of which may lead from here as well.
+    known: a way from nearby, such as before the last token, the rest of which may lead from here as well. texts: the
+    tokens of the grammar's fixed texts.
     """
     if matcher.is_accepting():
         return []
@@ -100,6 +134,7 @@ def find_ending(
     mask = np.empty(n_words, np.uint32)
     places: list[list[Place]] = [[] for _ in range(most + 1)]  # by the number of tokens there
     places[0].append(Place(0, [], matcher, []))
+    tried: set[bytes] = set()  # masks of places from which the texts were tried
     for length in range(most):
         seen: set[bytes] = set()  # of two places where the same may follow, one is enough
         n_forced = 0
@@ -109,15 +144,18 @@ def find_ending(
             here = place.before.deep_copy()
             here.consume_tokens(place.step)
             if forced := here.compute_ff_tokens():
-                steps = [(place.cost, forced)]
+                steps = [Step(place.cost, forced)]
                 n_forced += 1
             else:
                 here.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
                 if (key := mask.tobytes()) in seen:
                     continue
                 seen.add(key)
-                steps = [(cost, [token]) for cost, token in closing.allowed(mask)]
-            for cost, step in steps:
+                steps = [Step(cost, [token]) for cost, token in closing.allowed(mask)]
+                if key not in tried or length % TRIED_AGAIN == 0:
+                    tried.add(key)
+                    steps += [Step(COST_OF_TEXTS, text, key) for text in texts]
+            for cost, step, unchanged in steps:
                 if length + len(step) > most or here.is_error():
                     continue
                 taken = here.try_consume_tokens(step)
@@ -125,7 +163,10 @@ def find_ending(
                     tokens = [*place.tokens, *step]
                     if here.is_accepting():
                         return tokens
-                    places[len(tokens)].append(Place(cost, tokens, here, step))
+                    if unchanged is not None:
+                        here.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+                    if mask.tobytes() != unchanged:
+                        places[len(tokens)].append(Place(cost, tokens, here, step))
                 here.rollback(taken)
         places[length].clear()
-    return None
+    return way_of_texts(matcher.deep_copy(), texts[:MOST_IN_WAYS], most)
