@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyinfer.compat.llama import Llama
     from pyinfer.compat.sampling import LogitsProcessorList, StoppingCriteriaList
     from pyinfer.compat.speculative import LlamaPromptLookupDecoding
+    from pyinfer.compat.vocabulary import LlamaTokenizer
 
 __all__ = [
     "Llama",
@@ -32,6 +33,7 @@ __all__ = [
     "LlamaPromptLookupDecoding",
     "LlamaRAMCache",
     "LlamaState",
+    "LlamaTokenizer",
     "LogitsProcessorList",
     "StoppingCriteriaList",
     "__version__",
@@ -46,6 +48,7 @@ _HOMES = {
     "LlamaPromptLookupDecoding": "speculative",
     "LlamaRAMCache": "cache",
     "LlamaState": "context",
+    "LlamaTokenizer": "vocabulary",
     "LogitsProcessorList": "sampling",
     "StoppingCriteriaList": "sampling",
 }
@@ -57,6 +60,7 @@ _MODULES = {
     "llama_cpp.llama_cache": "pyinfer.compat.cache",
     "llama_cpp.llama_grammar": "pyinfer.compat.grammar",
     "llama_cpp.llama_speculative": "pyinfer.compat.speculative",
+    "llama_cpp.llama_tokenizer": "pyinfer.compat.vocabulary",
     "llama_cpp.llama_types": "pyinfer.compat.types",
 }
 

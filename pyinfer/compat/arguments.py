@@ -41,6 +41,15 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "yarn_beta_slow": (1.0,),
     "yarn_orig_ctx": (0,),
 }
+# Those that are attributes of a Llama, with their defaults
+RECORDED: Mapping[str, Any] = {
+    "numa": False,
+    "tensor_split": None,
+    "kv_overrides": None,
+    "lora_base": None,
+    "lora_scale": 1.0,
+    "lora_path": None,
+}
 KV_TYPES = {None: "f16", 0: "f32", 1: "f16", 8: "q8_0", 30: "bf16"}  # by ggml's numbers
 LARGEST_COPY = 0.75  # of the memory; keys and values may take the rest
 POOLINGS = {-1: None, 1: "mean", 2: "cls", 3: "last"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,21 @@ FORMATS = {
     "mistral-instruct": "mistral",
 }
 WITHOUT_TEMPLATE = "llama-2"  # what llama-cpp-python takes for files without a template
+# By the SHA-256 of a template's source: those that llama-cpp-python has a name for
+NAMED_TEMPLATES = {
+    "153280e3ff55d19da1398bdb3914ee2a51b80429bfaedde11d7d216c39db80f3": "chatml",
+    "7e995b379ec01747807246483647cd99030abf331653f1119e16d7ac041a3495": "mistral-instruct",  # Mistral 7B v0.1
+    "26a59556925c987317ce5291811ba3b7f32ec4c647c400c6cc7e3a9993007ba7": "mistral-instruct",  # Mixtral 8x7B v0.1
+    "ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122": "llama-3",
+}
+
+
+def format_name(template: str | None) -> str:
+    """llama-cpp-python's name of the format that chats have without a chat_format. template: the file's."""
+    if template is None:
+        return WITHOUT_TEMPLATE
+    digest = hashlib.sha256(template.encode("utf-8", errors="replace")).hexdigest()
+    return NAMED_TEMPLATES.get(digest, "chat_template.default")
 
 
 def template_of(chat_format: str | None, tokenizer: Tokenizer) -> str | None:
@@ -178,6 +194,20 @@ class ChatWriter:
 class Chats(Model):
     """`Llama`'s methods that answer messages."""
 
+    @property
+    def chat_format(self) -> str | None:
+        """The name of the format of chats: the one that was given or set, or that of the file's template.
+
+        None beside a chat_handler. The file's own template is rendered as long as no other was given.
+        """
+        if self._chat_format is None and self.chat_handler is None:
+            return format_name(self._tokenizer.chat_template)
+        return self._chat_format
+
+    @chat_format.setter
+    def chat_format(self, chat_format: str | None) -> None:
+        self._chat_format = chat_format
+
     def create_chat_completion(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -229,7 +259,7 @@ class Chats(Model):
             self._tokenizer,
             messages,
             params,
-            template=template_of(self.chat_format, self._tokenizer),
+            template=template_of(self._chat_format, self._tokenizer),
             tools=given_tools or None,
             tool_choice=choice,
         )

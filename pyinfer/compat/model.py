@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyinfer.compat.arguments import check_arguments, kv_type_of, pooling_of, weights_of
+from pyinfer.compat.arguments import RECORDED, check_arguments, kv_type_of, pooling_of, weights_of
 from pyinfer.compat.context import Context
 from pyinfer.compat.sampling import RANDOM_SEEDS
 from pyinfer.compat.speculative import LlamaDraftModel, n_draft_of
@@ -20,6 +20,7 @@ from pyinfer.gguf import GGUFFile
 from pyinfer.runtime.generation import Completion
 from pyinfer.runtime.llm import LLM
 from pyinfer.runtime.speculation import DEFAULT_N_DRAFT
+from pyinfer.system import default_threads
 from pyinfer.tokenizer import load_tokenizer
 
 MIN_BATCH = 512  # LangChain asks for 8, which makes prompts slow and changes nothing else
@@ -27,6 +28,14 @@ MIN_BATCH = 512  # LangChain asks for 8, which makes prompts slow and changes no
 
 class Model:
     """A model file, loaded with llama-cpp-python's arguments; `Llama` says which."""
+
+    # as they were given, or their defaults
+    numa: bool | int
+    tensor_split: Sequence[float] | None
+    kv_overrides: Mapping[str, bool | int | float | str] | None
+    lora_base: str | None
+    lora_scale: float
+    lora_path: str | None
 
     def __init__(
         self,
@@ -65,9 +74,12 @@ class Model:
             n_bytes = sum(tensor.n_bytes for tensor in file.tensors.values())
         self.model_path = str(model_path)
         self.verbose = bool(arguments.get("verbose", True))
-        self.chat_format, self.chat_handler = chat_format, chat_handler
+        self._chat_format, self.chat_handler = chat_format, chat_handler
         self.last_n_tokens_size = int(arguments.get("last_n_tokens_size", 64))
         self.draft_model, self.spm_infill = draft_model, spm_infill
+        for name, usual in RECORDED.items():
+            setattr(self, name, arguments.get(name, usual))
+        self.numa = int(self.numa) if isinstance(self.numa, bool) else self.numa
         self.cache: Any = None
         self._seed = seed
         self._pooling = pooling_of(pooling_type)
@@ -75,7 +87,7 @@ class Model:
         self._llm: LLM | None = None
         if vocab_only:
             self._tokenizer = load_tokenizer(path)
-            n_ctx = n_ctx or self._trained_ctx
+            n_ctx, self.n_threads = n_ctx or self._trained_ctx, n_threads or default_threads()
         else:
             self._llm = LLM(
                 path,
@@ -88,10 +100,16 @@ class Model:
                 n_draft=n_draft or DEFAULT_N_DRAFT,
             )
             self._tokenizer = self._llm.tokenizer
-            n_ctx = self._llm.n_ctx
+            n_ctx, self.n_threads = self._llm.n_ctx, self._llm.engine.n_threads
+        self.n_threads_batch = self.n_threads
         self.n_batch = min(n_batch or n_ctx, n_ctx)
         self.context_params = SimpleNamespace(
-            n_ctx=n_ctx, n_batch=self.n_batch, n_threads=n_threads, embeddings=embedding, pooling_type=pooling_type
+            n_ctx=n_ctx,
+            n_batch=self.n_batch,
+            n_threads=self.n_threads,
+            n_threads_batch=self.n_threads_batch,
+            embeddings=embedding,
+            pooling_type=pooling_type,
         )
 
     def _positions(self, n_ctx: int) -> int:
@@ -123,6 +141,16 @@ class Model:
     def ctx(self) -> Model:
         """What they take for a context."""
         return self
+
+    # private there, which other programs read all the same
+
+    @property
+    def _n_ctx(self) -> int:
+        return self.n_ctx()
+
+    @property
+    def _n_vocab(self) -> int:
+        return self.n_vocab()
 
     @cached_property
     def _context(self) -> Context:

@@ -9,6 +9,31 @@ from pyinfer.errors import ParameterError
 from pyinfer.tokenizer import Tokenizer
 
 
+class LlamaTokenizer:
+    """llama-cpp-python's tokenizer of a model, `Llama.tokenizer_`. `special` is True if it is not given, as there."""
+
+    def __init__(self, llama: Vocabulary) -> None:
+        self._llama = llama
+
+    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = True) -> list[int]:
+        """As Llama.tokenize."""
+        return self._llama.tokenize(text, add_bos, special)
+
+    def detokenize(
+        self, tokens: Sequence[int], prev_tokens: Sequence[int] | None = None, special: bool = False
+    ) -> bytes:
+        """As Llama.detokenize."""
+        return self._llama.detokenize(tokens, prev_tokens, special)
+
+    def encode(self, text: str, add_bos: bool = True, special: bool = True) -> list[int]:
+        """Token ids of a text."""
+        return self.tokenize(text.encode("utf-8", errors="ignore"), add_bos, special)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, without what is no UTF-8."""
+        return self.detokenize(tokens).decode("utf-8", errors="ignore")
+
+
 class Vocabulary(Model):
     """`Llama`'s methods on tokens."""
 
@@ -31,6 +56,10 @@ class Vocabulary(Model):
         tokenizer = self._tokenizer
         text = tokenizer.decode_bytes([t for t in tokens if special or not tokenizer.is_special(t)])
         return text.removeprefix(b" ") if len(tokens) and tokens[0] == tokenizer.bos_id and not special else text
+
+    @property
+    def tokenizer_(self) -> LlamaTokenizer:
+        return LlamaTokenizer(self)
 
     def tokenizer(self) -> Tokenizer:
         """pyinfer's tokenizer of the model."""
