@@ -1,9 +1,15 @@
 """What pyinfer.compat.Llama shows of itself, and what it says to arguments of a wrong type or shape."""
 
+import dataclasses
+
+import numpy as np
 import pytest
+from chats import TOOLS
 
-from pyinfer.compat import Llama
+from pyinfer import ParameterError
+from pyinfer.compat import Llama, StoppingCriteriaList
 
+MESSAGES = [{"role": "user", "content": "Hello"}]
 CHATML = (
     "{% for message in messages %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -46,3 +52,107 @@ def test_the_tokenizer_has_llama_cpp_pythons_methods(llama):
     assert tokenizer.tokenize(b"a<3>") == tokenizer.encode("a<3>") == [97, 3]
     assert tokenizer.encode("a<3>", special=False) == llama.tokenize(b"a<3>")
     assert tokenizer.detokenize([97, 3]) == b"a" and tokenizer.decode([97, 98]) == "ab"
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"input_ids": 5}, "input_ids 5"),
+        ({"llama_state": "x"}, "llama_state 'x'"),
+        ({"n_tokens": -1}, "n_tokens of the state is -1"),
+        ({"n_tokens": 9999}, "n_tokens of the state is 9999"),
+        ({"input_ids": [500] * 9, "llama_state": b""}, "input_ids of the state: token 0 is 500"),
+        ({"seed": "x"}, "seed is 'x'"),
+    ],
+)
+def test_what_is_no_state_is_refused(llama, change, named):
+    llama.reset()
+    llama.eval(llama.tokenize(b"Hello"))
+    with pytest.raises(ParameterError, match=named):
+        llama.load_state(dataclasses.replace(llama.save_state(), **change))
+    with pytest.raises(ParameterError, match="state is a str; expected a LlamaState"):
+        llama.load_state("foo")
+
+
+@pytest.mark.parametrize(
+    "method, arguments, named",
+    [
+        ("tokenize", ["Hello"], "text is 'Hello'; expected bytes"),
+        ("tokenize", [5], "text is 5"),
+        ("detokenize", [5], "tokens is 5"),
+        ("detokenize", [b"ab"], "tokens is b'ab'"),
+        ("detokenize", [[500]], "token 0 is 500"),
+        ("detokenize", [[97], 5], "tokens is 5"),
+        ("eval", [5], "tokens is 5"),
+        ("eval", ["Hello"], "tokens is 'Hello'"),
+        ("embed", [5], "input is 5"),
+        ("embed", [None], "input is None"),
+        ("create_embedding", [{"a": 1}], "input is {'a': 1}"),
+        ("set_seed", ["x"], "seed is 'x'"),
+        ("create_completion", [5], "the prompt is a int"),
+        ("create_completion", ["a", 5], "suffix is 5"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(llama, method, arguments, named):
+    with pytest.raises(ParameterError, match=named):
+        getattr(llama, method)(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ({"messages": "Hello"}, "messages is 'Hello'"),
+        ({"tools": 5}, "tools is 5"),
+        ({"tools": [{"type": "function", "function": "now"}]}, r"tools\[0\] is"),
+        ({"functions": 5}, "functions is 5"),
+        ({"functions": ["now"]}, r"tools\[0\] is"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": "now"}}, "tool_choice is"),
+        ({"response_format": "json"}, "response_format is 'json'"),
+        ({"response_format": {"type": "json_schema", "json_schema": 5}}, "response_format is"),
+        ({"mirostat_mode": np.array([1, 2])}, "mirostat_mode is"),
+        ({"seed": "x"}, "seed is 'x'"),
+    ],
+)
+def test_a_chats_arguments_of_a_wrong_type_are_named(llama, arguments, named):
+    with pytest.raises(ParameterError, match=named):
+        llama.create_chat_completion(**{"messages": MESSAGES, **arguments})
+
+
+def test_a_chat_format_that_is_no_text_is_named(path):
+    with Llama(path, chat_format=5) as model, pytest.raises(ParameterError, match="chat_format is 5"):
+        model.create_chat_completion(MESSAGES)
+
+
+@pytest.mark.parametrize("criteria", [5, "x", [5], StoppingCriteriaList([5])])
+def test_what_is_no_criterion_is_named(llama, criteria):
+    with pytest.raises(ParameterError, match="stopping_criteria is"):
+        llama("Hello", stopping_criteria=criteria)
+    with pytest.raises(ParameterError, match="stopping_criteria is"):
+        next(llama.generate([97], stopping_criteria=criteria))
+
+
+@pytest.mark.parametrize("idx", ["x", -1, 5, 1.0])
+def test_a_position_to_sample_at_has_a_token(llama, idx):
+    llama.reset()
+    llama.eval(llama.tokenize(b"Hello"))
+    with pytest.raises(ParameterError, match=r"idx is .*from 0 to 4"):
+        llama.sample(idx=idx)
+
+
+def test_without_logits_all_positions_can_be_sampled_at_too(llama, path):
+    llama.reset()
+    llama.eval(llama.tokenize(b"Hello"))
+    with Llama(path) as model:
+        model.eval(model.tokenize(b"Hello"))
+        assert [model.sample(temp=0, idx=i) for i in range(5)] == [llama.sample(temp=0, idx=i) for i in range(5)]
+
+
+@pytest.mark.parametrize("name", ["n_ctx", "n_batch", "last_n_tokens_size", "seed"])
+def test_sizes_of_a_wrong_type_are_named(path, name):
+    with pytest.raises(ParameterError, match=f"{name} is 'x'"):
+        Llama(path, **{name: "x"})
+
+
+def test_token_ids_can_be_embedded_and_counted(llama):
+    one, n = llama.embed([llama.tokenize(b"Hello")], return_count=True)
+    assert n == 5 and one == llama.embed(["Hello"])

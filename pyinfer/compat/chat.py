@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyinfer.chat import AnswerDelta, Turn, builtin_templates, prepare_turn
-from pyinfer.chat.tools import ToolChoice
+from pyinfer.chat.tools import ToolChoice, check_tools, tool_names
 from pyinfer.compat.completion import new_completion_id, usage_of
 from pyinfer.compat.logprobs import chat_logprobs
 from pyinfer.compat.model import Model
@@ -26,6 +26,7 @@ from pyinfer.errors import ParameterError
 from pyinfer.runtime.generation import Completion
 from pyinfer.runtime.guide import Guide
 from pyinfer.runtime.logprobs import Choice
+from pyinfer.runtime.params import shown
 from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer
 
@@ -58,11 +59,12 @@ def template_of(chat_format: str | None, tokenizer: Tokenizer) -> str | None:
     """The template to give to `prepare_turn`; ParameterError for a format that does not exist here."""
     if chat_format is None:
         return None if tokenizer.chat_template is not None else WITHOUT_TEMPLATE
-    name = FORMATS.get(chat_format, chat_format).removeprefix("chat_template.")
+    is_text = isinstance(chat_format, str)
+    name = FORMATS.get(chat_format, chat_format).removeprefix("chat_template.") if is_text else ""
     known = [*builtin_templates(), *tokenizer.chat_templates, "default"]
     if name not in known and "{" not in name:
         raise ParameterError(
-            f"chat_format is {chat_format!r:.60}; expected None (the file's), one of {', '.join([*FORMATS, *known])}, "
+            f"chat_format is {shown(chat_format)}; expected None (the file's), one of {', '.join([*FORMATS, *known])}, "
             "or a template in Jinja"
         )
     return name
@@ -73,36 +75,41 @@ def tools_of(
     function_call: str | Mapping[str, Any] | None,
     tools: Sequence[Mapping[str, Any]] | None,
     tool_choice: str | Mapping[str, Any] | None,
-) -> tuple[list[Mapping[str, Any]], ToolChoice]:
-    """Tools and the choice among them; functions are the older form of the same."""
+) -> tuple[list[dict[str, Any]], ToolChoice]:
+    """Tools and the choice among them; functions are the older form of the same. ParameterError for what is none."""
     if functions:
+        if isinstance(functions, str | Mapping) or not isinstance(functions, Sequence):
+            raise ParameterError(f"functions is {shown(functions)}; expected a list")
         tools, tool_choice = [{"type": "function", "function": function} for function in functions], function_call
-    given = list(tools or ())
-    names = [tool.get("function", {}).get("name") for tool in given if isinstance(tool, Mapping)]
+    given = check_tools(tools or None)
+    names = tool_names(given)
     if isinstance(tool_choice, Mapping):
-        name = tool_choice.get("function", tool_choice).get("name")
+        function = tool_choice.get("function", tool_choice)
+        name = function.get("name") if isinstance(function, Mapping) else None
     elif tool_choice in ("auto", "none", "required", None):
         return given, "auto" if tool_choice is None or not given else tool_choice  # type: ignore[return-value]
     else:
         name = tool_choice
     if name not in names:
         raise ParameterError(
-            f"tool_choice is {tool_choice!r:.60}; expected 'auto', 'none', 'required' or one of {names}"
+            f"tool_choice is {shown(tool_choice)}; expected 'auto', 'none', 'required' or one of {names}"
         )
     return given, {"type": "function", "function": {"name": name}}
 
 
 def response_guide(response_format: Mapping[str, Any] | None) -> Guide | None:
     """What a response_format asks for; ParameterError for one that is not known."""
-    kind = "text" if response_format is None else response_format.get("type")
-    if response_format is None or kind == "text":
+    if response_format is None:
+        return None
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    if kind == "text":
         return None
     if kind == "json_object":
         return Guide.json(response_format.get("schema") or {"type": "object"})
     if kind == "json_schema" and isinstance(response_format.get("json_schema"), Mapping):
         return Guide.json(response_format["json_schema"].get("schema", {}))
     raise ParameterError(
-        f"response_format is {response_format!r:.80}; expected {{'type': 'text'}} or "
+        f"response_format is {shown(response_format)}; expected {{'type': 'text'}} or "
         "{'type': 'json_object', 'schema': …}"
     )
 

@@ -21,6 +21,7 @@ from pyinfer.compat.types import (
 )
 from pyinfer.errors import ParameterError
 from pyinfer.runtime.generation import Completion
+from pyinfer.runtime.params import shown
 from pyinfer.runtime.stream import Stream
 from pyinfer.tokenizer import Tokenizer
 
@@ -146,6 +147,8 @@ class Completions(Model):
         if suffix is not None:
             if not isinstance(prompt, str):
                 raise ParameterError("suffix is given and the prompt is token ids; expected a text")
+            if not isinstance(suffix, str):
+                raise ParameterError(f"suffix is {shown(suffix)}; expected None or a text")
             return infill_prompt(tokenizer, self._file_metadata, prompt, suffix, self.spm_infill)
         if not isinstance(prompt, str):
             return self.llm.token_ids(prompt)

@@ -6,14 +6,24 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ContextError, ParameterError, StateError
 from pyinfer.runtime.llm import LLM
-from pyinfer.runtime.params import check_integer
+from pyinfer.runtime.params import check_integer, shown
 from pyinfer.runtime.request import Request
+from pyinfer.runtime.token_ids import checked_ids, items_of
+
+
+def token_list(tokens: Any) -> list[Any]:
+    """What a list, array or other iterable of token ids holds, which may be none; ParameterError for anything else."""
+    items = items_of(tokens)
+    if items is None:
+        raise ParameterError(f"tokens is {shown(tokens)}; expected a list of token ids")
+    return items
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,17 @@ class LlamaState:
     @property
     def llama_state_size(self) -> int:
         return len(self.llama_state)
+
+    def check(self) -> None:
+        """Raises ParameterError for what no Llama has saved."""
+        room = items_of(self.input_ids)
+        if room is None or not isinstance(self.llama_state, bytes):
+            raise ParameterError(
+                f"state has input_ids {shown(self.input_ids)}, llama_state {shown(self.llama_state)}; "
+                "expected token ids and bytes, as save_state returns them"
+            )
+        allowed = f"a whole number from 0 to {len(room)}, as many as there is room for in input_ids"
+        check_integer("n_tokens of the state", self.n_tokens, 0, len(room), allowed)
 
 
 class LastLogits(Request):
@@ -87,15 +108,17 @@ class Context:
 
     def eval(self, tokens: Sequence[int]) -> None:
         """Go on with tokens. ContextError if they are too many; nothing has changed then."""
-        self._go_on(tokens, len(tokens) if self._every_row else 1)
+        ids = token_list(tokens)
+        self._go_on(ids, len(ids) if self._every_row else 1)
 
     def decode(self, tokens: Sequence[int]) -> None:
         """As eval; logits of all these tokens are then in `decoded`."""
-        self.decoded = self._go_on(tokens, len(tokens))
+        ids = token_list(tokens)
+        self.decoded = self._go_on(ids, len(ids))
 
-    def _go_on(self, tokens: Sequence[int], n_rows: int) -> NDArray[np.float32]:
+    def _go_on(self, tokens: list[Any], n_rows: int) -> NDArray[np.float32]:
         """The logits of the last n_rows tokens, which are noted."""
-        ids = self._llm.token_ids(list(tokens))
+        ids = self._llm.token_ids(tokens)
         n = self.n_tokens + len(ids)
         if n > len(self.input_ids):
             raise ContextError(f"{n} tokens do not fit into the context of {len(self.input_ids)} (n_ctx)")
@@ -108,15 +131,22 @@ class Context:
         self.n_tokens = self._n_scored = n
         return rows
 
-    def last_logits(self) -> NDArray[np.float32]:
-        """float32 [n_vocab]; computed again where they are not there. ParameterError without tokens."""
+    def logits(self, position: int | None = None) -> NDArray[np.float32]:
+        """Those of the token at a position, or of the last one: float32 [n_vocab]; computed again where they are not
+        there. ParameterError for a position without a token."""
         if self.n_tokens == 0:
             raise ParameterError("there are no tokens; expected a call of eval before sample")
-        if self._n_scored == self.n_tokens:
-            row: NDArray[np.float32] = self.scores[self.n_tokens - 1 if self._every_row else 0]
-            return row
-        last: NDArray[np.float32] = self._logits(self.tokens, 1)[0]
-        return last
+        last = self.n_tokens - 1
+        at = last if position is None else position
+        check_integer("idx", at, 0, last, f"None or a position of the tokens so far, from 0 to {last}")
+        row: NDArray[np.float32]
+        if self._every_row and at < self._n_scored:
+            row = self.scores[at]
+        elif at == last == self._n_scored - 1:
+            row = self.scores[0]
+        else:
+            row = self._logits(self.tokens[: at + 1], 1)[0]
+        return row
 
     def _logits(self, tokens: list[int], n_rows: int) -> NDArray[np.float32]:
         request = LastLogits(tokens, n_rows, self._llm.engine.n_vocab)
@@ -137,7 +167,8 @@ class Context:
         return LlamaState(self.input_ids.copy(), scores.copy(), self.n_tokens, session, seed)
 
     def load(self, state: LlamaState) -> None:
-        """Raises StateError for a state of another model, ContextError if it is too long."""
+        """Raises StateError for a state of another model, ContextError if it is too long, ParameterError for none."""
+        state.check()
         if state.n_tokens > len(self.input_ids):
             raise ContextError(f"the state has {state.n_tokens} tokens; the context has {len(self.input_ids)} (n_ctx)")
         if state.llama_state:
@@ -145,7 +176,8 @@ class Context:
                 path = Path(folder) / "session"
                 path.write_bytes(state.llama_state)
                 self._llm.load_state(path)
-        self.set_tokens(state.input_ids[: state.n_tokens].tolist())
-        if self._every_row and len(state.scores) == state.n_tokens:
+        tokens = token_list(state.input_ids)[: state.n_tokens]
+        self.set_tokens(checked_ids(tokens, self._llm.engine.n_vocab, "input_ids of the state"))
+        if self._every_row and np.shape(state.scores) == (state.n_tokens, self._llm.engine.n_vocab):
             self.scores[: state.n_tokens] = state.scores
             self._n_scored = state.n_tokens

@@ -7,6 +7,9 @@ from typing import Any
 
 from pyinfer.compat.model import Model
 from pyinfer.compat.types import CreateEmbeddingResponse
+from pyinfer.errors import ParameterError
+from pyinfer.runtime.params import shown
+from pyinfer.runtime.token_ids import items_of
 
 
 class Embeddings(Model):
@@ -18,14 +21,17 @@ class Embeddings(Model):
         """The embedding of a text, a list of n_embd numbers, or a list of those of several.
 
         return_count: a pair of that and the number of tokens. truncate: long texts lose their end; otherwise they
-        raise ContextError.
+        raise ContextError. Raises ParameterError for what is no text and no list of texts.
         """
-        texts = [input] if isinstance(input, str) else list(input)
+        texts = [input] if isinstance(input, str) else items_of(input)
+        if texts is None:
+            raise ParameterError(f"input is {shown(input)}; expected a text or a list of texts")
         vectors = self.llm.embed(texts, self._pooling, normalize, truncate).tolist()
         found = vectors[0] if isinstance(input, str) else vectors
         if not return_count:
             return found
-        return found, sum(min(len(self._tokenizer.encode(text)), self.n_ctx()) for text in texts)
+        ids = (self._tokenizer.encode(text) if isinstance(text, str) else text for text in texts)
+        return found, sum(min(len(tokens), self.n_ctx()) for tokens in ids)
 
     def create_embedding(self, input: str | Sequence[str], model: str | None = None) -> CreateEmbeddingResponse:
         """Embeddings as a dictionary of OpenAI's API."""

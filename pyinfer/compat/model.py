@@ -13,12 +13,13 @@ import numpy as np
 
 from pyinfer.compat.arguments import RECORDED, check_arguments, kv_type_of, pooling_of, weights_of
 from pyinfer.compat.context import Context
-from pyinfer.compat.sampling import RANDOM_SEEDS
+from pyinfer.compat.sampling import RANDOM_SEEDS, checked_seed
 from pyinfer.compat.speculative import LlamaDraftModel, n_draft_of
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.runtime.generation import Completion
 from pyinfer.runtime.llm import LLM
+from pyinfer.runtime.params import check_integer
 from pyinfer.runtime.speculation import DEFAULT_N_DRAFT
 from pyinfer.system import default_threads
 from pyinfer.tokenizer import load_tokenizer
@@ -65,6 +66,11 @@ class Model:
         self._arguments.pop("resolve_model")
         self._arguments.update(arguments)
         check_arguments(arguments)
+        last_n_tokens_size = arguments.get("last_n_tokens_size", 64)
+        check_integer("last_n_tokens_size", last_n_tokens_size, -1, None, "a whole number of at least -1 (-1: all)")
+        for name, size in (("n_ctx", n_ctx), ("n_batch", n_batch)):
+            if size is not None:
+                check_integer(name, size, 0, None, "a whole number of at least 0")
         n_draft = n_draft_of(draft_model)
         path = resolve_model(model_path)
         if not path.exists():
@@ -75,13 +81,13 @@ class Model:
         self.model_path = str(model_path)
         self.verbose = bool(arguments.get("verbose", True))
         self._chat_format, self.chat_handler = chat_format, chat_handler
-        self.last_n_tokens_size = int(arguments.get("last_n_tokens_size", 64))
+        self.last_n_tokens_size = int(last_n_tokens_size)
         self.draft_model, self.spm_infill = draft_model, spm_infill
         for name, usual in RECORDED.items():
             setattr(self, name, arguments.get(name, usual))
         self.numa = int(self.numa) if isinstance(self.numa, bool) else self.numa
         self.cache: Any = None
-        self._seed = seed
+        self._seed = checked_seed(seed)
         self._pooling = pooling_of(pooling_type)
         self._logits_all = logits_all
         self._llm: LLM | None = None
@@ -184,7 +190,7 @@ class Model:
 
     def set_seed(self, seed: int) -> None:
         """Of all further calls that have none; -1: a new one each time."""
-        self._seed = seed
+        self._seed = checked_seed(seed)
 
     def set_cache(self, cache: Any) -> None:
         """Accepted: prompts that begin alike share keys and values anyway."""
@@ -201,7 +207,7 @@ class Model:
     def _seed_for(self, seed: int | None) -> int | None:
         """Of a call: its own, or the next of those that the constructor's seed leads to."""
         if seed is not None:
-            return seed
+            return checked_seed(seed)
         if self._seed in RANDOM_SEEDS:
             return None
         self._seed = random.Random(self._seed).randint(0, 2**32 - 2)

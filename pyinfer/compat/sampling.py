@@ -15,6 +15,7 @@ from pyinfer.runtime.guide import Guide
 from pyinfer.runtime.params import SAMPLERS, LogitsProcessor, SamplingParams, is_number, shown
 from pyinfer.runtime.penalties import penalize
 from pyinfer.runtime.samplers import all_candidates
+from pyinfer.runtime.token_ids import items_of
 
 RANDOM_SEEDS = (None, -1, 0xFFFFFFFF)
 NUMBERS = ("temperature", "top_k", "top_p", "min_p", "typical_p")  # those with special values
@@ -41,7 +42,25 @@ class StoppingCriteriaList(list[StoppingCriteria]):
 
 
 def one_criterion(criteria: StoppingCriteria | Sequence[StoppingCriteria]) -> StoppingCriteria:
-    return criteria if callable(criteria) else StoppingCriteriaList(criteria)
+    """A function or several as one; ParameterError for anything else."""
+    if callable(criteria) and not isinstance(criteria, list):
+        return criteria
+    several = items_of(criteria)
+    if several is None or not all(callable(criterion) for criterion in several):
+        raise ParameterError(
+            f"stopping_criteria is {shown(criteria)}; expected a function of (tokens int64 [n], logits float32 "
+            "[n_vocab]) that returns True or False, or a list of such functions"
+        )
+    return StoppingCriteriaList(several)
+
+
+def checked_seed(seed: Any) -> int | None:
+    """ParameterError for what is neither None nor a whole number; those of NumPy become Python's."""
+    if seed is None:
+        return None
+    if not is_number(seed, int | np.integer):
+        raise ParameterError(f"seed is {shown(seed)}; expected None or a whole number (-1: a new one each time)")
+    return int(seed)
 
 
 def ending_processor(
@@ -109,7 +128,7 @@ def stops_of(stop: Any) -> Any:
 def bias_of(logit_bias: Any) -> Any:
     """With ids that may be texts, as in JSON; what is none is SamplingParams' to refuse."""
     if not isinstance(logit_bias, Mapping):
-        return logit_bias or {}
+        return {} if logit_bias is None else logit_bias
     return {int(t) if isinstance(t, str) and t.isdecimal() else t: bias for t, bias in logit_bias.items()}
 
 
@@ -127,10 +146,10 @@ def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
     seed, max_tokens = given.get("seed"), given.get("max_tokens")
     if max_tokens is not None and not is_number(max_tokens, int | np.integer):
         raise ParameterError(f"max_tokens is {shown(max_tokens)}; expected None or a whole number")
-    if given["tfs_z"] != 1.0:
+    if not is_number(mirostat_mode, int | np.integer) or mirostat_mode not in (0, 1, 2):
+        raise ParameterError(f"mirostat_mode is {shown(mirostat_mode)}; expected 0 (off), 1 or 2")
+    if not is_number(given["tfs_z"], int | float | np.number) or given["tfs_z"] != 1.0:
         warnings.warn("ignored, as llama.cpp does: tfs_z", stacklevel=4)
-    if mirostat_mode not in (0, 1, 2):
-        raise ParameterError(f"mirostat_mode is {mirostat_mode!r}; expected 0 (off), 1 or 2")
     if mirostat_mode == 1:
         warnings.warn("mirostat_mode is 1; mirostat 2 is used", stacklevel=4)
     mirostat = mirostat_mode > 0 and temperature != 0

@@ -9,11 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.compat.context import LlamaState
-from pyinfer.compat.sampling import RANDOM_SEEDS, Criteria, Grammar, Processors, one_criterion, sampling_params
+from pyinfer.compat.context import LlamaState, token_list
+from pyinfer.compat.sampling import (
+    RANDOM_SEEDS,
+    Criteria,
+    Grammar,
+    Processors,
+    checked_seed,
+    one_criterion,
+    sampling_params,
+)
 from pyinfer.compat.vocabulary import Vocabulary
+from pyinfer.errors import ParameterError
 from pyinfer.runtime.guide import Guide
 from pyinfer.runtime.sampling import Sampler, derived_seed
+from pyinfer.runtime.token_ids import checked_ids
 
 
 class Steps(Vocabulary):
@@ -84,11 +94,10 @@ class Steps(Vocabulary):
         grammar: Grammar = None,
         idx: int | None = None,
     ) -> int:
-        """A token to follow those so far, or those up to position idx (with logits_all). penalize_nl has no effect."""
+        """A token to follow those so far, or those up to position idx. penalize_nl has no effect."""
         sampler, guide = self._sampler(locals())
         mask = None if guide is None else guide.matcher(self._tokenizer).mask()
-        row = self._context.last_logits() if idx is None else self.scores[idx]
-        return sampler.sample(row, mask).token
+        return sampler.sample(self._context.logits(idx), mask).token
 
     def generate(
         self,
@@ -117,7 +126,7 @@ class Steps(Vocabulary):
         the next one. Raises ContextError when the context is full.
         """
         given = locals()
-        waiting = self.llm.token_ids(list(tokens))
+        waiting = self.llm.token_ids(token_list(tokens))
         if reset:
             n_same = self.longest_token_prefix(self._context.tokens, waiting[:-1])
             self._context.truncate(n_same)
@@ -126,7 +135,7 @@ class Steps(Vocabulary):
         matcher = None if guide is None else guide.matcher(self._tokenizer)
         while True:
             self.eval(waiting)
-            logits = self._context.last_logits()
+            logits = self._context.logits()
             if stopping_criteria is not None:
                 seen = np.array(self._context.tokens, np.int64)
                 if one_criterion(stopping_criteria)(seen, logits):
@@ -141,10 +150,11 @@ class Steps(Vocabulary):
                 token = sampler.sample(logits, mask).token
                 if matcher is not None:
                     matcher.accept(token)
-            more = yield token
-            for extra in more or ():
+            sent = yield token
+            more = [] if sent is None else checked_ids(token_list(sent), self.n_vocab(), "tokens")
+            for extra in more:
                 sampler.accept(extra)
-            waiting = [token, *(more or ())]
+            waiting = [token, *more]
 
     def _sampler(self, given: dict[str, Any], more: Sequence[int] = ()) -> tuple[Sampler, Guide | None]:
         """For the tokens so far and `more`; given: the arguments of `sample` or `generate`."""
@@ -158,9 +168,13 @@ class Steps(Vocabulary):
         return self._context.save(self._seed)
 
     def load_state(self, state: LlamaState) -> None:
-        """Go on where a state was saved. Raises StateError for one of another model, ContextError if it is too long."""
+        """Go on where a state was saved. Raises StateError for one of another model, ContextError if it is too long,
+        ParameterError for what is none."""
+        if not isinstance(state, LlamaState):
+            raise ParameterError(f"state is a {type(state).__name__}; expected a LlamaState, as save_state returns it")
+        seed = checked_seed(state.seed)
         self._context.load(state)
-        self._seed = state.seed
+        self._seed = seed
 
     @staticmethod
     def logits_to_logprobs(logits: Any, axis: int = -1) -> NDArray[np.float32]:

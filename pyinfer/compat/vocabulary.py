@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from pyinfer.compat.context import token_list
 from pyinfer.compat.model import Model
 from pyinfer.errors import ParameterError
+from pyinfer.runtime.params import shown
+from pyinfer.runtime.token_ids import Bytes, checked_ids
 from pyinfer.tokenizer import Tokenizer
 
 
@@ -40,22 +44,32 @@ class Vocabulary(Model):
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
         """Token ids of UTF-8. add_bos: with the begin and end tokens that the model asks for; special: control tokens
         in the text become their ids. Raises ParameterError for other bytes."""
+        if not isinstance(text, Bytes):
+            raise ParameterError(f"text is {shown(text)}; expected bytes of UTF-8, such as b'Hello'")
         try:
             decoded = bytes(text).decode("utf-8")
-        except (UnicodeDecodeError, TypeError) as error:
+        except UnicodeDecodeError as error:
             raise ParameterError(f"text is {text!r:.60}; expected bytes of UTF-8: {error}") from None
         return self._tokenizer.encode(decoded, add_special=add_bos, parse_special=special)
 
     def detokenize(
         self, tokens: Sequence[int], prev_tokens: Sequence[int] | None = None, special: bool = False
     ) -> bytes:
-        """The bytes of token ids. prev_tokens: those before, so that a first space stays; special: control tokens."""
-        if prev_tokens is not None:
-            before = self.detokenize(prev_tokens, special=special)
-            return self.detokenize([*prev_tokens, *tokens], special=special)[len(before) :]
+        """The bytes of token ids. prev_tokens: those before, so that a first space stays; special: control tokens.
+        Raises ParameterError for what is no list of ids."""
+        ids = self._checked_ids(tokens)
+        if prev_tokens is None:
+            return self._bytes_of(ids, special)
+        before = self._checked_ids(prev_tokens)
+        return self._bytes_of(before + ids, special)[len(self._bytes_of(before, special)) :]
+
+    def _checked_ids(self, tokens: Any) -> list[int]:
+        return checked_ids(token_list(tokens), self._tokenizer.n_vocab, "tokens")
+
+    def _bytes_of(self, ids: list[int], special: bool) -> bytes:
         tokenizer = self._tokenizer
-        text = tokenizer.decode_bytes([t for t in tokens if special or not tokenizer.is_special(t)])
-        return text.removeprefix(b" ") if len(tokens) and tokens[0] == tokenizer.bos_id and not special else text
+        text = tokenizer.decode_bytes([token for token in ids if special or not tokenizer.is_special(token)])
+        return text.removeprefix(b" ") if ids and ids[0] == tokenizer.bos_id and not special else text
 
     @property
     def tokenizer_(self) -> LlamaTokenizer:
