@@ -1,6 +1,7 @@
 """What pyinfer.compat.Llama shows of itself, and what it says to arguments of a wrong type or shape."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -156,3 +157,17 @@ def test_sizes_of_a_wrong_type_are_named(path, name):
 def test_token_ids_can_be_embedded_and_counted(llama):
     one, n = llama.embed([llama.tokenize(b"Hello")], return_count=True)
     assert n == 5 and one == llama.embed(["Hello"])
+
+
+def test_tools_without_a_place_in_the_template_are_ignored_with_a_warning(path):
+    with Llama(path, n_ctx=256, chat_format="zephyr") as model:
+        plain = model.create_chat_completion(MESSAGES, temperature=0, max_tokens=4)
+        with pytest.warns(UserWarning, match=r"tools are ignored: .*no place") as warned:
+            answer = model.create_chat_completion(MESSAGES, tools=TOOLS, temperature=0, max_tokens=4)
+        assert answer["choices"] == plain["choices"] and warned[0].filename == __file__
+        for choice in ("required", "now"):
+            with pytest.raises(ParameterError, match=r"tool_choice is .*no place for tools"):
+                model.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice=choice)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice="none", max_tokens=1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyinfer.chat import AnswerDelta, Turn, builtin_templates, prepare_turn
+from pyinfer.chat.templates import choose_template, template_variables
 from pyinfer.chat.tools import ToolChoice, check_tools, tool_names
 from pyinfer.compat.completion import new_completion_id, usage_of
 from pyinfer.compat.logprobs import chat_logprobs
@@ -95,6 +97,24 @@ def tools_of(
             f"tool_choice is {shown(tool_choice)}; expected 'auto', 'none', 'required' or one of {names}"
         )
     return given, {"type": "function", "function": {"name": name}}
+
+
+def tools_with_a_place(
+    tokenizer: Tokenizer, template: str | None, tools: list[dict[str, Any]], choice: ToolChoice
+) -> list[dict[str, Any]]:
+    """The tools, or none where the template has no place for them: a warning says so, as llama-cpp-python goes on, too.
+
+    ParameterError where one of them must be called.
+    """
+    if not tools or choice == "none":
+        return tools
+    if "tools" in template_variables(choose_template(tokenizer, template, with_tools=True)):
+        return tools
+    problem = "the chat template has no place for tools; chat_format='chatml' has one"
+    if choice != "auto":
+        raise ParameterError(f"tool_choice is {shown(choice)}; {problem}")
+    warnings.warn(f"tools are ignored: {problem}", stacklevel=3)
+    return []
 
 
 def response_guide(response_format: Mapping[str, Any] | None) -> Guide | None:
@@ -249,13 +269,16 @@ class Chats(Model):
         """The answer to messages, as a dictionary of OpenAI's API, or with stream one for each part of it.
 
         messages, tools: as `LLM.chat` takes them. tool_choice "required", or that of a function,
-        constrains the text to calls. response_format: {"type": "json_object", "schema": …} constrains it to JSON.
+        constrains the text to calls; other tools are ignored, with a warning, where the chat template has no place for
+        them. response_format: {"type": "json_object", "schema": …} constrains it to JSON.
         Raises what LLM.chat raises, and what create_completion does.
         """
         if self.chat_handler is not None:
             given = {name: value for name, value in locals().items() if name != "self"}
             return self.chat_handler(llama=self, **given)  # type: ignore[no-any-return]
         given_tools, choice = tools_of(functions, function_call, tools, tool_choice)
+        template = template_of(self._chat_format, self._tokenizer)
+        given_tools = tools_with_a_place(self._tokenizer, template, given_tools, choice)
         guide = response_guide(response_format)
         if guide is not None and grammar is not None:
             raise ParameterError("grammar and response_format are given; expected one of them")
@@ -266,7 +289,7 @@ class Chats(Model):
             self._tokenizer,
             messages,
             params,
-            template=template_of(self._chat_format, self._tokenizer),
+            template=template,
             tools=given_tools or None,
             tool_choice=choice,
         )
