@@ -9,6 +9,7 @@ from chats import TOOLS
 
 from pyinfer import ParameterError
 from pyinfer.compat import Llama, StoppingCriteriaList
+from pyinfer.compat.chat_format import Jinja2ChatFormatter
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 CHATML = (
@@ -171,3 +172,41 @@ def test_tools_without_a_place_in_the_template_are_ignored_with_a_warning(path):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             model.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice="none", max_tokens=1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_template_in_jinja_is_a_chat_handler(path, stream):
+    formatter = Jinja2ChatFormatter(CHATML, eos_token="<|im_end|>", bos_token="")
+    options = {"temperature": 0, "max_tokens": 6, "stream": stream}
+
+    def texts(**how):
+        with Llama(path, n_ctx=256, **how) as model:
+            answer = model.create_chat_completion(MESSAGES, **options)
+            return [chunk["choices"] for chunk in answer] if stream else answer["choices"]
+
+    assert texts(chat_handler=formatter.to_chat_handler()) == texts(chat_format=CHATML)
+    with Llama(path, n_ctx=256) as model:
+        answer = formatter.to_chat_handler()(llama=model, messages=MESSAGES, max_tokens=2)
+        assert answer["object"] == "chat.completion"
+
+
+def test_a_template_in_jinja_gives_prompts_and_ends(path):
+    source = "{{ bos_token }}{% for m in messages %}{{ m.content + eos_token }}{% endfor %}{{ add_generation_prompt }}"
+    formatter = Jinja2ChatFormatter(source, "</s>", "<s>", add_generation_prompt=False, stop_token_ids=[97])
+    made = formatter(messages=MESSAGES, tools=None)
+    assert (made.prompt, made.stop, made.added_special) == ("<s>Hello</s>False", ["</s>"], True)
+    assert made.stopping_criteria(np.array([98, 97]), None) and not made.stopping_criteria(np.array([97, 98]), None)
+    with Llama(path, n_ctx=256, chat_handler=formatter.to_chat_handler()) as model:
+        answer = model.create_chat_completion(MESSAGES, logit_bias={97: 1e6})["choices"][0]
+        assert answer["finish_reason"] == "stop" and answer["message"]["content"] in ("", "a")
+
+
+def test_installed_modules_are_found_in_every_way(llama_cpp):
+    import llama_cpp.llama_chat_format
+    from llama_cpp import llama_grammar
+    from llama_cpp.llama_chat_format import ChatFormatterResponse
+
+    assert llama_cpp.llama_chat_format.ChatFormatterResponse is ChatFormatterResponse
+    assert llama_grammar.LlamaGrammar is llama_cpp.LlamaGrammar
+    with pytest.raises(ImportError, match="Llava15ChatHandler"):
+        from llama_cpp.llama_chat_format import Llava15ChatHandler  # noqa: F401

@@ -58,6 +58,7 @@ _MODULES = {
     "llama_cpp.llama": "pyinfer.compat",
     "llama_cpp.llama_cpp": "pyinfer.compat.low_level",
     "llama_cpp.llama_cache": "pyinfer.compat.cache",
+    "llama_cpp.llama_chat_format": "pyinfer.compat.chat_format",
     "llama_cpp.llama_grammar": "pyinfer.compat.grammar",
     "llama_cpp.llama_speculative": "pyinfer.compat.speculative",
     "llama_cpp.llama_tokenizer": "pyinfer.compat.vocabulary",
@@ -80,9 +81,10 @@ def install() -> None:
 
 
 def __getattr__(name: str) -> object:
-    if name == "llama_cpp" or name.lower().startswith("llama_"):  # C functions, which llama_cpp has at its top, too
-        value = importlib.import_module("pyinfer.compat.low_level")
-        value = value if name == "llama_cpp" else getattr(value, name)
+    if (module := f"llama_cpp.{name}") in _MODULES and name != "llama":
+        value: object = importlib.import_module(_MODULES[module])
+    elif name.lower().startswith("llama_"):  # C functions, which llama_cpp has at its top, too
+        value = getattr(importlib.import_module("pyinfer.compat.low_level"), name)
     elif name in _HOMES:
         value = getattr(importlib.import_module(f"pyinfer.compat.{_HOMES[name]}"), name)
     else:

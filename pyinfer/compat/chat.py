@@ -113,7 +113,7 @@ def tools_with_a_place(
     problem = "the chat template has no place for tools; chat_format='chatml' has one"
     if choice != "auto":
         raise ParameterError(f"tool_choice is {shown(choice)}; {problem}")
-    warnings.warn(f"tools are ignored: {problem}", stacklevel=3)
+    warnings.warn(f"tools are ignored: {problem}", stacklevel=4)
     return []
 
 
@@ -273,29 +273,40 @@ class Chats(Model):
         them. response_format: {"type": "json_object", "schema": …} constrains it to JSON.
         Raises what LLM.chat raises, and what create_completion does.
         """
+        given = {name: value for name, value in locals().items() if name != "self"}
         if self.chat_handler is not None:
-            given = {name: value for name, value in locals().items() if name != "self"}
             return self.chat_handler(llama=self, **given)  # type: ignore[no-any-return]
-        given_tools, choice = tools_of(functions, function_call, tools, tool_choice)
-        template = template_of(self._chat_format, self._tokenizer)
-        given_tools = tools_with_a_place(self._tokenizer, template, given_tools, choice)
-        guide = response_guide(response_format)
-        if guide is not None and grammar is not None:
+        return self.chat_by(template_of(self._chat_format, self._tokenizer), given)
+
+    def chat_by(
+        self, template: str | None, given: Mapping[str, Any], stop_token_ids: Sequence[int] = (), **variables: Any
+    ) -> CreateChatCompletionResponse | Iterator[CreateChatCompletionStreamResponse]:
+        """The answer by a template, as `prepare_turn` takes it with its variables, to the arguments `given` of
+        create_chat_completion."""
+        tools, choice = tools_of(*(given[name] for name in ("functions", "function_call", "tools", "tool_choice")))
+        tools = tools_with_a_place(self._tokenizer, template, tools, choice)
+        guide = response_guide(given["response_format"])
+        if guide is not None and given["grammar"] is not None:
             raise ParameterError("grammar and response_format are given; expected one of them")
-        grammar, seed = guide or grammar, self._seed_for(seed)
-        n_top = (top_logprobs or 0) if logprobs else None
-        params = sampling_params(locals(), repetition_window=self.last_n_tokens_size, logprobs=n_top)
+        sampling = {**given, "grammar": guide or given["grammar"], "seed": self._seed_for(given["seed"])}
+        params = sampling_params(
+            sampling,
+            repetition_window=self.last_n_tokens_size,
+            logprobs=(given["top_logprobs"] or 0) if given["logprobs"] else None,
+            stop_token_ids=stop_token_ids,
+        )
         turn = prepare_turn(
             self._tokenizer,
-            messages,
+            given["messages"],
             params,
             template=template,
-            tools=given_tools or None,
+            tools=tools or None,
             tool_choice=choice,
+            **variables,
         )
         tokens = turn.prompt.tokens
-        writer = ChatWriter(self._tokenizer, model or self.model_path, turn, bool(functions))
-        if stream:
+        writer = ChatWriter(self._tokenizer, given["model"] or self.model_path, turn, bool(given["functions"]))
+        if given["stream"]:
             pieces = self.llm.stream(tokens, turn.params, shown=turn.shown)
             return self._noted(writer.chunks(pieces), tokens, lambda: pieces.completion)
         job = self.llm.job(tokens, turn.params, turn.shown)
