@@ -176,6 +176,7 @@ def test_what_is_no_call_is_text(name, text):
 
 marks = [mark for form in TOOL_FORMATS for mark in form.marks if mark]
 snippets = [*marks, "{", "}", '"', "now", WEATHER, "[", "]", " ", "\n", "x", '{"name": "now", "arguments": {}}']
+snippets += ["<tool_call>\n<function=get_weather>\n<parameter=days>\n{", '\\"']
 
 
 @settings(max_examples=300, deadline=None)
@@ -438,6 +439,40 @@ def test_texts_that_stand_by_themselves_follow_their_schemas_and_have_no_marks(n
             assert grammar.accepts(text) == (value in good), (key, value)
             if value in good:
                 assert parsed(name, text, tools=tools) == [("set", {key: value})]
+
+
+ANYTHING = {"type": "object", "properties": {"value": {}, "note": {"type": "string"}}, "required": ["value"]}
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_marks_in_the_strings_of_json_end_nothing(name):
+    form = FORMATS[name]
+    before, middle, after = form.parameter
+    end = f"{after}{form.end}".replace("\n", "")
+    tools = [{"type": "function", "function": {"name": "set", "parameters": ANYTHING}}]
+    grammar = matcher(name, "required", tools)
+    for value in ({"a": f'"{end} So.\\'}, [{"b": [end * 2]}, end], end, f"{before}note{middle}", {}):
+        text = f"{form.start}set{form.between}{before}value{middle}{json.dumps(value)}{after}"
+        text += f'{before}note{middle}["{after}{form.end}'
+        for step in (1, 3, 10**9):
+            assert parsed(name, f"{text} So.", step, tools) == [("set", {"value": value, "note": '["'}), " So."]
+        assert grammar.accepts(text)
+
+
+@pytest.mark.parametrize("value", ['{"a', '["a", it\'s "so', "{'a': 'it\"s'}", '"Rome', '{"a": 1', '{"a\\'])
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_what_begins_as_json_and_is_none_is_a_text(name, value):
+    form = FORMATS[name]
+    before, middle, after = form.parameter
+    text = f"{form.start}get_weather{form.between}{before}days{middle}{value}{after}{form.end}"
+    for step in (1, 3, 10**9):
+        assert parsed(name, f"{text}\nSo.", step) == [("get_weather", {"days": value}), "\nSo."]
+
+
+def test_a_call_comes_with_its_end_though_json_is_broken():
+    parser = ToolCallParser(FORMATS["qwen3-coder"], TOOLS)
+    text = '<tool_call>\n<function=get_weather>\n<parameter=days>\n{"a: 1\n</parameter>\n</function>\n</tool_call>'
+    assert [call.arguments for call in parser.push(f"{text} So.")[:1]] == ['{"days": "{\\"a: 1"}']
 
 
 def test_a_pattern_that_is_none_is_refused():

@@ -16,6 +16,18 @@ import regex
 from pyinfer.chat.tools import NAME, ToolCall, ToolFormat, is_text
 
 Parsed = str | ToolCall
+BLOT = "x"  # stands for a character in which no mark may be seen
+# How a text begins that no JSON does: "<" outside of strings, a line break in one. It has no way back, so that more
+# text changes nothing.
+NO_JSON = regex.compile(r'(?:[^"<]|"(?:[^"\\\n]|\\.)*+")*+(?:<|"(?:[^"\\\n]|\\.)*+\\?\n)')
+
+
+def json_end(text: str, start: int, final: bool) -> int | None:
+    """The index after the JSON that begins at `start`, `start` if it is none; None: that can't be seen yet."""
+    try:
+        return json.JSONDecoder().raw_decode(text, start)[1]
+    except (ValueError, RecursionError):
+        return start if final or NO_JSON.match(text, start) else None
 
 
 class JsonEnd:
@@ -64,7 +76,7 @@ class ToolCallParser:
     def __init__(self, form: ToolFormat, tools: Sequence[Mapping[str, Any]], opened: str = "") -> None:
         self._form = form
         self._schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
-        self._head, self._tail, self._parameter = _patterns(form)
+        self._head, self._tail, self._parameter, self._parameter_head = _patterns(form)
         self._text = opened  # not yet decided
         self._not_ours = len(opened)  # characters at the front that are the prompt's
         self._end = JsonEnd()
@@ -117,7 +129,7 @@ class ToolCallParser:
             after += 1
         if after == len(text) and not final:
             return False
-        end = self._end_of_call(after, final)
+        end = self._end_of_call(head, after, final)
         if end is None and not final:
             return False
         calls = [] if end is None else self._calls_of(text[after:end], head)
@@ -136,10 +148,13 @@ class ToolCallParser:
         self._after_call = True
         return True
 
-    def _end_of_call(self, after: int, final: bool) -> int | None:
+    def _end_of_call(self, head: Any, after: int, final: bool) -> int | None:
         """Where the arguments that begin at `after` end, `after` if there are none; None: that can't be seen yet."""
         if self._form.layout == "parameters":
             match = self._tail.search(self._text, after, partial=not final)
+            if match is not None and not match.partial:  # it may stand in JSON
+                text = self._without_json(self._text, after, head["name"], final)
+                match = self._tail.search(text, after, partial=not final)
             return None if match is None or match.partial else match.start()
         return self._end.find(self._text, after) if self._text[after : after + 1] in ("{", "[") else after
 
@@ -174,13 +189,31 @@ class ToolCallParser:
         text = json.dumps(arguments, ensure_ascii=False)
         return ToolCall(name, text, call_id) if isinstance(call_id, str) and call_id else ToolCall(name, text)
 
+    def _without_json(self, text: str, start: int, name: str, final: bool) -> str:
+        """A text of the same length in which arguments that are JSON are blotted out, as marks in their strings are
+        none: arguments that are written one by one, from `start` on, and are no texts by the schema of `name`."""
+        properties = self._schemas.get(name, {}).get("properties", {})
+        mark = self._form.parameter[2].strip()
+        while (head := self._parameter_head.search(text, start)) is not None:
+            start = head.end()
+            if text[start : start + 1] in tuple('{["') and not is_text(properties.get(head["key"])):
+                end = json_end(text, start, final)
+                blotted = len(text) if end is None else end
+                text = text[:start] + BLOT * (blotted - start) + text[blotted:]
+                start = blotted
+            end_of_argument = text.find(mark, start)
+            if end_of_argument < 0:
+                break
+            start = end_of_argument + len(mark)
+        return text
+
     def _arguments_of(self, text: str, name: str) -> dict[str, Any] | None:
         """Arguments that are written one by one; None if there is something else between them."""
         properties = self._schemas.get(name, {}).get("properties", {})
         arguments: dict[str, Any] = {}
         at = 0
-        for match in self._parameter.finditer(text):
-            key, value = match["key"], match["value"]
+        for match in self._parameter.finditer(self._without_json(text, 0, name, final=True)):
+            key, value = match["key"], text[slice(*match.span("value"))]
             if text[at : match.start()].strip() or key in arguments:
                 return None
             arguments[key] = value if is_text(properties.get(key)) else _json_or_text(value)
@@ -217,8 +250,11 @@ def _json_or_text(text: str) -> Any:
 
 
 @cache
-def _patterns(form: ToolFormat) -> tuple[Any, Any, Any]:
-    """What begins a call, up to its arguments; what ends it; and one argument by itself. White space may vary."""
+def _patterns(form: ToolFormat) -> tuple[Any, Any, Any, Any]:
+    """What begins a call, up to its arguments; what ends it; one argument by itself, and that up to its value.
+
+    White space may vary.
+    """
     starts = [_lenient(start) for start in (form.start, form.also) if start]
     head = rf"(?:{_lenient(form.group_start)})?" if form.group_start else ""
     head += f"(?:{'|'.join(starts)})"
@@ -230,8 +266,9 @@ def _patterns(form: ToolFormat) -> tuple[Any, Any, Any]:
     if form.group_end:
         tail += rf"(?:{_lenient(form.group_end)})?"
     before, middle, after = form.parameter
-    value = rf"(?P<key>[^<>\n]+?){_value_edge(middle)}(?P<value>(?:.|\n)*?){_value_edge(after)}"
-    return regex.compile(head), regex.compile(tail), regex.compile(regex.escape(before) + value)
+    parameter_head = rf"{regex.escape(before)}(?P<key>[^<>\n]+?){_value_edge(middle)}"
+    parameter = rf"{parameter_head}(?P<value>(?:.|\n)*?){_value_edge(after)}"
+    return regex.compile(head), regex.compile(tail), regex.compile(parameter), regex.compile(rf"{parameter_head}\s*")
 
 
 def _lenient(text: str) -> str:

@@ -45,7 +45,7 @@ class ToolFormat:
     Formats whose name stands in JSON, too, have it all in an object (`layout` "object"), or in a list of objects
     between one start and one end ("list"), with the arguments under `key`. In the layout "parameters" each argument is
     written by itself, `parameter` being what stands before its name, before its value and after it: texts as they
-    are, other values as JSON.
+    are, other values as JSON, whose strings may contain what else would end the argument or the call.
 
     signs: texts that all are in a template of this format; against: texts that none is.
     """
