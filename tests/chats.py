@@ -29,6 +29,8 @@ WEATHER = {
 }
 NOW = {"name": "now", "description": "The time", "parameters": {"type": "object", "properties": {}}}
 TOOLS = [{"type": "function", "function": WEATHER}, {"type": "function", "function": NOW}]
+ZONED = {"type": "object", "properties": {"zone": {"enum": ["a", "b"]}}, "required": ["zone"]}
+ZONED_TOOLS = [{"type": "function", "function": {**NOW, "parameters": ZONED}}]
 
 # Texts that are control tokens in one model or another: <|…|>, <｜…｜>, [UPPER], <name>, …
 SPECIAL = re.compile(

@@ -1,4 +1,4 @@
-"""llama-cpp-python's `Llama` on pyinfer: its dictionaries, its steps, its special values; LangChain's classes on it."""
+"""llama-cpp-python's `Llama` on pyinfer: its dictionaries, its steps, its special values."""
 
 import json
 import pickle
@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from chats import ZONED_TOOLS
 from tiny_models import TinyModel, write_text_model, write_tiny_model
 
 import pyinfer.compat
@@ -25,16 +26,6 @@ from pyinfer.tokenizer import tokenizer_from_metadata
 from tiny_vocabularies import CONTROL, bpe_metadata  # isort: skip
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "now",
-            "description": "The time",
-            "parameters": {"type": "object", "properties": {"zone": {"enum": ["a", "b"]}}, "required": ["zone"]},
-        },
-    }
-]
 
 
 @pytest.fixture(scope="module")
@@ -249,19 +240,21 @@ def test_a_response_format_holds(llama):
     with pytest.raises(ParameterError, match="response_format"):
         llama.create_chat_completion(MESSAGES, response_format={"type": "xml"})
     with pytest.raises(ParameterError, match="one of them"):
-        llama.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice="now", response_format=form)
+        llama.create_chat_completion(MESSAGES, tools=ZONED_TOOLS, tool_choice="now", response_format=form)
 
 
-@pytest.mark.parametrize("choice", ["now", TOOLS[0], {"type": "function", "function": {"name": "now"}}, "required"])
+@pytest.mark.parametrize(
+    "choice", ["now", ZONED_TOOLS[0], {"type": "function", "function": {"name": "now"}}, "required"]
+)
 def test_a_tool_that_is_chosen_is_called(llama, choice):
-    answer = llama.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice=choice, stop=None)["choices"][0]
+    answer = llama.create_chat_completion(MESSAGES, tools=ZONED_TOOLS, tool_choice=choice, stop=None)["choices"][0]
     (call,) = answer["message"]["tool_calls"][:1]
     assert answer["finish_reason"] == "tool_calls"
     assert call["function"]["name"] == "now" and json.loads(call["function"]["arguments"])["zone"] in ("a", "b")
 
 
 def test_functions_are_the_older_form_of_tools(llama):
-    function = TOOLS[0]["function"]
+    function = ZONED_TOOLS[0]["function"]
     chunks = list(
         llama.create_chat_completion(MESSAGES, functions=[function], function_call={"name": "now"}, stream=True)
     )
@@ -483,62 +476,6 @@ def test_install_is_refused_behind_llama_cpp_python(llama_cpp, monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", json)
     with pytest.raises(ParameterError, match="imported already"):
         pyinfer.compat.install()
-
-
-# Integrations: the libraries are large and not in the test extra; .ci/run installs them.
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_langchains_llm(llama_cpp, path):
-    llms = pytest.importorskip("langchain_community.llms")
-    llm = llms.LlamaCpp(model_path=str(path), temperature=0, max_tokens=6, n_ctx=128, repeat_penalty=1.0)
-    with Llama(path) as own:
-        expected = own("Hello", max_tokens=6, temperature=0)["choices"][0]["text"]
-    assert llm.invoke("Hello") == expected
-    assert "".join(llm.stream("Hello")) == expected
-    assert llm.batch(["Hello", "Hello"]) == [expected] * 2
-    assert llm.get_num_tokens("Hello") == 5
-    stopped = llm.invoke("Hello", stop=[expected[2]])
-    assert stopped == expected[: expected.index(expected[2])]
-    strict = llms.LlamaCpp(model_path=str(path), grammar='root ::= "yes"', streaming=False)
-    assert strict.invoke("Well?") == "yes"
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_langchains_embeddings(llama_cpp, path):
-    embeddings = pytest.importorskip("langchain_community.embeddings")
-    model = embeddings.LlamaCppEmbeddings(model_path=str(path))
-    one = model.embed_query("Hello")
-    assert len(one) == 256 and model.embed_documents(["ab", "Hello"])[1] == one
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_langchains_chat_model(llama_cpp, path):
-    models = pytest.importorskip("langchain_community.chat_models")
-    options = {"chat_format": "chatml"}
-    chat = models.ChatLlamaCpp(model_path=str(path), temperature=0, max_tokens=100, n_ctx=1024, model_kwargs=options)
-    with Llama(path, chat_format="chatml") as own:
-        answer = own.create_chat_completion(MESSAGES, temperature=0, max_tokens=100, repeat_penalty=1.1)
-    expected = answer["choices"][0]["message"]["content"]
-    assert chat.invoke("Hello").content == expected
-    assert "".join(chunk.content for chunk in chat.stream("Hello")) == expected
-    answer = chat.bind_tools(TOOLS, tool_choice="now").invoke("What time is it?")
-    assert answer.tool_calls[0]["name"] == "now" and answer.tool_calls[0]["args"]["zone"] in ("a", "b")
-
-
-def test_llama_indexs_llm(llama_cpp, path):
-    module = pytest.importorskip("llama_index.llms.llama_cpp")
-    llm = module.LlamaCPP(
-        model_path=str(path),
-        temperature=0.0,
-        max_new_tokens=6,
-        context_window=128,
-        completion_to_prompt=lambda text: text,
-        verbose=False,
-    )
-    text = llm.complete("Hello").text
-    assert llm.metadata.context_window == 128 and text
-    assert list(llm.stream_complete("Hello"))[-1].text == text
 
 
 def test_a_real_model_answers(real_model):

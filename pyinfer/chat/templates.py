@@ -50,16 +50,15 @@ def render(
 
         render(tokenizer.chat_template, [{"role": "user", "content": "Hello"}])
     """
-    names = {"bos_token": "", "eos_token": "", **variables}
-    names |= {"messages": messages, "tools": tools, "documents": documents}
-    names["add_generation_prompt"] = add_generation_prompt
-    return _rendered(template, names)
+    given = {"messages": messages, "tools": tools, "documents": documents}
+    return _rendered(template, {**variables, **given, "add_generation_prompt": add_generation_prompt})
 
 
-def _rendered(template: str, names: Mapping[str, Any], **limits: float) -> str:
-    """The text with variables of these names; `limits` as BoundedEnvironment has them."""
+def _rendered(template: str, variables: Mapping[str, Any], **limits: float) -> str:
+    """The text by variables, of which all templates have some; `limits` as BoundedEnvironment has them."""
     from pyinfer.chat.sandbox import Meter
 
+    names = {"bos_token": "", "eos_token": "", "tools": None, "documents": None, **variables}
     try:
         code = _compile(template)  # before the clock starts
         environment = _environment(Meter().weight(list(names.values())), **limits)
@@ -186,9 +185,8 @@ def _try(template: str, content: Any, arguments: Any = None) -> str:
         function = {"name": "probe", "arguments": arguments}
         call = {"id": "probe1234", "type": "function", "function": function}
         messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": content, "tool_calls": [call]}]
-    names = {"bos_token": "", "eos_token": "", "messages": messages, "tools": None, "documents": None}
     try:
-        return _rendered(template, {**names, "add_generation_prompt": False}, max_seconds=PROBE_SECONDS)
+        return _rendered(template, {"messages": messages, "add_generation_prompt": False}, max_seconds=PROBE_SECONDS)
     except TemplateError:
         return ""
 
