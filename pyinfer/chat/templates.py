@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pyinfer.tokenizer import Tokenizer
 
 PROBE = "pyinfer-probe"
-PROBE_SECONDS = 0.1  # of processor time, for a few words; published templates need a millisecond
+PROBE_SECONDS = 0.8  # of processor time for all tries, collections of garbage included; most need a few milliseconds
 # What marks a turn in formats whose marks are no tokens of the model: "</s>", "<|user|>", "[INST]", "USER:".
 TURN_MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|\w+:|#+ *\w+")
 MAX_TEMPLATE = 1 << 17  # characters; published ones have up to 20,000
@@ -134,16 +135,17 @@ class Habits:
 @lru_cache(maxsize=16)
 def template_habits(template: str) -> Habits:
     """What a template expects of messages. Never raises: one that fails with all of them is taken to be usual."""
-    word = PROBE
-    as_text = _try(template, word)
-    as_parts = _try(template, [{"type": "text", "text": word}])
+    word, end = PROBE, time.thread_time() + PROBE_SECONDS
+    attempt = partial(_try, template, end)
+    as_text = attempt(word)
+    as_parts = attempt([{"type": "text", "text": word}])
     takes_parts = word in as_parts and not any(f"{q}text{q}" in as_parts for q in "'\"")
     arguments = {"probe_key": word}
-    as_dict = _try(template, "", arguments)
+    as_dict = attempt("", arguments)
     # In a dict's place, Python's own notation and a failure are signs that the template expects JSON.
     good = word in as_dict and "'probe_key'" not in as_dict
-    text_arguments = not good and word in _try(template, "", json.dumps(arguments))
-    none = _try(template, None, json.dumps(arguments) if text_arguments else arguments)
+    text_arguments = not good and word in attempt("", json.dumps(arguments))
+    none = attempt(None, json.dumps(arguments) if text_arguments else arguments)
     return Habits(
         takes_text=word in as_text or not takes_parts,
         takes_parts=takes_parts,
@@ -179,14 +181,15 @@ def turn_ends(tokenizer: Tokenizer, template: str) -> tuple[frozenset[int], tupl
     return frozenset(token for _, _, token in control), () if mark is None else (mark.group(),)
 
 
-def _try(template: str, content: Any, arguments: Any = None) -> str:
+def _try(template: str, end: float, content: Any, arguments: Any = None) -> str:
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     if arguments is not None:
         function = {"name": "probe", "arguments": arguments}
         call = {"id": "probe1234", "type": "function", "function": function}
         messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": content, "tool_calls": [call]}]
     try:
-        return _rendered(template, {"messages": messages, "add_generation_prompt": False}, max_seconds=PROBE_SECONDS)
+        left = max(0.0, end - time.thread_time())
+        return _rendered(template, {"messages": messages, "add_generation_prompt": False}, max_seconds=left)
     except TemplateError:
         return ""
 
