@@ -14,6 +14,7 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         int8_t* quants
         float* scales
         int32_t* nsums
+        int32_t* npairs
         float* fsums
 
     ctypedef struct Weight:

@@ -47,6 +47,8 @@ cdef class Value:
             self.c.scales = &f[0]
             i = self._array("nsums", np.int32, self.k // 16)
             self.c.nsums = &i[0]
+            i = self._array("npairs", np.int32, self.k // 32)
+            self.c.npairs = &i[0]
             f = self._array("fsums", np.float32, self.k // 32)
             self.c.fsums = &f[0]
 

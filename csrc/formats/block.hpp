@@ -11,12 +11,15 @@
 //   kFields               the block's fields, for interleaving
 //   kOffsetLog2           quants stand for q - 2^kOffsetLog2; kNoOffset: for q itself
 //   kMaxQuant             no q is greater; above 128 only where kOffsetLog2 is 7
-//   kMin                  whether min() exists
+//   kMinSub               values that share a minimum, 16 or 32, or 0: there are none
 //   scale(b, s), min(b, s)   float lanes
+//   mins(b, j), min_scale(b)   where kMinSub is 16: the j-th two minimums, whole numbers of 16 bits, and what they are
+//                              multiplied by
 //   quants(b, s, v)       the four unsigned bytes q of values s * kSub + 4v + (0..3), in each lane; or instead
 //   quads(b, s, g)        those of v = 2g and 2g + 1
 // and value = scale * (q - offset) - min.
-// Formats of plain floats declare value(b, i) instead.
+// Formats of plain floats declare value(b, i) instead. Where quants times their integer scales fit a byte, `Scaled` may
+// declare the format anew so that a block has one scale, for instruction sets whose dot products take any bytes.
 #pragma once
 #include <cstdint>
 

@@ -15,7 +15,7 @@ constexpr uint8_t kE2M1[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 1
 
 struct IQ4_NL : HalfScale {
     static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kOffsetLog2 = 7, kMaxQuant = 255;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
@@ -25,7 +25,7 @@ struct IQ4_NL : HalfScale {
 
 struct IQ4_XS {
     static constexpr int kBlock = 256, kBytes = 136, kSub = 32, kOffsetLog2 = 7, kMaxQuant = 255;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 132, 4}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -40,7 +40,7 @@ struct IQ4_XS {
 
 struct MXFP4 {
     static constexpr int kBlock = 32, kBytes = 17, kSub = 32, kOffsetLog2 = 4, kMaxQuant = 28;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 1, 1}, {1, 16, 4}};
     // 2^(e - 128): half of the power of two that the exponent byte stands for, since the values are doubled
     template <class V, class B>
@@ -56,7 +56,7 @@ struct MXFP4 {
 
 struct NVFP4 {
     static constexpr int kBlock = 64, kBytes = 36, kSub = 16, kOffsetLog2 = 4, kMaxQuant = 28;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 4, 1}, {4, 32, 4}};
     // half of an unsigned E4M3 float; 0x7f, its NaN, counts as zero
     template <class V, class B>

@@ -43,7 +43,7 @@ struct Indexed {};
 
 struct IQ2_XXS : Indexed {
     static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -58,7 +58,7 @@ struct IQ2_XXS : Indexed {
 
 struct IQ2_XS : Indexed {
     static constexpr int kBlock = 256, kBytes = 74, kSub = 16, kOffsetLog2 = 6, kMaxQuant = 128;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -74,7 +74,7 @@ struct IQ2_XS : Indexed {
 
 struct IQ2_S : Indexed {
     static constexpr int kBlock = 256, kBytes = 82, kSub = 16, kOffsetLog2 = 6, kMaxQuant = 128;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 16, 1}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -92,7 +92,7 @@ struct IQ2_S : Indexed {
 
 struct IQ3_XXS : Indexed {
     static constexpr int kBlock = 256, kBytes = 98, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 96, 4}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -109,7 +109,7 @@ struct IQ3_XXS : Indexed {
 
 struct IQ3_S : Indexed {
     static constexpr int kBlock = 256, kBytes = 110, kSub = 32, kOffsetLog2 = 6, kMaxQuant = 128;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 64, 4}, {66, 8, 1}, {74, 32, 4}, {106, 4, 1}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -134,7 +134,7 @@ Quads<V> with_delta(const Quads<V>& eighths, typename V::U down) {
 
 struct IQ1_S : Indexed {
     static constexpr int kBlock = 256, kBytes = 50, kSub = 32, kOffsetLog2 = 4, kMaxQuant = 25;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 32, 4}, {34, 16, 2}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -150,7 +150,7 @@ struct IQ1_S : Indexed {
 
 struct IQ1_M : Indexed {
     static constexpr int kBlock = 256, kBytes = 56, kSub = 16, kOffsetLog2 = 4, kMaxQuant = 25;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 48, 4}, {48, 8, 2}};
     // The half float of the block is spread over the high nibbles of the four scale words.
     template <class V, class B>

@@ -10,7 +10,7 @@ namespace PYINFER_ISA {
 
 struct Q2_K {
     static constexpr int kBlock = 256, kBytes = 84, kSub = 16, kOffsetLog2 = kNoOffset, kMaxQuant = 3;
-    static constexpr bool kMin = true;
+    static constexpr int kMinSub = 16;
     static constexpr Field kFields[] = {{0, 80, 4}, {80, 4, 2}};
     template <class V, class B>
     static typename V::U scale_byte(const B& b, int s) {
@@ -28,17 +28,44 @@ struct Q2_K {
     static typename V::U quants(const B& b, int s, int v) {
         return (b.word(16 + s / 8 * 32 + s % 2 * 16 + 4 * v) >> (s % 8 / 2 * 2)) & 0x03030303;
     }
+    template <class V, class B>
+    static typename V::U mins(const B& b, int j) {
+        return V::pick(b.word(j / 2 * 4) >> 4 & 0x0f0f0f0f, j % 2 ? 0x80038002 : 0x80018000);
+    }
+    template <class V, class B>
+    static typename V::F min_scale(const B& b) {
+        return b.half(82);
+    }
+    struct Scaled;
+};
+
+// Quants times their 4-bit scales.
+struct Q2_K::Scaled : Q2_K {
+    static constexpr int kSub = 32, kMaxQuant = 45;
+    template <class V, class B>
+    static typename V::F scale(const B& b, int) {
+        return b.half(80);
+    }
+    template <class V, class B>
+    static typename V::U quants(const B& b, int s, int v) {
+        const int sub = 2 * s + v / 4;
+        const typename V::U twice = V::pick(b.word(s / 2 * 4) & 0x0f0f0f0f, 0x80008000 + 0x00010001 * (sub % 4));
+        const typename V::U multiples = V::multiply_low(twice, (typename V::U)V::splat(0x03020100));
+        return V::lookup4(multiples, Q2_K::quants<V>(b, sub, v % 4));
+    }
 };
 
 struct Q3_K {
     static constexpr int kBlock = 256, kBytes = 110, kSub = 16, kOffsetLog2 = 2, kMaxQuant = 7;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 108, 4}, {108, 2, 2}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
-        const typename V::U low = b.word(96 + s % 8 / 4 * 4) >> (s % 4 * 8 + s / 8 * 4) & 15;
-        const typename V::U high = b.word(104) >> (s % 4 * 8 + s / 4 * 2) & 3;
-        return b.half(108) * V::to_float((typename V::I)(low | high << 4) - 32);
+        // 4 * (scale - 32), four at a time, as signed bytes, of which one becomes the upper byte of 32 bits
+        const typename V::U low = moved<V>(b.word(96 + s % 8 / 4 * 4), s / 8 * 4, 2) & 0x3c3c3c3c;
+        const typename V::U high = moved<V>(b.word(104), s / 4 * 2, 6) & 0xc0c0c0c0;
+        const typename V::U four = (low | high) ^ 0x80808080;
+        return b.half(108) * 0x1p-26f * V::to_float((typename V::I)V::pick(four, 0x00808080 | s % 4 << 24));
     }
     template <class V, class B>
     static typename V::U quants(const B& b, int s, int v) {
@@ -52,15 +79,16 @@ struct Q3_K {
 struct Scales6 {
     template <class V, class B>
     static typename V::U unpack(const B& b, int offset, int s, bool min) {
-        if (s < 4) return b.word(offset + 4 * min) >> (8 * s) & 63;
-        const typename V::U low = b.word(offset + 8) >> (8 * (s - 4) + 4 * min) & 15;
-        return low | (b.word(offset + 4 * min) >> (8 * (s - 4) + 6) & 3) << 4;
+        const typename V::U first = b.word(offset + 4 * min), second = b.word(offset + 8) >> 4 * min;
+        const typename V::U four =
+            s < 4 ? first & 0x3f3f3f3f : (second & 0x0f0f0f0f) | (moved<V>(first, 6, 4) & 0x30303030);
+        return V::pick(four, 0x80808000 + s % 4);
     }
 };
 
 struct Q4_K {
     static constexpr int kBlock = 256, kBytes = 144, kSub = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 15;
-    static constexpr bool kMin = true;
+    static constexpr int kMinSub = 32;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 140, 4}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -78,7 +106,7 @@ struct Q4_K {
 
 struct Q5_K {
     static constexpr int kBlock = 256, kBytes = 176, kSub = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 31;
-    static constexpr bool kMin = true;
+    static constexpr int kMinSub = 32;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 172, 4}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {
@@ -97,7 +125,7 @@ struct Q5_K {
 
 struct Q6_K {
     static constexpr int kBlock = 256, kBytes = 210, kSub = 16, kOffsetLog2 = 5, kMaxQuant = 63;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 192, 4}, {192, 16, 1}, {208, 2, 2}};
     template <class V, class B>
     static typename V::F scale(const B& b, int s) {

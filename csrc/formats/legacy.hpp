@@ -13,7 +13,7 @@ typename V::U nibbles(const B& b, int offset, int v) {
 
 struct Q4_0 : HalfScale {
     static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kOffsetLog2 = 3, kMaxQuant = 15;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
@@ -23,7 +23,7 @@ struct Q4_0 : HalfScale {
 
 struct Q4_1 : HalfScaleAndMin {
     static constexpr int kBlock = 32, kBytes = 20, kSub = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 15;
-    static constexpr bool kMin = true;
+    static constexpr int kMinSub = 32;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 16, 4}};
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {
@@ -33,7 +33,7 @@ struct Q4_1 : HalfScaleAndMin {
 
 struct Q5_0 : HalfScale {
     static constexpr int kBlock = 32, kBytes = 22, kSub = 32, kOffsetLog2 = 4, kMaxQuant = 31;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 20, 4}};
     template <class V, class B>
     static typename V::Two quads(const B& b, int, int g) {
@@ -44,7 +44,7 @@ struct Q5_0 : HalfScale {
 
 struct Q5_1 : HalfScaleAndMin {
     static constexpr int kBlock = 32, kBytes = 24, kSub = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 31;
-    static constexpr bool kMin = true;
+    static constexpr int kMinSub = 32;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 20, 4}};
     template <class V, class B>
     static typename V::Two quads(const B& b, int, int g) {
@@ -55,7 +55,7 @@ struct Q5_1 : HalfScaleAndMin {
 
 struct Q8_0 : HalfScale {
     static constexpr int kBlock = 32, kBytes = 34, kSub = 32, kOffsetLog2 = 7, kMaxQuant = 255;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 32, 4}};
     template <class V, class B>
     static typename V::U quants(const B& b, int, int v) {

@@ -10,7 +10,7 @@ namespace PYINFER_ISA {
 
 struct TQ1_0 {
     static constexpr int kBlock = 256, kBytes = 54, kSub = 32, kOffsetLog2 = 0, kMaxQuant = 2;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 52, 4}, {52, 2, 2}};
     template <class V, class B>
     static typename V::F scale(const B& b, int) {
@@ -35,7 +35,7 @@ struct TQ1_0 {
 
 struct TQ2_0 {
     static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 0, kMaxQuant = 3;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 64, 4}, {64, 2, 2}};
     template <class V, class B>
     static typename V::F scale(const B& b, int) {
@@ -49,7 +49,7 @@ struct TQ2_0 {
 
 struct Q1_0 : HalfScale {
     static constexpr int kBlock = 128, kBytes = 18, kSub = 32, kOffsetLog2 = 0, kMaxQuant = 2;
-    static constexpr bool kMin = false;
+    static constexpr int kMinSub = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
     template <class V, class B>
     static typename V::Two quads(const B& b, int s, int g) {

@@ -12,9 +12,9 @@ struct Vec {
     static constexpr int kTile = 4;    // 4 integer and 4 float accumulators leave 8 of 16 registers
     static constexpr int kPanels = 1;  // that share loads of activations
 #ifdef __AVXVNNI__
-    static constexpr bool kSignedDot = false, kPairs = false;
+    static constexpr bool kSignedDot = false, kPairs = false, kScaled = true;
 #else
-    static constexpr bool kSignedDot = true, kPairs = true;
+    static constexpr bool kSignedDot = true, kPairs = true, kScaled = false;
 #endif
     typedef float F __attribute__((vector_size(32)));
     typedef int32_t I __attribute__((vector_size(32)));
@@ -104,12 +104,21 @@ struct Vec {
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), (__m256i)index);
     }
+    static __m256i lanes4() {
+        return _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+    }
+    static U pick(U x, uint32_t from) {
+        return (U)_mm256_shuffle_epi8((__m256i)x, _mm256_add_epi8(lanes4(), _mm256_set1_epi32(int(from))));
+    }
+    static U lookup4(U table, U index) {
+        return (U)_mm256_shuffle_epi8((__m256i)table, _mm256_or_si256((__m256i)index, lanes4()));
+    }
+    static I dot_pairs(U a, I b) { return (I)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
     struct Two {
         U low, high;
     };
     static Two select(U bits, int k, const Two& yes, const Two& no) {
-        const __m256i lanes = _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
-        const __m256i byte = _mm256_shuffle_epi8((__m256i)bits, _mm256_add_epi8(lanes, _mm256_set1_epi8(char(k))));
+        const __m256i byte = (__m256i)pick(bits, 0x01010101u * k);
         const __m256i low = _mm256_set1_epi32(0x08040201), high = _mm256_set1_epi32(int(0x80402010u));
         const __m256i is_low = _mm256_cmpeq_epi8(_mm256_and_si256(byte, low), low);
         const __m256i is_high = _mm256_cmpeq_epi8(_mm256_and_si256(byte, high), high);

@@ -11,7 +11,7 @@ struct Vec {
     static constexpr int L = 16;
     static constexpr int kTile = 8;    // 8 integer and 8 float accumulators leave 16 of 32 registers
     static constexpr int kPanels = 2;  // that share loads of activations, against half a tile
-    static constexpr bool kSignedDot = false, kPairs = false;
+    static constexpr bool kSignedDot = false, kPairs = false, kScaled = true;
     typedef float F __attribute__((vector_size(64)));
     typedef int32_t I __attribute__((vector_size(64)));
     typedef uint32_t U __attribute__((vector_size(64)));
@@ -79,12 +79,19 @@ struct Vec {
     static U lookup16(const uint8_t* table, U index) {
         return (U)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), (__m512i)index);
     }
+    static __m512i lanes4() { return _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c)); }
+    static U pick(U x, uint32_t from) {
+        return (U)_mm512_shuffle_epi8((__m512i)x, _mm512_add_epi8(lanes4(), _mm512_set1_epi32(int(from))));
+    }
+    static U lookup4(U table, U index) {
+        return (U)_mm512_shuffle_epi8((__m512i)table, _mm512_or_si512((__m512i)index, lanes4()));
+    }
+    static I dot_pairs(U a, I b) { return (I)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
     struct Two {
         U low, high;
     };
     static Two select(U bits, int k, const Two& yes, const Two& no) {
-        const __m512i lanes = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
-        const __m512i byte = _mm512_shuffle_epi8((__m512i)bits, _mm512_add_epi8(lanes, _mm512_set1_epi8(char(k))));
+        const __m512i byte = (__m512i)pick(bits, 0x01010101u * k);
         const __mmask64 low = _mm512_test_epi8_mask(byte, _mm512_set1_epi32(0x08040201));
         const __mmask64 high = _mm512_test_epi8_mask(byte, _mm512_set1_epi32(int(0x80402010u)));
         return {(U)_mm512_mask_mov_epi8((__m512i)no.low, low, (__m512i)yes.low),

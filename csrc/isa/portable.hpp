@@ -76,7 +76,7 @@ template <int N>
 struct Portable {
     static constexpr int L = N;
     static constexpr int kTile = 4, kPanels = 1;
-    static constexpr bool kSignedDot = true, kPairs = false;
+    static constexpr bool kSignedDot = true, kPairs = false, kScaled = false;
     using F = typename VectorTypes<N>::F;
     using I = typename VectorTypes<N>::I;
     using U = typename VectorTypes<N>::U;
@@ -151,16 +151,33 @@ struct Portable {
         for (int j = 0; j < 4; ++j) acc += (I)(w >> 8 * j & 255) * ((I)((U)a << (24 - 8 * j)) >> 24);
         return acc;
     }
-    // the same for bytes of w that stand for byte - 128
     static I dot(I acc, U w, const void* four) { return dot(acc, w, splat_word(four)); }
+    // the same for bytes of w that stand for byte - 128
     static I dot_signed(I acc, U w, I a) { return dot(acc, w, a) - dot(I{}, U{} + 0x80808080u, a); }
     static I dot_signed(I acc, U w, const void* four) { return dot_signed(acc, w, splat_word(four)); }
-    // every byte of `index` (0..15) replaced by table[byte]
     // the low and the high halves of products of 16-bit numbers, two in a lane
     static U multiply_low(U a, U b) { return (a * (b & 0xffff) & 0xffff) | (a >> 16) * (b >> 16) << 16; }
     static U multiply_high(U a, U b) {
         return (a & 0xffff) * (b & 0xffff) >> 16 | ((a >> 16) * (b >> 16) & 0xffff0000);
     }
+    // the sum of the two products of signed 16-bit numbers in each lane
+    static I dot_pairs(U a, I b) { return ((I)(a << 16) >> 16) * (b << 16 >> 16) + ((I)a >> 16) * (b >> 16); }
+    // in each lane, the byte of x that the i-th byte of `from` names, 0..3, at the i-th place, or 0 for 128
+    static U pick(U x, uint32_t from) {
+        U y{};
+        for (int i = 0; i < 4; ++i)
+            if (const uint32_t byte = from >> 8 * i & 255; byte < 4) y |= (x >> 8 * byte & 255) << 8 * i;
+        return y;
+    }
+    // every byte of `index` (0..3) replaced by that byte of the lane's own table
+    static U lookup4(U table, U index) {
+        U x{};
+        for (int i = 0; i < 4; ++i)
+            for (int lane = 0; lane < N; ++lane)
+                x[lane] |= (table[lane] >> (index[lane] >> 8 * i & 3) * 8 & 255) << 8 * i;
+        return x;
+    }
+    // every byte of `index` (0..15) replaced by table[byte]
     static U lookup16(const uint8_t* table, U index) {
         U x{};
         for (int i = 0; i < N; ++i)

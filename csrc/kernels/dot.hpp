@@ -5,8 +5,8 @@
 // operations in the same order, however many tokens are in the batch.
 //
 // For 32 values, with integer sums S of products and the activations' scale a:
-//   one sub-block:   f = S * scale * a + f;  f = min * (a * -sum) + f
-//   two sub-blocks:  f = (S0 * scale0 + S1 * scale1 [+ min0 * -sum0 + min1 * -sum1]) * a + f
+//   f = (S0 * scale0 [+ S1 * scale1] [+ (min0 * -sum0 + min1 * -sum1) * min_scale]) * a + f
+//   one minimum: f = min * (a * -sum) + f
 // An offset 2^n of the quants starts the integer sum at -2^n * (sum of activations).
 #pragma once
 #include "formats/block.hpp"
@@ -19,12 +19,13 @@ namespace PYINFER_ISA {
 struct TileView {
     const int8_t* quants;
     const float* scales;
-    const int32_t* nsums;
+    const int32_t *nsums, *npairs;
     const float* fsums;
 
     static TileView of(const Activations& a, int first, int width, int64_t column) {
         return {a.quants + first * a.k + column * width, a.scales + first * (a.k / 32) + column / 32 * width,
-                a.nsums + first * (a.k / 16) + column / 16 * width, a.fsums + first * (a.k / 32) + column / 32 * width};
+                a.nsums + first * (a.k / 16) + column / 16 * width, a.npairs + first * (a.k / 32) + column / 32 * width,
+                a.fsums + first * (a.k / 32) + column / 32 * width};
     }
 };
 
@@ -39,13 +40,16 @@ constexpr int pair_run() {
     return run;
 }
 
-// 32 values of L rows of each of G row groups, against T tokens of a tile of Step. `Source` has kSub, kMin, kSigned,
-// kRun, offset_log2 (of unsigned ones), and quads(j, v), scale(j, h), min(j, h) for the j-th 32 values, v = 0, 2, 4, 6,
-// h-th sub-block.
+// 32 values of L rows of each of G row groups, against T tokens of a tile of Step. `Source` has kSub, kMinSub, kSigned,
+// kRun, offset_log2 (of unsigned ones), and quads(j, v), scale(j, h) and min(j), or min_scale(j) and mins(j), for the
+// j-th 32 values, v = 0, 2, 4, 6, h-th sub-block.
 template <class V, int G, int T, int Step, class Source>
 [[gnu::always_inline]] inline void accumulate32(typename V::F (&f)[G][T], const Source (&source)[G], int j,
                                                 const TileView& a) {
     constexpr int kSubs = 32 / Source::kSub, kQuads = Source::kSub / 4;
+    constexpr int kMins = Source::kMinSub ? 32 / Source::kMinSub : 0;
+    // with more tokens, compilers reorder longer runs, and then their products do not fit the registers
+    constexpr int kRun = T > 1 && Source::kRun > 2 ? 2 : Source::kRun;
     const int8_t* quants = a.quants + j * 32 * Step;
     const int32_t* nsums = a.nsums + j * 2 * Step;
     typename V::F total[G][T];
@@ -64,12 +68,12 @@ template <class V, int G, int T, int Step, class Source>
             PYINFER_UNROLL(2)
             for (int g = 0; g < G; ++g) sum[g][t] = bias;
         }
-        if constexpr (Source::kRun > 1) {
+        if constexpr (kRun > 1) {
             PYINFER_UNROLL(8)
-            for (int first = 0; first < kQuads; first += Source::kRun) {
+            for (int first = 0; first < kQuads; first += kRun) {
                 typename V::I pairs[G][T];
                 PYINFER_UNROLL(8)
-                for (int v = first; v < first + Source::kRun; ++v) {
+                for (int v = first; v < first + kRun; ++v) {
                     PYINFER_UNROLL(2)
                     for (int g = 0; g < G; ++g)
                         if (v % 2 == 0) quads[g] = source[g].quads(j, h * kQuads + v);
@@ -124,13 +128,16 @@ template <class V, int G, int T, int Step, class Source>
                     h == 0 ? V::to_float(sum[g][t]) * scale : V::fma(V::to_float(sum[g][t]), scale, total[g][t]);
         }
     }
-    if (kSubs == 2 && Source::kMin) {
+    if (kMins == 2) {
         PYINFER_UNROLL(2)
-        for (int h = 0; h < kSubs; ++h) PYINFER_UNROLL(8)
-        for (int t = 0; t < T; ++t) {
-            const typename V::F x = V::to_float(V::splat_word(nsums + h * Step + t));
-            PYINFER_UNROLL(2)
-            for (int g = 0; g < G; ++g) total[g][t] = V::fma(source[g].min(j, h), x, total[g][t]);
+        for (int g = 0; g < G; ++g) {
+            const typename V::U mins = source[g].mins(j);
+            const typename V::F scale = source[g].min_scale(j);
+            PYINFER_UNROLL(8)
+            for (int t = 0; t < T; ++t) {
+                const typename V::I x = V::dot_pairs(mins, V::splat_word(a.npairs + j * Step + t));
+                total[g][t] = V::fma(V::to_float(x), scale, total[g][t]);
+            }
         }
     }
     PYINFER_UNROLL(8)
@@ -139,12 +146,12 @@ template <class V, int G, int T, int Step, class Source>
         PYINFER_UNROLL(2)
         for (int g = 0; g < G; ++g) f[g][t] = V::fma(total[g][t], x, f[g][t]);
     }
-    if (kSubs == 1 && Source::kMin) {
+    if (kMins == 1) {
         PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) {
             const typename V::F x = V::splat(a.fsums[j * Step + t]);
             PYINFER_UNROLL(2)
-            for (int g = 0; g < G; ++g) f[g][t] = V::fma(source[g].min(j, 0), x, f[g][t]);
+            for (int g = 0; g < G; ++g) f[g][t] = V::fma(source[g].min(j), x, f[g][t]);
         }
     }
 }
@@ -152,8 +159,8 @@ template <class V, int G, int T, int Step, class Source>
 // A format's block, unpacked as it is read.
 template <class V, class Format>
 struct BlockSource {
-    static constexpr int kSub = Format::kSub;
-    static constexpr bool kMin = Format::kMin, kBiased = Format::kOffsetLog2 != kNoOffset;
+    static constexpr int kSub = Format::kSub, kMinSub = Format::kMinSub;
+    static constexpr bool kBiased = Format::kOffsetLog2 != kNoOffset;
     static constexpr bool kSigned = Format::kOffsetLog2 == 7;
     static constexpr int kRun = pair_run<V, Format>();
     Block<V, kGroup> block;
@@ -166,9 +173,21 @@ struct BlockSource {
     [[gnu::always_inline]] typename V::F scale(int j, int h) const {
         return Format::template scale<V>(block, j * 32 / kSub + h);
     }
-    [[gnu::always_inline]] typename V::F min(int j, int h) const {
-        if constexpr (kMin)
-            return Format::template min<V>(block, j * 32 / kSub + h);
+    [[gnu::always_inline]] typename V::F min(int j) const {
+        if constexpr (kMinSub == 32)
+            return Format::template min<V>(block, j);
+        else
+            return typename V::F{};
+    }
+    [[gnu::always_inline]] typename V::U mins(int j) const {
+        if constexpr (kMinSub == 16)
+            return Format::template mins<V>(block, j);
+        else
+            return typename V::U{};
+    }
+    [[gnu::always_inline]] typename V::F min_scale(int) const {
+        if constexpr (kMinSub == 16)
+            return Format::template min_scale<V>(block);
         else
             return typename V::F{};
     }
@@ -200,23 +219,34 @@ template <class V, class Format, int T>
             here.quants += Format::kBlock * T;
             here.scales += Format::kBlock / 32 * T;
             here.nsums += Format::kBlock / 16 * T;
+            here.npairs += Format::kBlock / 32 * T;
             here.fsums += Format::kBlock / 32 * T;
         }
         for (int t = 0; t < T; ++t) V::store(sums + t * kGroup + row, f[0][t]);
     }
 }
 
-// Weights of one row group unpacked to bytes: quants [k/4][16][4], scales and mins [k/sub][16].
+// Memory that is wanted soon, of which each step of a product asks for `bytes`.
+struct Soon {
+    const uint8_t* data;
+    int64_t bytes;
+
+    Soon after(int64_t n_steps) const { return {data + n_steps * bytes, bytes}; }
+};
+
+// Weights of one row group unpacked to bytes: quants [k/4][16][4], scales [k/sub][16], mins [k/32][16], or
+// [k/32][2][16]: pairs and their scale.
 struct Panel {
     uint8_t* quants;
     float *scales, *mins;
     int shift;  // offset_log2 of biased formats
+    Soon soon;  // the blocks of which the thread makes a panel next, read while this one is used
 };
 
-template <class V, int Sub, bool Min, bool Biased, bool Signed, int Run>
+template <class V, int Sub, int MinSub, bool Biased, bool Signed, int Run>
 struct PanelSource {
-    static constexpr int kSub = Sub, kRun = Run;
-    static constexpr bool kMin = Min, kBiased = Biased, kSigned = Signed;
+    static constexpr int kSub = Sub, kMinSub = MinSub, kRun = Run;
+    static constexpr bool kBiased = Biased, kSigned = Signed;
     Panel panel;
     int row;
 
@@ -228,15 +258,18 @@ struct PanelSource {
     [[gnu::always_inline]] typename V::F scale(int j, int h) const {
         return V::load(panel.scales + (j * (32 / Sub) + h) * kGroup + row);
     }
-    [[gnu::always_inline]] typename V::F min(int j, int h) const {
-        return V::load(panel.mins + (j * (32 / Sub) + h) * kGroup + row);
+    [[gnu::always_inline]] typename V::F min(int j) const { return V::load(panel.mins + j * kGroup + row); }
+    [[gnu::always_inline]] typename V::U mins(int j) const { return V::load_u32(panel.mins + 2 * j * kGroup + row); }
+    [[gnu::always_inline]] typename V::F min_scale(int j) const {
+        return V::load(panel.mins + (2 * j + 1) * kGroup + row);
     }
 };
 
 template <class V, class Format>
 void unpack_panel(const uint8_t* blocks, int64_t n_blocks, Panel panel) {
     using Source = BlockSource<V, Format>;
-    constexpr int kSubs = 32 / Format::kSub, kBlocks32 = Format::kBlock / 32;
+    constexpr int kSubs = 32 / Format::kSub, kMins = Format::kMinSub ? 32 / Format::kMinSub : 0;
+    constexpr int kBlocks32 = Format::kBlock / 32;
     for (int64_t i = 0; i < n_blocks; ++i) {
         for (int row = 0; row < kGroup; row += V::L) {
             const Source source{{blocks + i * Format::kBytes * kGroup, row}};
@@ -253,15 +286,16 @@ void unpack_panel(const uint8_t* blocks, int64_t n_blocks, Panel panel) {
                     V::store_u32(at + kGroup * 4, w[i].high);
                 }
                 PYINFER_UNROLL(2)
-                for (int h = 0; h < kSubs; ++h) {
+                for (int h = 0; h < kSubs; ++h)
                     V::store(panel.scales + (j * kSubs + h) * kGroup + row, source.scale(j, h));
-                    if (Format::kMin) V::store(panel.mins + (j * kSubs + h) * kGroup + row, source.min(j, h));
-                }
+                float* mins = panel.mins + j * kMins * kGroup + row;
+                if (kMins == 1) V::store(mins, source.min(j));
+                if (kMins == 2) V::store_u32(mins, source.mins(j)), V::store(mins + kGroup, source.min_scale(j));
             }
         }
         panel.quants += Format::kBlock * kGroup;
-        panel.scales += Format::kBlock / Format::kSub * kGroup;
-        panel.mins += Format::kBlock / Format::kSub * kGroup;
+        panel.scales += kBlocks32 * kSubs * kGroup;
+        panel.mins += kBlocks32 * kMins * kGroup;
     }
 }
 
@@ -276,13 +310,18 @@ template <class V, class Source, int G, int W, int T>
             for (int first = 0; first < T; first += W) {
                 Source source[G];
                 for (int g = 0; g < G; ++g) source[g] = {panels[g], row};
-                const TileView view{a.quants + first * 4, a.scales + first, a.nsums + first, a.fsums + first};
+                const TileView view{a.quants + first * 4, a.scales + first, a.nsums + first, a.npairs + first,
+                                    a.fsums + first};
                 float* at = sums + first * kGroup + row;
                 typename V::F f[G][W];
                 PYINFER_UNROLL(2)
                 for (int g = 0; g < G; ++g) PYINFER_UNROLL(8)
                 for (int t = 0; t < W; ++t) f[g][t] = V::load(at + (g * T + t) * kGroup);
-                for (int64_t j = column / 32; j < end / 32; ++j) accumulate32<V, G, W, T>(f, source, int(j), view);
+                const Soon& soon = panels[first / W % G].soon;
+                for (int64_t j = column / 32; j < end / 32; ++j) {
+                    if (row == 0) __builtin_prefetch(soon.data + j * soon.bytes, 0, 2);
+                    accumulate32<V, G, W, T>(f, source, int(j), view);
+                }
                 PYINFER_UNROLL(2)
                 for (int g = 0; g < G; ++g) PYINFER_UNROLL(8)
                 for (int t = 0; t < W; ++t) V::store(at + (g * T + t) * kGroup, f[g][t]);
@@ -294,19 +333,11 @@ template <class V, class Source, int G, int W, int T>
 template <class V, class Source, int T>
 void dot_panels(const Panel* panels, int n_panels, int64_t k, TileView a, float* sums) {
     int i = 0;
-    if constexpr (V::kPanels > 1 && T == V::kTile && Source::kSub == 32 && !Source::kMin)
+    if constexpr (V::kPanels > 1 && T == V::kTile && Source::kSub == 32 && !Source::kMinSub)
         for (; i + V::kPanels <= n_panels; i += V::kPanels)
             dot_some_panels<V, Source, V::kPanels, T / V::kPanels, T>(panels + i, k, a, sums + i * T * kGroup);
     for (; i < n_panels; ++i) dot_some_panels<V, Source, 1, T, T>(panels + i, k, a, sums + i * T * kGroup);
 }
-
-// Memory that is wanted soon, of which each step of dot_floats asks for `bytes`.
-struct Soon {
-    const uint8_t* data;
-    int64_t bytes;
-
-    Soon after(int64_t n_steps) const { return {data + n_steps * bytes, bytes}; }
-};
 
 // Float weights: N row groups, `stride` bytes apart, against a tile of float activations, of which the i-th of token t
 // is a[i * Step + t * Apart]; f is added to. Each step asks for up to Lines lines of what is wanted soon, or for what

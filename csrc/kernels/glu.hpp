@@ -53,7 +53,8 @@ inline void run_glu(const Op& op, const Batch& batch, const Worker& worker, int3
     const Scratch scratch(worker.scratch, n);
     float *gate = scratch.rows, *up = gate + ld / 2;  // [n][ld]
     for (int i = 0; i < p.product.n_segments; ++i)
-        multiply(rows_from(p.product.segments[i], first, i == 0 ? gate : up, ld), p.product.src, n, 0, groups, scratch);
+        multiply(rows_from(p.product.segments[i], first, i == 0 ? gate : up, ld), p.product.src, n, 0, groups,
+                 groups * batch.n_threads, scratch);
     for (int t = 0; t < n; ++t) {
         float *g = gate + t * ld, *u = up + t * ld;
         for_each_lane(columns, [&](int64_t i, int count) {

@@ -177,25 +177,41 @@ inline void multiply_blocks(const Segment& s, const Activations& src, const Form
     }
 }
 
+// A panel's blocks, to be asked for in n_steps; nothing where there are none or rows are interleaved first.
+inline Soon blocks_soon(const Weight& w, const FormatInfo& f, int64_t group, int64_t column, int64_t n_steps) {
+    if (w.row_major || group >= n_groups(w)) return {w.data, 0};
+    const int64_t columns = w.k - column < kPanelColumns ? w.k - column : kPanelColumns;
+    const int64_t bytes = columns / f.block * f.block_bytes * kGroup;
+    return {w.data + group * w.group_bytes + column / f.block * f.block_bytes * kGroup,
+            (bytes + n_steps - 1) / n_steps};
+}
+
+// `next`: the row group with which the thread probably goes on.
 inline void multiply_panels(const Segment& s, const Activations& src, const FormatKernels& f, int n, int64_t group,
-                            int64_t count, const Scratch& scratch) {
+                            int64_t count, int64_t next, const Scratch& scratch) {
     Panel panels[kPanelGroups];
     for (int i = 0; i < count; ++i) {
         uint8_t* at = scratch.panels + i * Scratch::kPanel;
         float* scales = reinterpret_cast<float*>(at + Scratch::kQuants);
-        panels[i] = {at, scales, scales + Scratch::kScales / 4, f.shift};
+        panels[i] = {at, scales, scales + Scratch::kScales / 4, f.shift, {}};
     }
+    const int64_t n_tiles = (n + Vec::kTile - 1) / Vec::kTile;
     memset(scratch.sums, 0, size_t(n + Vec::kTile) * count * kGroup * sizeof(float));
     for (int64_t column = 0; column < src.k; column += kPanelColumns) {
         const int64_t columns = src.k - column < kPanelColumns ? src.k - column : kPanelColumns;
-        for (int i = 0; i < count; ++i)
+        for (int i = 0; i < count; ++i) {
             f.unpack_panel(group_blocks(s.weight, f.info, group + i, column, columns, scratch.blocks),
                            columns / f.info.block, panels[i]);
+            const bool wraps = column + columns == src.k;
+            panels[i].soon = blocks_soon(s.weight, f.info, wraps ? next + i : group + i, wraps ? 0 : column + columns,
+                                         n_tiles * columns / 32);
+        }
         for (int t = 0; t < n;) {
             const Tile tile = tile_of(t, n);
             const TileView view = TileView::of(src, tile.first, tile.width, column);
             float* sums = scratch.sums + tile.first * count * kGroup;
             f.dot_panels[width_index(tile.width)](panels, int(count), columns, view, sums);
+            for (int i = 0; i < count; ++i) panels[i].soon = panels[i].soon.after(columns / 32);
             if (column + columns == src.k)
                 for (int i = 0; i < count; ++i)
                     store_sums(s, group + i, tile.first, tokens_in(tile, n), sums + i * tile.width * kGroup);
@@ -204,8 +220,8 @@ inline void multiply_panels(const Segment& s, const Activations& src, const Form
     }
 }
 
-// Row groups [from, to) of a segment.
-inline void multiply(const Segment& s, const Activations& src, int n, int64_t from, int64_t to,
+// Row groups [from, to) of a segment; after them, the thread probably goes on with row group `next`.
+inline void multiply(const Segment& s, const Activations& src, int n, int64_t from, int64_t to, int64_t next,
                      const Scratch& scratch) {
     const FormatKernels& f = *find_format(s.weight.format);
     const bool few = n <= f.block_tiles * Vec::kTile;
@@ -218,7 +234,7 @@ inline void multiply(const Segment& s, const Activations& src, int n, int64_t fr
         else if (few)
             multiply_blocks(s, src, f, n, g, scratch);
         else
-            multiply_panels(s, src, f, n, g, count, scratch);
+            multiply_panels(s, src, f, n, g, count, g + count < to ? g + count : next, scratch);
     }
 }
 
@@ -230,7 +246,8 @@ inline void run_matmul(const Op& op, const Batch& batch, const Worker& worker, i
     for (int i = 0; i < m.n_segments; ++i) {
         const Segment& s = m.segments[i];
         const int64_t groups = n_groups(s.weight);
-        multiply(s, m.src, n, begin > 0 ? begin : 0, end < groups ? end : groups, scratch);
+        const int64_t from = begin > 0 ? begin : 0, to = end < groups ? end : groups;
+        multiply(s, m.src, n, from, to, begin + (end - begin) * batch.n_threads, scratch);
         begin -= groups, end -= groups;
     }
 }

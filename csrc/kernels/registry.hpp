@@ -111,13 +111,14 @@ void dequantize(const uint8_t* data, int lane, int64_t n_blocks, float* out) {
             for (int s = 0; s < Format::kBlock / Format::kSub; ++s) {
                 const float scale = Format::template scale<One>(block, s)[0];
                 float min = 0;
-                if constexpr (Format::kMin) min = Format::template min<One>(block, s)[0];
+                if constexpr (Format::kMinSub)
+                    min = Format::template min<One>(block, s * Format::kSub / Format::kMinSub)[0];
                 for (int v = 0; v < Format::kSub / 4; ++v) {
                     const One::Two quads = quads_of<One, Format>(block, s, v / 2);
                     const uint32_t q = (v % 2 ? quads.high : quads.low)[0];
                     for (int j = 0; j < 4; ++j) {
                         const float x = scale * float(int32_t(q >> 8 * j & 255) - offset);
-                        *out++ = Format::kMin ? x - min : x;
+                        *out++ = Format::kMinSub ? x - min : x;
                     }
                 }
             }
@@ -170,14 +171,25 @@ constexpr FormatInfo format_info(int id) {
 template <class Format, int T>
 constexpr auto panel_dot() {
     constexpr bool biased = Format::kOffsetLog2 != kNoOffset, is_signed = Format::kOffsetLog2 == 7;
-    using Source = PanelSource<Vec, Format::kSub, Format::kMin, biased, is_signed, pair_run<Vec, Format>()>;
+    using Source = PanelSource<Vec, Format::kSub, Format::kMinSub, biased, is_signed, pair_run<Vec, Format>()>;
     return dot_panels<Vec, Source, T>;
 }
 
-template <class Format>
+// The declaration that products go by: `Scaled`, where it exists and the instruction set gains by it.
+template <class V, class Format, class = void>
+struct InProducts {
+    using type = Format;
+};
+template <class V, class Format>
+struct InProducts<V, Format, std::enable_if_t<V::kScaled && (sizeof(typename Format::Scaled) > 0)>> {
+    using type = typename Format::Scaled;
+};
+
+template <class File>
 constexpr FormatKernels quantized(int id) {
+    using Format = typename InProducts<Vec, File>::type;
     FormatKernels f{};
-    f.info = format_info<Format>(id);
+    f.info = format_info<File>(id);
     f.dot_blocks[0] = dot_blocks<Vec, Format, 1>, f.dot_panels[0] = panel_dot<Format, 1>();
     f.dot_blocks[1] = dot_blocks<Vec, Format, 2>, f.dot_panels[1] = panel_dot<Format, 2>();
     f.dot_blocks[2] = dot_blocks<Vec, Format, 4>, f.dot_panels[2] = panel_dot<Format, 4>();

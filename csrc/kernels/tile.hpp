@@ -40,6 +40,7 @@ inline void quantize32(const Activations& out, int t, Tile tile, int64_t column,
     for (int i = 0; i < 8; ++i) memcpy(quants + i * w * 4, q + 4 * i, 4);
     const int64_t block = tile.first * (out.k / 32) + column / 32 * w + lane;
     out.scales[block] = scale;
+    out.npairs[block] = int32_t((uint32_t(sums[0]) & 0xffff) | uint32_t(sums[1]) << 16);
     out.fsums[block] = scale * float(sums[0] + sums[1]);
     int32_t* nsums = out.nsums + tile.first * (out.k / 16) + column / 16 * w + lane;
     nsums[0] = sums[0];
