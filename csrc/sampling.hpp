@@ -23,6 +23,7 @@ namespace pyinfer {
 constexpr int kLanes = 16;     // sums that run side by side
 constexpr int kBlock = 32;     // values that a search passes over at once where none of them matters
 constexpr int kStretch = 512;  // logits of which keys and weights are made at a time, in the first-level cache
+constexpr int kGuess = 16384;  // logits, from which on a sample of them saves more time than it takes
 constexpr int kBins = 2048;    // of the histogram over
 constexpr float kRange = 24;   // nats; all that lies farther away is in the last bin
 constexpr float kNever = -std::numeric_limits<float>::infinity();
@@ -322,12 +323,76 @@ inline Cut k_largest(const float* x, int64_t n, int64_t k) {
     return {items.back().key, items.back().index, k};
 }
 
-// The bin of each logit's distance from `center` below `top`.
+// The bin of a logit's distance from `center` below `top`.
+inline int bin_of(float x, float top, float center) {
+    const float bin = std::fabs(top - x - center) * (kBins / kRange);
+    return int(bin < kBins - 1 ? bin : kBins - 1);
+}
+
 PYINFER_VECTORS void bins_of(const float* x, int n, float top, float center, int32_t* bins) {
-    for (int i = 0; i < n; ++i) {
-        const float bin = std::fabs(top - x[i] - center) * (kBins / kRange);
-        bins[i] = int(bin < kBins - 1 ? bin : kBins - 1);
+    for (int i = 0; i < n; ++i) bins[i] = bin_of(x[i], top, center);
+}
+
+// The weight of a stretch in bins before the first.
+PYINFER_VECTORS double weight_before(const int32_t* bins, const float* weights, int first) {
+    float before[kStretch];  // by themselves, since the compiler makes worse vectors of it all in one loop
+    for (int i = 0; i < kStretch; ++i) before[i] = bins[i] < first ? weights[i] : 0;
+    double lanes[kLanes] = {};
+    for (int start = 0; start < kStretch; start += kLanes)
+        for (int l = 0; l < kLanes; ++l) lanes[l] += before[start + l];
+    return sum_lanes(lanes);
+}
+
+PYINFER_VECTORS int count_up_to(const int32_t* bins, int last) {
+    int count = 0;
+    for (int i = 0; i < kStretch; ++i) count += bins[i] <= last;
+    return count;
+}
+
+// Sets the bits of those of a stretch that are in bins from `first` to `last`.
+PYINFER_VECTORS void mark_between(const int32_t* bins, int first, int last, uint32_t* mask) {
+    const uint32_t most = last - first;
+    for (int start = 0; start < kStretch; start += 32) {
+        uint32_t word = 0;
+        for (int l = 0; l < 32; ++l) word |= uint32_t(uint32_t(bins[start + l] - first) <= most) << l;
+        mask[start / 32] = word;
     }
+}
+
+// Calls f(i) for every bit of a stretch that is set.
+template <class F>
+void for_bits(const uint32_t* mask, F f) {
+    for (int start = 0; start < kStretch; start += 64) {
+        uint64_t word = uint64_t(mask[start / 32 + 1]) << 32 | mask[start / 32];
+        for (; word; word &= word - 1) f(start + __builtin_ctzll(word));
+    }
+}
+
+struct Histogram {
+    double total = 0, before = 0;                           // all weight, and that in bins before the first
+    std::vector<double> sums = std::vector<double>(kBins);  // from the first bin to the last; others mean nothing
+};
+
+// Of weight over distance. Additions one by one take the most time, so the fewer are from `first` to `last` the better.
+inline Histogram histogram(const float* x, int64_t n, float top, float center, float scale, int first, int last) {
+    float weights[kStretch] = {};
+    int32_t bins[kStretch];
+    uint32_t mask[kStretch / 32];
+    const bool all = n <= kStretch || (first == 0 && last == kBins - 1);
+    Histogram h;
+    double* sums = h.sums.data();
+    for_stretches(n, [&](int64_t start, int count) {
+        h.total += weigh(x + start, count, top, scale, weights);
+        bins_of(x + start, count, top, center, bins);
+        std::fill(bins + count, bins + kStretch, kBins);
+        if (first > 0) h.before += weight_before(bins, weights, first);
+        if (!all) mark_between(bins, first, last, mask);
+        if (all || count_bits(mask, kStretch) > kStretch / 2)
+            for (int i = 0; i < count; ++i) sums[bins[i]] += weights[i];
+        else
+            for_bits(mask, [&](int i) { sums[bins[i]] += weights[i]; });
+    });
+    return h;
 }
 
 // The last of the fewest items, largest keys first, whose weights add up to `mass`; n > 0.
@@ -348,49 +413,66 @@ inline Item enough(Item* items, size_t n, double mass) {
     return *items;
 }
 
-// Writes the logits in a bin, -inf for others; returns how many are in it or before.
-PYINFER_VECTORS int mark_bin(const float* x, const int32_t* bins, int n, int bin, float* out) {
-    int up_to_bin = 0;
-    for (int i = 0; i < n; ++i) {
-        out[i] = bins[i] == bin ? x[i] : kNever;
-        up_to_bin += bins[i] <= bin;
+// Narrows `first` and `last` to the bins between which the sum of weights passes the share p, going by a sample: it is
+// probably right, and leaves them where a sample tells nothing.
+inline void guess(const float* x, int64_t n, float top, float center, double p, int& first, int& last) {
+    std::vector<float> sample;
+    for_stretches(n, [&](int64_t start, int count) {
+        sample.insert(sample.end(), x + start, x + start + std::min(count, kLanes));
+    });
+    // or a few logits, that may not be in it, have much of the weight
+    if (total_weight(sample.data(), sample.size(), top) < 16) return;
+    const Histogram weights = histogram(sample.data(), sample.size(), top, center, 1, 0, kBins - 1);
+    Histogram squares = histogram(sample.data(), sample.size(), top, center, 2, 0, kBins - 1);
+    squares.sums[bin_of(top, top, center)] += 1;  // as if the largest were in every sample
+    double variance = 0, sum = 0;
+    for (int bin = 0; bin < kBins; ++bin) {
+        const double off = (sum < p * weights.total) - p;
+        sum += weights.sums[bin];
+        variance += off * off * squares.sums[bin];
     }
-    return up_to_bin;
+    const double margin = 3 * std::sqrt(variance);  // one guess of 400 is wrong
+    sum = weights.sums[first];
+    while (first < last && sum < p * weights.total - margin) sum += weights.sums[++first];
+    int end = first;
+    while (end < last && sum < p * weights.total + margin) sum += weights.sums[++end];
+    last = end;
 }
 
 // The cut that leaves the fewest candidates, nearest to `center` below the largest logit first, that have at least the
 // share p of all weight. A histogram of weight over distance finds the bin where the sum passes p; only that bin is
-// looked into.
+// looked into. Of large sets, the histogram is made of the bins near a guess first.
 inline Cut share(const Keys& keys, int64_t n, double p) {
     const float top = keys.top, center = keys.center, possible = std::numeric_limits<float>::lowest();
     // in the order of weight, those below have less than the share 1 - p altogether, as the largest weight is 1
     const float negligible = center == 0 ? top + float(std::log(std::max(0.0, 1 - p) / double(n))) : possible;
-    float weights[kStretch], in_bin[kStretch];
+    const int end = bin_of(negligible, top, center);
     int32_t bins[kStretch];
-    std::vector<double> sums(kBins);
-    double total = 0;
-    for_stretches(n, [&](int64_t start, int count) {
-        const float* x = keys.logits + start;
-        total += weigh(x, count, top, 1, weights);
-        bins_of(x, count, top, center, bins);
-        for_blocks(x, count, negligible, [&](int64_t i) { sums[bins[i]] += weights[i]; });
-    });
-    double mass = p * total;
-    int border = 0;
-    for (; border < kBins - 1 && sums[border] < mass; ++border) mass -= sums[border];
+    uint32_t mask[kStretch / 32];
+    int first = 0, last = end, border;
+    if (n >= kGuess) guess(keys.logits, n, top, center, p, first, last);
+    double mass;
+    for (;; first = 0, last = end) {
+        const Histogram h = histogram(keys.logits, n, top, center, 1, first, last);
+        mass = p * h.total - h.before;
+        for (border = first; border < kBins - 1 && h.sums[border] < mass; ++border) mass -= h.sums[border];
+        if ((first == 0 || mass > 0) && (border <= last || last == end)) break;  // or the guess was wrong
+    }
     std::vector<Item> items;
     int64_t at_most = 0;
     for_stretches(n, [&](int64_t start, int count) {
         const float* x = keys.logits + start;
         bins_of(x, count, top, center, bins);
-        at_most += mark_bin(x, bins, count, border, in_bin);
-        for_blocks(in_bin, count, possible, [&](int64_t i) {
-            if (in_bin[i] >= possible) items.push_back({keys.of(x[i]), weight(x[i], top, 1), start + i});
+        std::fill(bins + count, bins + kStretch, kBins);
+        at_most += count_up_to(bins, border);
+        mark_between(bins, border, border, mask);
+        for_bits(mask, [&](int i) {
+            if (x[i] >= possible) items.push_back({keys.of(x[i]), weight(x[i], top, 1), start + i});
         });
     });
     if (items.empty()) return {kNever, n, n};  // rounding left a rest behind the last weight
-    const Item last = enough(items.data(), items.size(), mass);
-    return {last.key, last.index, at_most};
+    const Item final = enough(items.data(), items.size(), mass);
+    return {final.key, final.index, at_most};
 }
 
 }  // namespace pyinfer
