@@ -1,6 +1,6 @@
 """Matrix products by format, instruction set and tokens: GB/s of weights, GMAC/s, and their shares of the limits.
 
-Weights of 400 MB are read in turn, so that products with few tokens come from memory and not from a cache.
+Weights of 400 MB are read in turn, so that they come from memory and not from a cache.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ BYTES = 400_000_000
 def test_product(benchmark, isa, name, n):
     kind = TensorType[name]
     size = _kernels.Matrix.size(kind, N_ROWS, K)
-    count = max(1, BYTES // size) if n <= 8 else 2
+    count = max(1, BYTES // size)
     x, packed, out = (_kernels.Value(s, k, n) for s, k in (("x", K), ("packed", K), ("out", N_ROWS)))
     plan = _kernels.Plan(n, n, 1, THREADS)
     plan.pack("pack", x, packed)
