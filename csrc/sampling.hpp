@@ -329,8 +329,10 @@ inline int bin_of(float x, float top, float center) {
     return int(bin < kBins - 1 ? bin : kBins - 1);
 }
 
+// The bins of a stretch; kBins behind its end.
 PYINFER_VECTORS void bins_of(const float* x, int n, float top, float center, int32_t* bins) {
     for (int i = 0; i < n; ++i) bins[i] = bin_of(x[i], top, center);
+    for (int i = n; i < kStretch; ++i) bins[i] = kBins;
 }
 
 // The weight of a stretch in bins before the first.
@@ -384,7 +386,6 @@ inline Histogram histogram(const float* x, int64_t n, float top, float center, f
     for_stretches(n, [&](int64_t start, int count) {
         h.total += weigh(x + start, count, top, scale, weights);
         bins_of(x + start, count, top, center, bins);
-        std::fill(bins + count, bins + kStretch, kBins);
         if (first > 0) h.before += weight_before(bins, weights, first);
         if (!all) mark_between(bins, first, last, mask);
         if (all || count_bits(mask, kStretch) > kStretch / 2)
@@ -463,7 +464,6 @@ inline Cut share(const Keys& keys, int64_t n, double p) {
     for_stretches(n, [&](int64_t start, int count) {
         const float* x = keys.logits + start;
         bins_of(x, count, top, center, bins);
-        std::fill(bins + count, bins + kStretch, kBins);
         at_most += count_up_to(bins, border);
         mark_between(bins, border, border, mask);
         for_bits(mask, [&](int i) {
