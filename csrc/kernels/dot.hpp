@@ -47,7 +47,6 @@ template <class V, int G, int T, int Step, class Source>
 [[gnu::always_inline]] inline void accumulate32(typename V::F (&f)[G][T], const Source (&source)[G], int j,
                                                 const TileView& a) {
     constexpr int kSubs = 32 / Source::kSub, kQuads = Source::kSub / 4;
-    constexpr int kMins = Source::kMinSub ? 32 / Source::kMinSub : 0;
     // with more tokens, compilers reorder longer runs, and then their products do not fit the registers
     constexpr int kRun = T > 1 && Source::kRun > 2 ? 2 : Source::kRun;
     const int8_t* quants = a.quants + j * 32 * Step;
@@ -128,7 +127,7 @@ template <class V, int G, int T, int Step, class Source>
                     h == 0 ? V::to_float(sum[g][t]) * scale : V::fma(V::to_float(sum[g][t]), scale, total[g][t]);
         }
     }
-    if (kMins == 2) {
+    if (Source::kMinSub == 16) {
         PYINFER_UNROLL(2)
         for (int g = 0; g < G; ++g) {
             const typename V::U mins = source[g].mins(j);
@@ -146,7 +145,7 @@ template <class V, int G, int T, int Step, class Source>
         PYINFER_UNROLL(2)
         for (int g = 0; g < G; ++g) f[g][t] = V::fma(total[g][t], x, f[g][t]);
     }
-    if (kMins == 1) {
+    if (Source::kMinSub == 32) {
         PYINFER_UNROLL(8)
         for (int t = 0; t < T; ++t) {
             const typename V::F x = V::splat(a.fsums[j * Step + t]);
