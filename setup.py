@@ -27,7 +27,9 @@ ISA_FLAGS = {
     "avx512": [f"-m{f}" for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")]
     + ["-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=512"],
 }
-ISAS = list(ISA_FLAGS) if X86 else ["scalar"]
+# PYINFER_BUILD_ISAS=avx2,scalar builds those only, which is what one needs while changing kernels.
+WANTED = os.environ.get("PYINFER_BUILD_ISAS", ",".join(ISA_FLAGS)).split(",")
+ISAS = [isa for isa in ISA_FLAGS if isa in WANTED] if X86 else ["scalar"]
 
 
 def isa_sources() -> list[str]:
