@@ -13,7 +13,8 @@ import pytest
 from guided_texts import ARITHMETIC
 from real_models import REAL_MODELS
 
-from pyinfer.runtime.guide import Guide, apply_mask
+from pyinfer.guides.guide import Guide
+from pyinfer.guides.masks import apply_mask
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 pytest.importorskip("llguidance")

@@ -7,11 +7,11 @@ from plans import FORMATS, QUANTIZED, random_rows
 from real_models import REAL_MODELS
 
 from pyinfer import _kernels
+from pyinfer.engine.engine import Engine
 from pyinfer.gguf import GGUFFile, TensorType
 from pyinfer.quants import dequantize
-from pyinfer.runtime.engine import Engine
-from pyinfer.runtime.weights import MODES
 from pyinfer.system import allocate
+from pyinfer.weights.store import MODES
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -10,9 +10,9 @@ import pytest
 from seed_vocabulary import vocabulary
 from tiny_vocabularies import ListedTokens
 
-from pyinfer.runtime.logprobs import choice_of
-from pyinfer.runtime.params import SamplingParams
-from pyinfer.runtime.sampling import Sampler
+from pyinfer.sampling.logprobs import choice_of
+from pyinfer.sampling.params import SamplingParams
+from pyinfer.sampling.sampler import Sampler
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 SIZES = [49_152, 152_064, 262_144]

@@ -2,7 +2,7 @@
 
 `Matrix` holds a weight in row groups, `Value` the activations between operations, `Cache` keys and values, `Plan` the
 recorded operations: each in a file that is included here, so that all are one module. A program uses them through
-pyinfer.runtime.engine; the tests also call single operations.
+pyinfer.engine.engine; the tests also call single operations.
 """
 
 import os

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from pyinfer.version import __version__
 
 if TYPE_CHECKING:
+    from pyinfer.api.async_llm import AsyncLLM
+    from pyinfer.api.llm import LLM
     from pyinfer.chat.calls import ChatCompletion
     from pyinfer.errors import (
         BusyError,
@@ -29,11 +31,9 @@ if TYPE_CHECKING:
         TemplateError,
         TokenizerError,
     )
-    from pyinfer.runtime.async_llm import AsyncLLM
-    from pyinfer.runtime.generation import Completion, Piece
-    from pyinfer.runtime.guide import Guide
-    from pyinfer.runtime.llm import LLM
-    from pyinfer.runtime.params import SamplingParams
+    from pyinfer.guides.guide import Guide
+    from pyinfer.sampling.params import SamplingParams
+    from pyinfer.tasks.generation import Completion, Piece
     from pyinfer.tokenizer import load_tokenizer
 
 __all__ = [
@@ -59,13 +59,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "LLM": "pyinfer.runtime.llm",
-    "AsyncLLM": "pyinfer.runtime.async_llm",
+    "LLM": "pyinfer.api.llm",
+    "AsyncLLM": "pyinfer.api.async_llm",
     "ChatCompletion": "pyinfer.chat.calls",
-    "Completion": "pyinfer.runtime.generation",
-    "Guide": "pyinfer.runtime.guide",
-    "Piece": "pyinfer.runtime.generation",
-    "SamplingParams": "pyinfer.runtime.params",
+    "Completion": "pyinfer.tasks.generation",
+    "Guide": "pyinfer.guides.guide",
+    "Piece": "pyinfer.tasks.generation",
+    "SamplingParams": "pyinfer.sampling.params",
     "load_tokenizer": "pyinfer.tokenizer",
 }
 

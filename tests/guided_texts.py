@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 from tiny_vocabularies import CONTROL, bpe_metadata
 
-from pyinfer.runtime.guide import Guide, allowed_ids, apply_mask
+from pyinfer.guides.guide import Guide
+from pyinfer.guides.masks import allowed_ids, apply_mask
 from pyinfer.tokenizer import Tokenizer, tokenizer_from_metadata
 
 # expressions and their values, in GBNF

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from naive_samplers import follows_the_law, logits_of, random_logits, softmax
 
-from pyinfer.runtime.adaptive import AdaptiveP, Mirostat
-from pyinfer.runtime.samplers import all_candidates
+from pyinfer.sampling.filters import all_candidates
+from pyinfer.sampling.mirostat import AdaptiveP, Mirostat
 
 SPREADS = st.sampled_from([0.1, 1.0, 4.0])
 

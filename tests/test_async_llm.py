@@ -9,7 +9,7 @@ import time
 import pytest
 
 from pyinfer import LLM, AsyncLLM, BusyError, ContextError, ParameterError, PyinferError, SamplingParams
-from pyinfer.runtime.generation import MAX_AHEAD
+from pyinfer.tasks.generation import MAX_AHEAD
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 LONG = SamplingParams(temperature=0, max_tokens=4000, ignore_eos=True)

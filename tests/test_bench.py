@@ -8,9 +8,9 @@ from pyinfer import _kernels
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
 from pyinfer.cli.profile import figures_by_kind, format_profile, kind_of, seconds_by_kind
 from pyinfer.cli.roofline import points, roof
+from pyinfer.engine.engine import Engine
 from pyinfer.errors import ParameterError
 from pyinfer.gguf import GGUFFile
-from pyinfer.runtime.engine import Engine
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from oracle import oracle_states
 from tiny_models import ENCODERS, TinyModel, write_tiny_model
 
 from pyinfer import LLM, _kernels
+from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ModelError, ParameterError
 from pyinfer.gguf import GGUFFile
 from pyinfer.models.config import read_config
-from pyinfer.runtime.engine import Engine
 
 DATA = Path(__file__).parent / "data"
 RNG = np.random.default_rng(1)

@@ -107,14 +107,14 @@ def test_calls_are_told_apart(llm):
 
 def test_control_tokens_that_are_shown_are_text(llm):
     params = SamplingParams(temperature=0, max_tokens=2, allowed_tokens=[3])
-    assert "".join(piece.text for piece in llm.stream([40], params, shown={3})) == "<3><3>"
+    assert "".join(piece.text for piece in llm.stream([40], params, visible_tokens={3})) == "<3><3>"
     assert "".join(piece.text for piece in llm.stream([40], params)) == ""
 
 
 def test_marks_of_calls_that_are_control_tokens_are_shown():
     tokenizer = tokenizer_of(["<tool_call>", "</tool_call>", "<think>", "<|im_end|>"])
     turn = prepare_turn(tokenizer, HELLO, template="chatml", tools=TOOLS)
-    assert {tokenizer.special_texts[i] for i in turn.shown} == {"<tool_call>", "</tool_call>"}
+    assert {tokenizer.special_texts[i] for i in turn.visible_tokens} == {"<tool_call>", "</tool_call>"}
     assert [tokenizer.special_texts[i] for i in turn.params.stop_token_ids] == ["<|im_end|>"]
 
 

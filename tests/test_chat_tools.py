@@ -209,7 +209,9 @@ def test_control_tokens_that_mark_calls_are_shown():
     prompt = prepare_chat(tokenizer, [user("a")], tools=TOOLS)
     ids = tokenizer.encode("[TOOL_CALLS]now[ARGS]{}</s>", add_special=False, parse_special=True)
 
-    decoder = tokenizer.stream_decoder(skip_special=True, continues=True, shown=prompt.shown_tokens(tokenizer))
+    decoder = tokenizer.stream_decoder(
+        skip_special=True, continues=True, visible_tokens=prompt.visible_tokens(tokenizer)
+    )
 
     assert "".join(map(decoder.push, ids)) + decoder.finish() == "[TOOL_CALLS]now[ARGS]{}"
 

@@ -23,9 +23,9 @@ from conftest import ROOT
 from tiny_vocabularies import CONTROL, bpe_metadata
 
 import pyinfer.hub
+from pyinfer.engine import engine
 from pyinfer.gguf import GGUFWriter
 from pyinfer.hub.names import parse_name
-from pyinfer.runtime import engine
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLE = re.compile(

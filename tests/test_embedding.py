@@ -12,10 +12,10 @@ from tiny_vocabularies import wordpiece_metadata
 
 from pyinfer import LLM
 from pyinfer.cli.main import main
+from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ModelError, ParameterError, TokenizerError
 from pyinfer.gguf import GGUFFile, GGUFWriter
-from pyinfer.runtime.embedding import POOLINGS, embed, group_texts
-from pyinfer.runtime.engine import Engine
+from pyinfer.tasks.embedding import POOLINGS, embed, group_texts
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 RNG = np.random.default_rng(1)

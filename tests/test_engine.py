@@ -9,9 +9,9 @@ from oracle import oracle_logits
 from tiny_models import TinyModel, linear_keys, write_tiny_model, yarn_keys
 
 from pyinfer import _kernels
+from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile, GGUFWriter, TensorType
-from pyinfer.runtime.engine import Engine
 
 ARCHITECTURES = ("llama", "qwen2", "gemma3")
 RNG = np.random.default_rng(1)

@@ -65,7 +65,7 @@ def test_a_fork_waits_for_the_end_of_another_threads_step(load):
 
 
 def test_a_fork_in_the_middle_of_a_step_that_does_not_end_is_an_error_in_the_child(load, monkeypatch):
-    monkeypatch.setattr("pyinfer.runtime.forks.PATIENCE", 0.01)
+    monkeypatch.setattr("pyinfer.engine.forks.PATIENCE", 0.01)
     llm = load()
     within, go_on = threading.Event(), threading.Event()
 

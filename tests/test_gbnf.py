@@ -11,9 +11,9 @@ from guided_texts import ARITHMETIC, random_choice, tiny_tokenizer, write
 from hypothesis import given, settings
 
 from pyinfer.errors import ParameterError
-from pyinfer.grammar.gbnf import Alt, Chars, Ref, Repeat, Seq, normal_ranges, parse_gbnf
-from pyinfer.grammar.lark import gbnf_to_lark
-from pyinfer.runtime.guide import Guide
+from pyinfer.guides.grammar.gbnf import Alt, Chars, Ref, Repeat, Seq, normal_ranges, parse_gbnf
+from pyinfer.guides.grammar.lark import gbnf_to_lark
+from pyinfer.guides.guide import Guide
 from pyinfer.tokenizer import load_tokenizer
 
 llguidance = pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")

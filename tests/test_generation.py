@@ -14,7 +14,7 @@ from tiny_models import TinyModel, write_text_model
 
 import pyinfer
 from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams
-from pyinfer.runtime.generation import MAX_AHEAD, StopText, overlap
+from pyinfer.tasks.generation import MAX_AHEAD, StopText, overlap
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 

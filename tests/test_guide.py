@@ -11,7 +11,9 @@ from guided_texts import greedy_over, random_choice, tiny_tokenizer, write
 from tiny_vocabularies import NORMAL, bpe_metadata, spm_metadata
 
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.guide import Guide, GuideMatcher, allowed_ids
+from pyinfer.guides.guide import Guide
+from pyinfer.guides.masks import allowed_ids
+from pyinfer.guides.matcher import GuideMatcher
 from pyinfer.tokenizer import load_tokenizer, tokenizer_from_metadata
 
 pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")

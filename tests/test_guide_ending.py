@@ -10,8 +10,8 @@ from tiny_models import TinyModel, write_model_over
 from tiny_vocabularies import CONTROL, bpe_metadata
 
 from pyinfer import LLM, Guide, SamplingParams
-from pyinfer.runtime.guide import allowed_ids
-from pyinfer.runtime.guide_texts import MOST_TEXTS, fixed_texts
+from pyinfer.guides.masks import allowed_ids
+from pyinfer.guides.texts import MOST_TEXTS, fixed_texts
 from pyinfer.tokenizer import load_tokenizer
 
 pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")

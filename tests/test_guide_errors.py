@@ -6,7 +6,7 @@ import pytest
 from guided_texts import tiny_tokenizer, write
 
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.guide import Guide
+from pyinfer.guides.guide import Guide
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")

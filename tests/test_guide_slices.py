@@ -5,7 +5,8 @@ import pytest
 from tiny_vocabularies import CONTROL, spm_metadata
 
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.guide import Guide, allowed_ids
+from pyinfer.guides.guide import Guide
+from pyinfer.guides.masks import allowed_ids
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")

@@ -3,7 +3,7 @@
 import pytest
 
 from pyinfer.errors import ParameterError
-from pyinfer.grammar.json_schema import parse_schema, prepare_schema, without_unique_items
+from pyinfer.guides.grammar.json_schema import parse_schema, prepare_schema, without_unique_items
 
 ENDLESS = {"type": "object", "properties": {"next": {"$ref": "#/$defs/endless"}}, "required": ["next"]}
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pyinfer.errors import ContextError, ParameterError
-from pyinfer.runtime.kv_cache import KVCache
-from pyinfer.runtime.prefix_index import PAGE, common_tokens, id_bytes
+from pyinfer.memory.attention import KVCache
+from pyinfer.memory.prefix_index import PAGE, common_tokens, id_bytes
 
 N_SEQS, N_CTX, N_PAGES = 3, 4 * PAGE, 7
 CONFIG = SimpleNamespace(n_kv_heads=(1, 2), head_dim=32, head_dim_v=32, causal=True)

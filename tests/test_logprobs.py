@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from naive_samplers import random_logits
 
-from pyinfer.runtime.logprobs import choice_of
+from pyinfer.sampling.logprobs import choice_of
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 
 import pyinfer
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.params import FLOATS, MAX_BIAS, MAX_SAMPLES, SAMPLERS, SamplingParams
+from pyinfer.sampling.params import FLOATS, MAX_BIAS, MAX_SAMPLES, SAMPLERS, SamplingParams
 
 
 def halve(tokens, logits):

@@ -10,9 +10,9 @@ from naive_samplers import logits_of, penalized, random_logits, repeat_lengths, 
 from tiny_vocabularies import ListedTokens, bpe_metadata
 
 from pyinfer import _sampling
-from pyinfer.runtime import penalties
-from pyinfer.runtime.penalties import Breakers, find_breakers, penalize, penalize_repeats
-from pyinfer.runtime.samplers import Candidates, all_candidates
+from pyinfer.sampling import penalties
+from pyinfer.sampling.filters import Candidates, all_candidates
+from pyinfer.sampling.penalties import Breakers, find_breakers, penalize, penalize_repeats
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 TOKENS = st.lists(st.integers(0, 3), max_size=40)  # few different ones, so that much is repeated

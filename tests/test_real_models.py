@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pyinfer.engine.engine import Engine
 from pyinfer.gguf import GGUFFile, GGUFWriter, TensorType
 from pyinfer.quants import dequantize
-from pyinfer.runtime.engine import Engine
 
 # kv_type of the float32 run. The reference kept float16 keys and values; where a model has large ones (Qwen's biases)
 # that shows beyond the bound, elsewhere exact ones come nearer.

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from pyinfer import ParameterError
-from pyinfer.runtime.interrupts import Interrupts
-from pyinfer.runtime.role import Role
+from pyinfer.scheduling.interrupts import Interrupts
+from pyinfer.scheduling.role import Role
 
 
 class Counter:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_samplers import entropy, follows_the_law, logits_of, random_logits, softmax, surprises
 
-from pyinfer.runtime.samplers import (
+from pyinfer.sampling.filters import (
     Candidates,
     all_candidates,
     draw,

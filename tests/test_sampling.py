@@ -11,8 +11,8 @@ from naive_samplers import follows_the_law, logits_of, penalized, random_logits,
 from tiny_vocabularies import ListedTokens
 
 from pyinfer.errors import ModelError, ParameterError
-from pyinfer.runtime.params import SAMPLERS, SamplingParams
-from pyinfer.runtime.sampling import Sampler, derived_seed
+from pyinfer.sampling.params import SAMPLERS, SamplingParams
+from pyinfer.sampling.sampler import Sampler, derived_seed
 
 ABCD = logits_of([0.4, 0.3, 0.2, 0.1])
 PLAIN = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 5}

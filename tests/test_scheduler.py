@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pyinfer import ContextError, ParameterError, PyinferError, SamplingParams
-from pyinfer.runtime.request import Request
+from pyinfer.scheduling.request import Request
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 LONG = SamplingParams(temperature=0, max_tokens=4000, ignore_eos=True)

@@ -18,7 +18,7 @@ from tiny_vocabularies import CONTROL, bpe_metadata
 from pyinfer import LLM
 from pyinfer.cli.main import main
 from pyinfer.errors import ContextError, ParameterError
-from pyinfer.runtime.scoring import score_tokens
+from pyinfer.tasks.scoring import score_tokens
 
 SPECIAL = {"<s>": CONTROL, "</s>": CONTROL}
 BOS, EOS, N_VOCAB = 257, 258, 259

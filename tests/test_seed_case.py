@@ -6,8 +6,8 @@ import pytest
 from gguf import GGMLQuantizationType as Quant
 from seed_case import Shape, tensors, use_more_bits, write_seed_case
 
+from pyinfer.engine.engine import Engine
 from pyinfer.gguf import GGUFFile, TensorType
-from pyinfer.runtime.engine import Engine
 from pyinfer.tokenizer import load_tokenizer
 
 SMALL = Shape(n_layers=8, n_embd=256, n_heads=4, n_kv_heads=2, n_ff=512, n_vocab=40_960, n_words=40_000, n_ctx=64)

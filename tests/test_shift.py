@@ -9,8 +9,8 @@ import pytest
 from tiny_models import TinyModel, write_text_model, yarn_keys
 
 from pyinfer import LLM, ParameterError, SamplingParams
+from pyinfer.engine.engine import Engine
 from pyinfer.gguf import GGUFFile
-from pyinfer.runtime.engine import Engine
 
 PAGE = 64
 RNG = np.random.default_rng(0)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny_models import TinyModel, write_text_model, write_tiny_model
 
 from pyinfer import LLM, Guide, ModelError, ParameterError, PyinferError, SamplingParams
-from pyinfer.runtime.lookup import LONGEST, SHORTEST, Lookup
-from pyinfer.runtime.pass_costs import FIRST_COSTS, SIZES, PassCosts
-from pyinfer.runtime.speculation import LAST_PROBE, Speculation
+from pyinfer.engine.costs import FIRST_COSTS, SIZES, PassCosts
+from pyinfer.speculation.ngrams import LONGEST, SHORTEST, Lookup
+from pyinfer.speculation.policy import LAST_PROBE, Speculation
 
 RNG = np.random.default_rng(3)
 REPEATED = [*b"abcdefgh, abcdefgh, abcdefgh, ab"]

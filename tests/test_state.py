@@ -9,7 +9,7 @@ import pytest
 from tiny_models import TinyModel, write_text_model
 
 from pyinfer import LLM, ContextError, ModelError, ParameterError, PyinferError, SamplingParams, StateError
-from pyinfer.runtime.state import START
+from pyinfer.memory.session_file import START
 
 PROMPT = "It was a dark and stormy night, and the rain fell in torrents, except at occasional intervals. " * 2
 PARAMS = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True, logprobs=2)

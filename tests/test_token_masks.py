@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.token_masks import allowed_ids, apply_mask, mask_words
+from pyinfer.guides.masks import allowed_ids, apply_mask, mask_words
 
 
 def is_allowed(mask, token):

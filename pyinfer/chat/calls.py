@@ -15,12 +15,12 @@ from pyinfer.chat.conversation import ChatPrompt, prepare_chat
 from pyinfer.chat.templates import turn_ends
 from pyinfer.chat.tools import ToolCall, ToolChoice
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.params import SamplingParams
+from pyinfer.sampling.params import SamplingParams
 
 if TYPE_CHECKING:
-    from pyinfer.runtime.async_llm import AsyncStream
-    from pyinfer.runtime.generation import Completion
-    from pyinfer.runtime.stream import Stream
+    from pyinfer.api.async_llm import AsyncStream
+    from pyinfer.api.stream import Stream
+    from pyinfer.tasks.generation import Completion
     from pyinfer.tokenizer import Tokenizer
 
 ChatFinishReason = Literal["stop", "length", "tool_calls"]
@@ -76,11 +76,11 @@ class ChatCompletion:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a model is asked for. shown: control tokens that the parser must see."""
+    """What a model is asked for. visible_tokens: control tokens that the parser must see."""
 
     prompt: ChatPrompt
     params: SamplingParams
-    shown: frozenset[int]
+    visible_tokens: frozenset[int]
     reasoning: bool
 
     def one_text(self) -> SamplingParams:
@@ -140,11 +140,11 @@ def prepare_turn(
     must_call = bool(prompt.tools) and tool_choice != "auto"
     if prompt.tools and (must_call if constrain_tools is None else constrain_tools):
         own = replace(own, guide=_call_guide(tokenizer, prompt, own, parallel_tool_calls))
-    return Turn(prompt, own, prompt.shown_tokens(tokenizer, reasoning), reasoning)
+    return Turn(prompt, own, prompt.visible_tokens(tokenizer, reasoning), reasoning)
 
 
 def _call_guide(tokenizer: Tokenizer, prompt: ChatPrompt, params: SamplingParams, parallel: bool) -> Any:
-    from pyinfer.runtime.guide import Guide
+    from pyinfer.guides.guide import Guide
 
     if params.guide is not None:
         raise ParameterError("params has a guide, and tool calls are constrained; expected one of them")

@@ -80,8 +80,8 @@ class ChatPrompt:
             reasoning_opened=self._reasoning_opened,
         )
 
-    def shown_tokens(self, tokenizer: Tokenizer, reasoning: bool = False) -> frozenset[int]:
-        """Control tokens that `parser` must see as text; for `Tokenizer.stream_decoder(shown=…)`."""
+    def visible_tokens(self, tokenizer: Tokenizer, reasoning: bool = False) -> frozenset[int]:
+        """Control tokens that `parser` must see as text; for `Tokenizer.stream_decoder(visible_tokens=…)`."""
         marks = [] if self.tool_format is None else self.tool_format.marks
         if reasoning and self.reasoning_format is not None:
             marks = [*marks, self.reasoning_format.start, self.reasoning_format.end]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyinfer.chat.reasoning import ReasoningFormat
 from pyinfer.chat.tools import ToolChoice, ToolFormat, chosen_tools, is_text
 from pyinfer.errors import ParameterError
-from pyinfer.grammar.json_schema import FIXED_SPACE
+from pyinfer.guides.grammar.json_schema import FIXED_SPACE
 
 if TYPE_CHECKING:
     from pyinfer.tokenizer import Tokenizer

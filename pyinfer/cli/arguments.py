@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyinfer.runtime.speculation import DEFAULT_N_DRAFT
+from pyinfer.speculation.policy import DEFAULT_N_DRAFT
 
 if TYPE_CHECKING:
-    from pyinfer.runtime.llm import LLM
-    from pyinfer.runtime.params import SamplingParams
+    from pyinfer.api.llm import LLM
+    from pyinfer.sampling.params import SamplingParams
 
 
 LOADING: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
@@ -69,7 +69,7 @@ def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> Non
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
-    from pyinfer.runtime.params import SamplingParams
+    from pyinfer.sampling.params import SamplingParams
 
     return SamplingParams(
         temperature=args.temp,
@@ -93,8 +93,8 @@ def model_file(name: str) -> Path:
 
 def load_model(args: argparse.Namespace) -> LLM:
     """The model for one text at a time, with bars while it is fetched and loaded."""
+    from pyinfer.api.llm import LLM
     from pyinfer.progress import progress_bar
-    from pyinfer.runtime.llm import LLM
 
     return LLM(
         model_file(args.model),

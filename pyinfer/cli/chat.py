@@ -21,8 +21,8 @@ from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.hub.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from pyinfer.runtime.llm import LLM
-    from pyinfer.runtime.params import SamplingParams
+    from pyinfer.api.llm import LLM
+    from pyinfer.sampling.params import SamplingParams
 
 HELP = """\
 /reset               forget the conversation, but not the system message

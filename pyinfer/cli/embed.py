@@ -24,9 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
+    from pyinfer.api.llm import LLM
     from pyinfer.errors import ParameterError
-    from pyinfer.runtime.embedding import check_pooling
-    from pyinfer.runtime.llm import LLM
+    from pyinfer.tasks.embedding import check_pooling
 
     texts = [*args.texts, *(read_lines(args.file) if args.file else [])]
     if not texts:

@@ -14,9 +14,9 @@ import numpy as np
 from pyinfer import _kernels, system
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
 from pyinfer.cli.profile import Figures, figures_by_kind, seconds_by_kind
+from pyinfer.engine.engine import Engine
 from pyinfer.gguf import GGUFFile
 from pyinfer.progress import progress_bar
-from pyinfer.runtime.engine import Engine
 
 BANDWIDTH_BYTES = 1 << 30  # far beyond any cache
 READS = 3  # passes over it, before a repetition and again after it

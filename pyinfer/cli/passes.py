@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer._kernels import OpCost
-from pyinfer.runtime.engine import Engine
+from pyinfer.engine.engine import Engine
 
 
 @dataclass(frozen=True)

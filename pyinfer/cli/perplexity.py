@@ -11,7 +11,7 @@ from pyinfer.cli.arguments import add_loading_arguments, model_file
 from pyinfer.cli.texts import read_text
 
 if TYPE_CHECKING:
-    from pyinfer.runtime.scoring import Perplexity
+    from pyinfer.tasks.scoring import Perplexity
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.runtime.llm import LLM
+    from pyinfer.api.llm import LLM
 
     text = read_text(args.file)
     path = model_file(args.model)

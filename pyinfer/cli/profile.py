@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from pyinfer._kernels import OpCost
 from pyinfer.cli.passes import Pass, bytes_and_macs
-from pyinfer.runtime.engine import Engine
+from pyinfer.engine.engine import Engine
 
 
 class Figures(TypedDict):

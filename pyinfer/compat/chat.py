@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pyinfer.api.stream import Stream
+from pyinfer.arguments import quoted
 from pyinfer.chat import AnswerDelta, Turn, builtin_templates, prepare_turn
 from pyinfer.chat.templates import choose_template, template_variables
 from pyinfer.chat.tools import ToolChoice, check_tools, tool_names
@@ -25,11 +27,9 @@ from pyinfer.compat.types import (
     FinishReason,
 )
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.generation import Completion
-from pyinfer.runtime.guide import Guide
-from pyinfer.runtime.logprobs import Choice
-from pyinfer.runtime.params import shown
-from pyinfer.runtime.stream import Stream
+from pyinfer.guides.guide import Guide
+from pyinfer.sampling.logprobs import Choice
+from pyinfer.tasks.generation import Completion
 from pyinfer.tokenizer import Tokenizer
 
 # llama-cpp-python's names of formats that have another one here
@@ -66,8 +66,8 @@ def template_of(chat_format: str | None, tokenizer: Tokenizer) -> str | None:
     known = [*builtin_templates(), *tokenizer.chat_templates, "default"]
     if name not in known and "{" not in name:
         raise ParameterError(
-            f"chat_format is {shown(chat_format)}; expected None (the file's), one of {', '.join([*FORMATS, *known])}, "
-            "or a template in Jinja"
+            f"chat_format is {quoted(chat_format)}; expected None (the file's), "
+            f"one of {', '.join([*FORMATS, *known])}, or a template in Jinja"
         )
     return name
 
@@ -81,7 +81,7 @@ def tools_of(
     """Tools and the choice among them; functions are the older form of the same. ParameterError for what is none."""
     if functions:
         if isinstance(functions, str | Mapping) or not isinstance(functions, Sequence):
-            raise ParameterError(f"functions is {shown(functions)}; expected a list")
+            raise ParameterError(f"functions is {quoted(functions)}; expected a list")
         tools, tool_choice = [{"type": "function", "function": function} for function in functions], function_call
     given = check_tools(tools or None)
     names = tool_names(given)
@@ -94,7 +94,7 @@ def tools_of(
         name = tool_choice
     if name not in names:
         raise ParameterError(
-            f"tool_choice is {shown(tool_choice)}; expected 'auto', 'none', 'required' or one of {names}"
+            f"tool_choice is {quoted(tool_choice)}; expected 'auto', 'none', 'required' or one of {names}"
         )
     return given, {"type": "function", "function": {"name": name}}
 
@@ -112,7 +112,7 @@ def tools_with_a_place(
         return tools
     problem = "the chat template has no place for tools; chat_format='chatml' has one"
     if choice != "auto":
-        raise ParameterError(f"tool_choice is {shown(choice)}; {problem}")
+        raise ParameterError(f"tool_choice is {quoted(choice)}; {problem}")
     warnings.warn(f"tools are ignored: {problem}", stacklevel=4)
     return []
 
@@ -129,7 +129,7 @@ def response_guide(response_format: Mapping[str, Any] | None) -> Guide | None:
     if kind == "json_schema" and isinstance(response_format.get("json_schema"), Mapping):
         return Guide.json(response_format["json_schema"].get("schema", {}))
     raise ParameterError(
-        f"response_format is {shown(response_format)}; expected {{'type': 'text'}} or "
+        f"response_format is {quoted(response_format)}; expected {{'type': 'text'}} or "
         "{'type': 'json_object', 'schema': …}"
     )
 
@@ -307,9 +307,9 @@ class Chats(Model):
         tokens = turn.prompt.tokens
         writer = ChatWriter(self._tokenizer, given["model"] or self.model_path, turn, bool(given["functions"]))
         if given["stream"]:
-            pieces = self.llm.stream(tokens, turn.params, shown=turn.shown)
+            pieces = self.llm.stream(tokens, turn.params, visible_tokens=turn.visible_tokens)
             return self._noted(writer.chunks(pieces), tokens, lambda: pieces.completion)
-        job = self.llm.job(tokens, turn.params, turn.shown)
+        job = self.llm.job(tokens, turn.params, turn.visible_tokens)
         self.llm.run(job.requests)
         done = job.completion()
         self._context.set_tokens([*done.prompt, *done.tokens])

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pyinfer.api.stream import Stream
+from pyinfer.arguments import quoted
 from pyinfer.compat.infill import infill_prompt
 from pyinfer.compat.logprobs import LogprobsWriter
 from pyinfer.compat.model import Model
@@ -20,9 +22,7 @@ from pyinfer.compat.types import (
     FinishReason,
 )
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.generation import Completion
-from pyinfer.runtime.params import shown
-from pyinfer.runtime.stream import Stream
+from pyinfer.tasks.generation import Completion
 from pyinfer.tokenizer import Tokenizer
 
 
@@ -148,7 +148,7 @@ class Completions(Model):
             if not isinstance(prompt, str):
                 raise ParameterError("suffix is given and the prompt is token ids; expected a text")
             if not isinstance(suffix, str):
-                raise ParameterError(f"suffix is {shown(suffix)}; expected None or a text")
+                raise ParameterError(f"suffix is {quoted(suffix)}; expected None or a text")
             return infill_prompt(tokenizer, self._file_metadata, prompt, suffix, self.spm_infill)
         if not isinstance(prompt, str):
             return self.llm.token_ids(prompt)

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.api.llm import LLM
+from pyinfer.arguments import as_list_or_none, check_integer, checked_ids, quoted
 from pyinfer.errors import ContextError, ParameterError, StateError
-from pyinfer.runtime.llm import LLM
-from pyinfer.runtime.params import check_integer, shown
-from pyinfer.runtime.request import Request
-from pyinfer.runtime.token_ids import checked_ids, items_of
+from pyinfer.scheduling.request import Request
 
 
 def token_list(tokens: Any) -> list[Any]:
     """What a list, array or other iterable of token ids holds, which may be none; ParameterError for anything else."""
-    items = items_of(tokens)
+    items = as_list_or_none(tokens)
     if items is None:
-        raise ParameterError(f"tokens is {shown(tokens)}; expected a list of token ids")
+        raise ParameterError(f"tokens is {quoted(tokens)}; expected a list of token ids")
     return items
 
 
@@ -42,10 +41,10 @@ class LlamaState:
 
     def check(self) -> None:
         """Raises ParameterError for what no Llama has saved."""
-        room = items_of(self.input_ids)
+        room = as_list_or_none(self.input_ids)
         if room is None or not isinstance(self.llama_state, bytes):
             raise ParameterError(
-                f"state has input_ids {shown(self.input_ids)}, llama_state {shown(self.llama_state)}; "
+                f"state has input_ids {quoted(self.input_ids)}, llama_state {quoted(self.llama_state)}; "
                 "expected token ids and bytes, as save_state returns them"
             )
         allowed = f"a whole number from 0 to {len(room)}, as many as there is room for in input_ids"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pyinfer.arguments import as_list_or_none, quoted
 from pyinfer.compat.model import Model
 from pyinfer.compat.types import CreateEmbeddingResponse
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.params import shown
-from pyinfer.runtime.token_ids import items_of
 
 
 class Embeddings(Model):
@@ -23,9 +22,9 @@ class Embeddings(Model):
         return_count: a pair of that and the number of tokens. truncate: long texts lose their end; otherwise they
         raise ContextError. Raises ParameterError for what is no text and no list of texts.
         """
-        texts = [input] if isinstance(input, str) else items_of(input)
+        texts = [input] if isinstance(input, str) else as_list_or_none(input)
         if texts is None:
-            raise ParameterError(f"input is {shown(input)}; expected a text or a list of texts")
+            raise ParameterError(f"input is {quoted(input)}; expected a text or a list of texts")
         vectors = self.llm.embed(texts, self._pooling, normalize, truncate).tolist()
         found = vectors[0] if isinstance(input, str) else vectors
         if not return_count:

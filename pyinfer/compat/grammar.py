@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.guide import Guide
+from pyinfer.guides.guide import Guide
 
 
 class LlamaGrammar:

@@ -15,12 +15,12 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from pyinfer.api.llm import LLM
 from pyinfer.chat import choose_template, prepare_chat
 from pyinfer.errors import ParameterError
 from pyinfer.hub import resolve_model
-from pyinfer.runtime.llm import LLM
-from pyinfer.runtime.params import SamplingParams
-from pyinfer.runtime.scoring import score_tokens
+from pyinfer.sampling.params import SamplingParams
+from pyinfer.tasks.scoring import score_tokens
 
 try:
     from lm_eval.api.model import TemplateLM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pyinfer.compat.types import ChatCompletionLogprobs, ChatCompletionTopLogprobToken, CompletionLogprobs
-from pyinfer.runtime.logprobs import Choice
+from pyinfer.sampling.logprobs import Choice
 from pyinfer.tokenizer import Tokenizer
 
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from pyinfer.api.llm import LLM
+from pyinfer.arguments import check_integer
 from pyinfer.compat.arguments import RECORDED, check_arguments, kv_type_of, pooling_of, weights_of
 from pyinfer.compat.context import Context
 from pyinfer.compat.sampling import RANDOM_SEEDS, checked_seed
 from pyinfer.compat.speculative import LlamaDraftModel, n_draft_of
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
-from pyinfer.runtime.generation import Completion
-from pyinfer.runtime.llm import LLM
-from pyinfer.runtime.params import check_integer
-from pyinfer.runtime.speculation import DEFAULT_N_DRAFT
+from pyinfer.speculation.policy import DEFAULT_N_DRAFT
 from pyinfer.system import default_threads
+from pyinfer.tasks.generation import Completion
 from pyinfer.tokenizer import load_tokenizer
 
 MIN_BATCH = 512  # LangChain asks for 8, which makes prompts slow and changes nothing else

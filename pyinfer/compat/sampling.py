@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.arguments import as_list_or_none, is_number, quoted
 from pyinfer.compat.grammar import LlamaGrammar
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.guide import Guide
-from pyinfer.runtime.params import SAMPLERS, LogitsProcessor, SamplingParams, is_number, shown
-from pyinfer.runtime.penalties import penalize
-from pyinfer.runtime.samplers import all_candidates
-from pyinfer.runtime.token_ids import items_of
+from pyinfer.guides.guide import Guide
+from pyinfer.sampling.filters import all_candidates
+from pyinfer.sampling.params import SAMPLERS, LogitsProcessor, SamplingParams
+from pyinfer.sampling.penalties import penalize
 
 RANDOM_SEEDS = (None, -1, 0xFFFFFFFF)
 NUMBERS = ("temperature", "top_k", "top_p", "min_p", "typical_p")  # those with special values
@@ -45,10 +45,10 @@ def one_criterion(criteria: StoppingCriteria | Sequence[StoppingCriteria]) -> St
     """A function or several as one; ParameterError for anything else."""
     if callable(criteria) and not isinstance(criteria, list):
         return criteria
-    several = items_of(criteria)
+    several = as_list_or_none(criteria)
     if several is None or not all(callable(criterion) for criterion in several):
         raise ParameterError(
-            f"stopping_criteria is {shown(criteria)}; expected a function of (tokens int64 [n], logits float32 "
+            f"stopping_criteria is {quoted(criteria)}; expected a function of (tokens int64 [n], logits float32 "
             "[n_vocab]) that returns True or False, or a list of such functions"
         )
     return StoppingCriteriaList(several)
@@ -59,7 +59,7 @@ def checked_seed(seed: Any) -> int | None:
     if seed is None:
         return None
     if not is_number(seed, int | np.integer):
-        raise ParameterError(f"seed is {shown(seed)}; expected None or a whole number (-1: a new one each time)")
+        raise ParameterError(f"seed is {quoted(seed)}; expected None or a whole number (-1: a new one each time)")
     return int(seed)
 
 
@@ -141,13 +141,13 @@ def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
     """
     for name in NUMBERS:
         if not is_number(given[name], int | float | np.integer | np.floating):
-            raise ParameterError(f"{name} is {shown(given[name])}; expected a number")
+            raise ParameterError(f"{name} is {quoted(given[name])}; expected a number")
     temperature, mirostat_mode = given["temperature"], given["mirostat_mode"]
     seed, max_tokens = given.get("seed"), given.get("max_tokens")
     if max_tokens is not None and not is_number(max_tokens, int | np.integer):
-        raise ParameterError(f"max_tokens is {shown(max_tokens)}; expected None or a whole number")
+        raise ParameterError(f"max_tokens is {quoted(max_tokens)}; expected None or a whole number")
     if not is_number(mirostat_mode, int | np.integer) or mirostat_mode not in (0, 1, 2):
-        raise ParameterError(f"mirostat_mode is {shown(mirostat_mode)}; expected 0 (off), 1 or 2")
+        raise ParameterError(f"mirostat_mode is {quoted(mirostat_mode)}; expected 0 (off), 1 or 2")
     if not is_number(given["tfs_z"], int | float | np.number) or given["tfs_z"] != 1.0:
         warnings.warn("ignored, as llama.cpp does: tfs_z", stacklevel=4)
     if mirostat_mode == 1:

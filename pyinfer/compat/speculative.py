@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pyinfer.arguments import check_positive
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.engine import check_positive
 
 
 class LlamaDraftModel:

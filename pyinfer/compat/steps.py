@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.arguments import checked_ids
 from pyinfer.compat.context import LlamaState, token_list
 from pyinfer.compat.sampling import (
     RANDOM_SEEDS,
@@ -21,9 +22,8 @@ from pyinfer.compat.sampling import (
 )
 from pyinfer.compat.vocabulary import Vocabulary
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.guide import Guide
-from pyinfer.runtime.sampling import Sampler, derived_seed
-from pyinfer.runtime.token_ids import checked_ids
+from pyinfer.guides.guide import Guide
+from pyinfer.sampling.sampler import Sampler, derived_seed
 
 
 class Steps(Vocabulary):

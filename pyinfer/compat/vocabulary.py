@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pyinfer.arguments import Bytes, checked_ids, quoted
 from pyinfer.compat.context import token_list
 from pyinfer.compat.model import Model
 from pyinfer.errors import ParameterError
-from pyinfer.runtime.params import shown
-from pyinfer.runtime.token_ids import Bytes, checked_ids
 from pyinfer.tokenizer import Tokenizer
 
 
@@ -45,7 +44,7 @@ class Vocabulary(Model):
         """Token ids of UTF-8. add_bos: with the begin and end tokens that the model asks for; special: control tokens
         in the text become their ids. Raises ParameterError for other bytes."""
         if not isinstance(text, Bytes):
-            raise ParameterError(f"text is {shown(text)}; expected bytes of UTF-8, such as b'Hello'")
+            raise ParameterError(f"text is {quoted(text)}; expected bytes of UTF-8, such as b'Hello'")
         try:
             decoded = bytes(text).decode("utf-8")
         except UnicodeDecodeError as error:

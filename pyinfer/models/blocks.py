@@ -19,7 +19,7 @@ from pyinfer.models.config import ModelConfig
 from pyinfer.models.rope import rope_frequencies
 
 if TYPE_CHECKING:
-    from pyinfer.runtime.weights import Weights
+    from pyinfer.weights.store import Weights
 
 Value = _kernels.Value
 ScaleOf = Literal["product", "sum", "nothing"]

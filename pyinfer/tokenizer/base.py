@@ -148,14 +148,14 @@ class Tokenizer(ABC):
         return self._token_bytes(self._checked(token))
 
     def stream_decoder(
-        self, skip_special: bool = False, continues: bool = False, shown: Collection[int] = ()
+        self, skip_special: bool = False, continues: bool = False, visible_tokens: Collection[int] = ()
     ) -> StreamDecoder:
         """A decoder that is given ids one by one.
 
-        `continues`: they continue a text, so a leading space is kept. `shown`: control tokens that are text even
-        with skip_special, such as those that mark a tool call.
+        `continues`: they continue a text, so a leading space is kept. `visible_tokens`: control tokens that are text
+        even with skip_special, such as those that mark a tool call.
         """
-        return StreamDecoder(self, skip_special, continues, shown)
+        return StreamDecoder(self, skip_special, continues, visible_tokens)
 
     def is_special(self, token: int) -> bool:
         """Whether a token is no text: a control token or the unknown token."""

@@ -12,7 +12,7 @@ class StreamDecoder:
     """Turns ids into text as they come; all that it gives, joined, is `Tokenizer.decode` of the ids.
 
     With `continues` the ids continue a text, so that a space in front of the first word is kept. Control tokens of
-    `shown` are given even with `skip_special`.
+    `visible_tokens` are given even with `skip_special`.
     """
 
     def __init__(
@@ -20,11 +20,11 @@ class StreamDecoder:
         tokenizer: "Tokenizer",
         skip_special: bool = False,
         continues: bool = False,
-        shown: Collection[int] = (),
+        visible_tokens: Collection[int] = (),
     ) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
-        self._shown = shown
+        self._visible_tokens = visible_tokens
         self._drop_space = tokenizer.adds_space and not continues
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -37,7 +37,7 @@ class StreamDecoder:
             self._drop_space = False
             if not special and not tokenizer.is_user_defined(token):
                 piece = piece.removeprefix(b" ")
-        skipped = special and self._skip_special and token not in self._shown
+        skipped = special and self._skip_special and token not in self._visible_tokens
         return "" if skipped else self._decoder.decode(piece)
 
     def finish(self) -> str:

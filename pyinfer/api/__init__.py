@@ -1,0 +1,1 @@
+"""The top floor of the library: `LLM`, `AsyncLLM` and their streams."""

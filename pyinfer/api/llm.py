@@ -1,0 +1,408 @@
+"""`LLM`: a model file ready to generate text."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer.api.job import Job, Params, Prompt
+from pyinfer.api.stream import Stream, Streamed
+from pyinfer.arguments import check_integer, check_positive, checked_ids
+from pyinfer.engine.engine import Engine
+from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
+from pyinfer.gguf import GGUFFile
+from pyinfer.memory.session_file import Layout, fingerprint, read_state, write_state
+from pyinfer.progress import progress_bar
+from pyinfer.sampling.params import SamplingParams
+from pyinfer.scheduling.request import AllLogits, Caller, Request
+from pyinfer.scheduling.scheduler import Scheduler
+from pyinfer.speculation.draft_model import DraftModel, draft_engine
+from pyinfer.speculation.ngrams import Lookup
+from pyinfer.speculation.policy import DEFAULT_N_DRAFT, Speculation
+from pyinfer.tasks.generation import Completion, Generation, Piece
+from pyinfer.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from pyinfer.chat.calls import ChatCompletion, ChatStream
+    from pyinfer.tasks.scoring import Perplexity, Score
+
+
+class LLM:
+    """A model, its tokenizer and its KV cache.
+
+        with LLM("model.gguf") as llm:
+            print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
+
+    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows. n_ctx: tokens of prompt and text
+    together (default: what the model was trained for, at most 4096). n_threads: default the cores that the process may
+    use. kv_type: of cached keys and values, "f16", "bf16", "f32" or "q8_0". n_batch: tokens passed at once. n_seqs:
+    texts generated at once; more requests wait for their turn. kv_cache_memory: bytes for keys and values (default:
+    what n_seqs texts of n_ctx need, at most a quarter of the memory, at least one text of n_ctx); taken as they are
+    first used. prefix_cache: whether prompts that begin alike, now or earlier, share them; results are the same to the
+    bit. on_overflow: "error" ends texts where the context is full; "shift" then drops the older half of what follows
+    the first n_keep tokens (rounded up to pages of 64), again and again. weights: "copy" takes them into memory,
+    rearranged for speed, and the file is not used any more; "mmap" leaves them in the mapped file, for models larger
+    than RAM and for processes that share one: the file must stay as it is until `close`, since shortening a mapped file
+    ends the process (SIGBUS). progress(bytes done, bytes in all): called while the model is fetched, then while weights
+    are loaded. speculative: "lookup" guesses that texts go on as they or their prompts did before; draft_model: a small
+    model with the same tokens, which guesses, too: a file, a name, or an open LLM, which shares its weights, may be
+    used meanwhile and closed before or after; at most n_draft tokens at once, fewer or none where that doesn't pay.
+    Results are the same to the bit.
+    Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
+    threads, whose requests run together.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        kv_type: str = "f16",
+        n_batch: int = 512,
+        n_seqs: int = 8,
+        kv_cache_memory: int | None = None,
+        prefix_cache: bool = True,
+        on_overflow: str = "error",
+        n_keep: int = 0,
+        weights: str = "copy",
+        progress: Callable[[int, int], None] | None = None,
+        speculative: str | None = None,
+        draft_model: str | Path | LLM | None = None,
+        n_draft: int = DEFAULT_N_DRAFT,
+    ) -> None:
+        from pyinfer.hub import resolve_model
+
+        if on_overflow not in ("error", "shift"):
+            raise ParameterError(f"on_overflow is {on_overflow!r}; expected 'error' or 'shift'")
+        if speculative not in (None, "lookup"):
+            raise ParameterError(f"speculative is {speculative!r}; expected 'lookup' or None (or see draft_model)")
+        self._lookup = speculative == "lookup"
+        self._n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
+        path = resolve_model(path, progress)
+        if draft_model is not None and not isinstance(draft_model, LLM):
+            draft_model = resolve_model(draft_model, progress)
+        sizes: dict[str, Any] = {
+            "n_ctx": n_ctx, "n_threads": n_threads, "kv_type": kv_type, "n_batch": n_batch, "n_seqs": n_seqs
+        }  # fmt: skip
+        with GGUFFile(path) as file:
+            self._tokenizer = load_tokenizer(file)
+            drafting = None
+            if draft_model is not None:  # first, as it is what is sooner loaded or refused
+                drafting = draft_engine(draft_model, self._tokenizer, **sizes)
+            self._engine = Engine(file, kv_cache_memory=kv_cache_memory, weights=weights, progress=progress, **sizes)
+            self._fingerprint = fingerprint(file, self._engine.config)
+        self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)
+        self.path = Path(path)
+        self._closed = False
+        self._prefix_cache = prefix_cache
+        n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
+        self._scheduler = Scheduler(self._engine, prefix_cache, n_kept)
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    def engine(self) -> Engine:
+        """The engine below; PyinferError once the model is closed."""
+        if self._closed:
+            raise PyinferError(f"{self.path}: the model is closed")
+        return self._engine
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """What runs requests on the engine; PyinferError once the model is closed."""
+        if self._closed:
+            raise PyinferError(f"{self.path}: the model is closed")
+        return self._scheduler
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions that a prompt and its text may have together."""
+        return self._scheduler.n_ctx
+
+    def close(self) -> None:
+        """Give back all memory; requests under way and further calls raise PyinferError."""
+        if not self._closed:
+            self._scheduler.close()
+            self._engine.close()
+            if self._draft is not None:
+                self._draft.close()
+        self._closed = True
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self, prompt: Prompt, params: SamplingParams | None = None, progress: bool = False
+    ) -> Completion: ...
+    @overload
+    def generate(self, prompt: Sequence[Prompt], params: Params = None, progress: bool = False) -> list[Completion]: ...
+    def generate(
+        self, prompt: Prompt | Sequence[Prompt], params: Params = None, progress: bool = False
+    ) -> Completion | list[Completion]:
+        """The text that follows a prompt, or the texts that follow several, which run together.
+
+        prompt: text (special tokens in it are text) or token ids, or a list of prompts; params: for all of them, or
+        one for each. progress: draw a bar on standard error. Returns a Completion, or a list in the order of the
+        prompts. Each request's result is the same whatever runs beside it.
+        Raises ContextError for prompts that leave no room, ParameterError for empty ones, TokenizerError or
+        ParameterError for ids out of range, each before anything runs; and what a text's own processors raise.
+
+            first, second = llm.generate(["Once upon a time", "In the beginning"])
+        """
+        job = self.job(prompt, params)
+        self.run(job.requests, "generating" if progress else None)
+        return job.result()
+
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, visible_tokens: Collection[int] = frozenset()
+    ) -> Stream:
+        """As generate for one prompt, piece by piece; other calls may run meanwhile.
+
+        With n above 1, pieces of all texts come in turn, each with the index of its own. visible_tokens: control
+        tokens that are text. Raises what generate raises, and ParameterError for a best_of above n.
+
+            for piece in llm.stream("Once upon a time"):
+                print(piece.text, end="", flush=True)
+        """
+        return Stream(self.scheduler, Streamed(prompt, params, partial(self.generation, visible_tokens=visible_tokens)))
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatCompletion:
+        """The answer to messages as OpenAI's API has them, by the model's chat template.
+
+        options: template, tools, tool_choice, constrain_tools, parallel_tool_calls, documents, reasoning, and variables
+        of the template; `pyinfer.chat.prepare_turn` says what they are. Raises what it raises, and what generate does.
+
+            done = llm.chat([{"role": "user", "content": "Hello"}])
+            print(done.content, done.finish_reason)
+        """
+        from pyinfer.chat import prepare_turn
+
+        turn = prepare_turn(self._tokenizer, messages, params, **options)
+        job = self.job(turn.prompt.tokens, turn.params, turn.visible_tokens)
+        self.run(job.requests)
+        return turn.result(job.completion())
+
+    def stream_chat(
+        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
+    ) -> ChatStream:
+        """As chat for one answer (n = 1), delta by delta: thoughts, text and calls as they become certain.
+
+        Raises as chat.
+
+            for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
+                print(delta.content, end="", flush=True)
+        """
+        from pyinfer.chat import ChatStream, prepare_turn
+
+        turn = prepare_turn(self._tokenizer, messages, params, **options)
+        return ChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), visible_tokens=turn.visible_tokens))
+
+    def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab].
+
+        Raises ContextError for more tokens than n_ctx, ParameterError for ids out of range, ModelError for an encoder.
+        """
+        self.engine.check_decoder()
+        ids = self._fitting_ids(tokens)
+        request = AllLogits(ids, self.engine.n_vocab)
+        self.run([request])
+        return request.out
+
+    def trace(self, tokens: Prompt, names: str | Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Activations of a prompt's tokens by name, from an empty context: float32 [n_tokens, width] each.
+
+        names: a glob or several, None for all of them; pyinfer.engine.trace says what there is. Numbers are those of
+        generation, to the bit. Requests under way are computed again afterwards.
+        Raises ParameterError for names that there are not, ContextError for more tokens than n_ctx.
+
+            streams = llm.trace("The capital of France is", "blk.*.out")
+        """
+        ids = self._fitting_ids(tokens)
+        with self.scheduler.alone() as interrupts:
+            interrupts.allowed = True
+            return self.engine.trace(ids, [names] if isinstance(names, str) else names)
+
+    def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
+        """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
+
+        Returns how many of its tokens that are: those of the longest beginning that is still cached.
+        Raises StateError if there is none, ParameterError without prefix_cache, OSError if the file can't be written.
+        """
+        ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
+        layout = self._state_layout()
+        with self.scheduler.between_steps():
+            n, pages = self._engine.cache.snapshot(ids)
+        if n == 0:
+            raise StateError(f"none of these {len(ids)} tokens is in the cache; generate with them first")
+        write_state(Path(path), layout, ids[:n], pages)
+        return n
+
+    def load_state(self, path: str | Path) -> list[int]:
+        """Take a saved session's keys and values into the cache; returns its tokens.
+
+        What begins with these tokens is generated without passing them again, as long as they stay cached.
+        Raises StateError for files that are damaged or of another model, ContextError if they are too many for the
+        cache, each before anything has changed; ParameterError without prefix_cache, OSError if there is no such file.
+        """
+        tokens, pages = read_state(Path(path), self._state_layout(), self.n_ctx, self._engine.n_vocab)
+        with self.scheduler.between_steps():
+            self._engine.cache.restore(tokens, pages)
+        return tokens
+
+    def _state_layout(self) -> Layout:
+        if not self._prefix_cache:
+            raise ParameterError("prefix_cache is False; sessions are saved from and loaded into it")
+        cache = self.engine.cache
+        return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
+
+    def job(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        params: Params = None,
+        visible_tokens: Collection[int] = frozenset(),
+        admit: Callable[[int], None] | None = None,
+    ) -> Job:
+        """The requests of `generate`, for `run` or the scheduler; visible_tokens: as for `generation`,
+        admit: as for Job."""
+        return Job(prompt, params, partial(self.generation, visible_tokens=visible_tokens), admit)
+
+    def generation(
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        pieces: deque[Piece] | None = None,
+        index: int = 0,
+        visible_tokens: Collection[int] = frozenset(),
+    ) -> Generation:
+        """A request for one text (n and best_of are not looked at), checked; pieces, index, visible_tokens: as
+        Generation has them."""
+        self.engine.check_decoder()
+        ids = self.token_ids(prompt)
+        if len(ids) >= self.n_ctx:
+            raise ContextError(
+                f"the prompt has {len(ids)} tokens; the context of {self.n_ctx} leaves room for "
+                f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
+            )
+        n_ctx = None if self._scheduler.shifts else self.n_ctx
+        return Generation(
+            ids, params, self._tokenizer, n_ctx, pieces, index, visible_tokens, self._speculation(ids, params)
+        )
+
+    def _speculation(self, prompt: list[int], params: SamplingParams) -> Speculation | None:
+        if not self._lookup and self._draft is None:
+            return None
+        lookup = Lookup(prompt) if self._lookup else None
+        drafter = None if self._draft is None else self._draft.drafter(prompt, params)
+        return Speculation(self._scheduler.costs, self._n_draft, lookup, drafter)
+
+    def run(self, requests: Sequence[Request], label: str | None = None) -> None:
+        """Run requests to their end, with a bar of this label on standard error, if one is given.
+
+        Raises the first error of a request, and cancels the others, as Ctrl-C does.
+        """
+        scheduler, caller = self.scheduler, Caller()
+        bar = progress_bar(label, "", 1) if label is not None else None
+        try:
+            scheduler.submit(requests, caller)
+            if bar is not None:
+                for done in range(len(requests)):
+                    bar(done, len(requests))
+                    scheduler.wait(partial(caller.has, done + 1))
+            scheduler.wait(partial(caller.has, len(requests)))
+        except BaseException:
+            scheduler.cancel(requests)
+            raise
+        finally:
+            if bar is not None:
+                bar(1, 1)
+        for request in requests:
+            if request.error is not None:
+                scheduler.cancel(requests)
+                raise request.error
+
+    def token_ids(self, prompt: Prompt) -> list[int]:
+        """A prompt's token ids, checked; ParameterError if there are none, or one is out of range."""
+        if isinstance(prompt, str):
+            ids = self._tokenizer.encode(prompt)
+            if not ids:
+                raise ParameterError("the prompt is empty; expected at least one token")
+            return ids
+        ids = checked_ids(prompt, self.engine.n_vocab)
+        if not ids:
+            raise ParameterError("there are no tokens; expected at least one")
+        return ids
+
+    def _fitting_ids(self, tokens: Prompt) -> list[int]:
+        ids = self.token_ids(tokens)
+        if len(ids) > self.n_ctx:
+            raise ContextError(f"{len(ids)} tokens do not fit into the context of {self.n_ctx} (n_ctx)")
+        return ids
+
+    def embed(
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        pooling: str | None = None,
+        normalize: bool = True,
+        truncate: bool = False,
+    ) -> NDArray[np.float32]:
+        """Embeddings of texts, float32 [n_texts, n_embd]; see pyinfer.tasks.embedding.embed.
+
+        Raises ContextError for texts that are too long, unless truncate is True; ParameterError.
+
+            first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
+            print("cosine", first @ second)
+        """
+        from pyinfer.tasks.embedding import embed
+
+        with self.scheduler.alone() as interrupts:
+            interrupts.allowed = True
+            return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
+
+    def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
+        """How likely each of these texts is after a prompt; see pyinfer.tasks.scoring.score.
+
+        Raises ContextError and ParameterError, as generate.
+
+            first, second = llm.score("The capital of France is", [" Paris", " Rome"])
+            print(first.logprob > second.logprob, first.greedy)
+        """
+        from pyinfer.tasks.scoring import score
+
+        return score(self, prompt, continuations)
+
+    def perplexity(
+        self,
+        text: Prompt,
+        n_ctx: int = 512,
+        stride: int | None = None,
+        n_chunks: int | None = None,
+        progress: Callable[[Perplexity, int], None] | None = None,
+    ) -> Perplexity:
+        """How well the model predicts a text, by llama-perplexity's method; see pyinfer.tasks.scoring.perplexity.
+
+        Raises ParameterError for arguments out of range, and for texts of less than one chunk.
+
+            print(llm.perplexity(Path("book.txt").read_text()).value)
+        """
+        from pyinfer.tasks.scoring import perplexity
+
+        return perplexity(self, text, n_ctx, stride, n_chunks, progress)
+
+    def _kept_tokens(self, n_keep: int) -> int:
+        """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""
+        check_integer("n_keep", n_keep, 0, None, "a whole number of at least 0")
+        return int(n_keep) + self._tokenizer.add_bos

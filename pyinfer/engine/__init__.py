@@ -1,0 +1,1 @@
+"""The engine: forward passes of a model over batches of tokens."""

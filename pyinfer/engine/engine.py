@@ -1,0 +1,269 @@
+"""The engine: a model's weights, its KV cache and its plan, and forward passes over batches of tokens.
+
+A pass takes tokens that each carry a (sequence, position); logits are computed only where they are asked for. The
+model's definition runs once, when the engine is made; a pass is one call into compiled code without the GIL. A pass can
+end with the last norm and give hidden states, of which embeddings are made; an encoder gives nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pyinfer import _kernels
+from pyinfer.arguments import check_positive
+from pyinfer.engine import forks
+from pyinfer.engine.inputs import Pass, Rows
+from pyinfer.engine.trace import TracedPlan
+from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferError
+from pyinfer.gguf import GGUFFile
+from pyinfer.memory.attention import KVCache
+from pyinfer.memory.prefix_index import PAGE
+from pyinfer.models import RECORDERS
+from pyinfer.models.blocks import Blocks
+from pyinfer.models.config import ModelConfig, read_config
+from pyinfer.system import default_threads
+from pyinfer.weights.store import Weights
+
+DEFAULT_N_CTX = 4096  # positions, where the model allows: what a long prompt needs, at a bounded price
+MAX_SEQS = 4096  # each takes a row of the page table and a place in every pass
+MAX_THREADS = 1024
+NO_LOGITS: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+SHORT_TEXT = 8  # tokens: a pass of texts of this length can be full
+
+
+class Engine:
+    """A model ready to compute.
+
+    source: an open GGUF file; or an engine, with which this one shares the weights and nothing else: they stay until
+    both are closed. n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default
+    the cores that the process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: most tokens of a pass,
+    at least n_seqs; n_seqs: sequences held at once; kv_cache_memory: bytes of their keys and values (default: what
+    n_seqs sequences of n_ctx need, at most a quarter of the memory, at least one sequence's; taken as they are first
+    written); progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes them into
+    memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may exceed RAM:
+    the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process (SIGBUS). Where
+    attention is not causal, sequences are passed whole, so n_batch is at least n_ctx, and n_seqs what it takes to fill
+    a pass with short texts.
+    """
+
+    def __init__(
+        self,
+        source: GGUFFile | Engine,
+        *,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        kv_type: str = "f16",
+        n_batch: int = 512,
+        n_seqs: int = 1,
+        kv_cache_memory: int | None = None,
+        weights: str = "copy",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.config: ModelConfig = read_config(source) if isinstance(source, GGUFFile) else source.config
+        self.n_ctx = check_positive("n_ctx", n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
+        if self.config.rope is None and self.n_ctx > self.config.n_ctx_train:
+            raise ParameterError(f"n_ctx is {self.n_ctx}; the model has {self.config.n_ctx_train} learned positions")
+        self.n_threads = check_positive("n_threads", n_threads, default_threads(), MAX_THREADS)
+        self.n_batch = check_positive("n_batch", n_batch, 512)
+        self.n_seqs = check_positive("n_seqs", n_seqs, 1, MAX_SEQS)
+        if self.config.causal:
+            self.n_batch = max(self.n_seqs, min(self.n_batch, self.n_ctx * self.n_seqs))
+        else:
+            self.n_batch = max(self.n_batch, self.n_ctx)
+            self.n_seqs = max(self.n_seqs, self.n_batch // SHORT_TEXT)
+        self.n_vocab = self.config.n_vocab
+        self.n_ctx_train = self.config.n_ctx_train
+        self.isa: str = _kernels.current_isa()
+        self._lock = threading.Lock()
+        self._torn = False
+        forks.watch(self)
+        self._weights = Weights(source, weights) if isinstance(source, GGUFFile) else source._open_weights()
+        if kv_cache_memory is not None:
+            check_positive("kv_cache_memory", kv_cache_memory, 1)
+        self.cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory)
+        self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
+        blocks, self._logits = self._record(self._plan)
+        self._hidden, self._n_hidden_ops = blocks.hidden, blocks.n_hidden_ops
+        self._frequencies = blocks.frequencies
+        self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
+        if isinstance(source, GGUFFile):
+            self._weights.load(self.n_threads, progress)
+
+    def forward(
+        self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
+    ) -> NDArray[np.float32]:
+        """One pass over n <= n_batch tokens; their keys and values stay in the cache.
+
+        tokens, positions, sequences: int32 [n]; outputs: int32 [m], the rows whose logits are wanted.
+        Returns float32 [m, n_vocab], valid until the next pass. A position is written over if it is there already;
+        positions before a sequence's first new one must have been passed before.
+        Raises ParameterError for values out of range, ContextError beyond n_ctx, KeyboardInterrupt on Ctrl-C,
+        ModelError for an encoder.
+        """
+        with self._lock:
+            self._open_plan()
+            logits = self._decoder_logits()
+            n = self._run(tokens, positions, sequences, outputs)
+            return logits.rows[:n]
+
+    def run(self, p: Pass) -> Rows:
+        """One forward pass over contiguous arrays, where the cache has the pages already.
+
+        Raises ParameterError for values out of range, and where logits are asked of an encoder or rows of an adapter
+        that there is not.
+        """
+        with self._lock:
+            plan = self._open_plan()
+            if p.adapters is not None and p.adapters.any():
+                raise ParameterError(f"a pass asks for adapter {p.adapters.max()}; the engine has none")
+            n, n_ops = len(p.logits), -1
+            if n == 0:
+                n_ops = self._n_hidden_ops
+            elif self._rows is None:
+                self._rows = self._decoder_logits().rows
+            outputs = p.logits if len(p.hidden) == 0 else np.concatenate([p.logits, p.hidden])
+            plan.run(p.tokens, p.positions, p.slots, outputs, self.cache.page_table, n_ops)
+            logits = NO_LOGITS if self._rows is None else self._rows[:n]
+            return Rows(logits, self._hidden.rows[n : len(outputs)])
+
+    def hidden(
+        self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
+    ) -> NDArray[np.float32]:
+        """As forward, but the states of the wanted rows after the last norm: float32 [m, n_embd].
+
+        Where attention is not causal, a pass takes whole sequences, from position 0 on, and caches nothing.
+        """
+        with self._lock:
+            n = self._run(tokens, positions, sequences, outputs, self._n_hidden_ops)
+            return self._hidden.rows[:n]
+
+    def trace(self, tokens: ArrayLike, names: Sequence[str] | None) -> dict[str, NDArray[np.float32]]:
+        """The activations of a text's tokens, int32 [n], whose names a glob matches (None: all): float32 [n, width].
+
+        Sequence 0 holds the text meanwhile, and is empty then. The names are in pyinfer.engine.trace.
+        Raises ParameterError for globs that match nothing, ContextError beyond n_ctx.
+        """
+        ids = np.ascontiguousarray(tokens, np.int32)
+        rows, sequences = np.arange(len(ids), dtype=np.int32), np.zeros(len(ids), np.int32)
+        with self._lock:
+            self._open_plan()
+            plan = TracedPlan(len(ids), self.n_ctx, self.n_seqs, self.n_threads, names)
+            _, logits = self._record(plan)
+            if logits is not None:
+                plan.keep("logits", logits, outputs=True)
+            plan.check_globs()
+            self.cache.truncate(0, 0)
+            try:
+                self._reserve(0, 0, len(ids))
+                plan.run(ids, rows, sequences, rows, self.cache.page_table, plan.n_ops)
+            finally:
+                self.cache.truncate(0, 0)
+            return plan.kept(len(ids))
+
+    def _record(self, plan: _kernels.Plan) -> tuple[Blocks, _kernels.Value | None]:
+        """Record the model's operations on a plan; the blocks that did it, and the logits."""
+        blocks = Blocks(plan, self.config, self._weights, self.cache.layers)
+        return blocks, RECORDERS[self.config.architecture](blocks)
+
+    def _run(
+        self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike, n_ops: int = -1
+    ) -> int:
+        """One pass, of the first n_ops operations only unless that is negative; returns how many rows are wanted."""
+        ids, at, of, wanted = (np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs))
+        plan = self._open_plan()
+        for sequence in np.unique(of).tolist():
+            if not 0 <= sequence < self.n_seqs:
+                raise ParameterError(f"sequence {sequence} of {self.n_seqs}")
+            here = at[of == sequence]
+            if not (self.config.causal or np.array_equal(here, np.arange(len(here)))):
+                raise ParameterError(f"sequence {sequence} has positions {here}; expected a whole text, from 0 on")
+            self._reserve(sequence, int(here.min()), int(here.max()) + 1)
+        plan.run(ids, at, of, wanted, self.cache.page_table, n_ops)
+        return len(wanted)
+
+    def _reserve(self, sequence: int, start: int, stop: int) -> None:
+        if not self.cache.reserve(sequence, start, stop):
+            raise ContextError(f"the KV cache has {self.cache.n_pages} pages; there are not enough for this pass")
+
+    def check_decoder(self) -> None:
+        """ModelError for an encoder, which gives no logits."""
+        if self._logits is None:
+            raise ModelError(
+                f"a model of the architecture {self.config.architecture!r} is an encoder: it embeds texts "
+                "(LLM.embed) and cannot generate any"
+            )
+
+    def _decoder_logits(self) -> _kernels.Value:
+        self.check_decoder()
+        assert self._logits is not None
+        return self._logits
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether cached keys can be given other positions: where positions are rotations."""
+        return self.config.causal and self.config.rope is not None
+
+    def drop_pages(self, sequence: int, first: int, n: int) -> bool:
+        """Take n pages out of a sequence, from its page `first` on; what is behind them gets their positions.
+
+        False, with nothing changed, if the cache has not enough pages to copy those that other sequences share.
+        """
+        rope = self.config.rope
+        assert rope is not None
+        with self._lock:
+            self._open_plan()
+            moved = self.cache.drop(sequence, first, n)
+            if moved is None:
+                return False
+            pages = np.array(moved, np.int32)
+            for cache, sliding in zip(self.cache.layers, self.config.sliding_layers, strict=True):
+                cache.move_keys(pages, self._frequencies[sliding], -n * PAGE, rope.neox, self.n_threads)
+        return True
+
+    def truncate(self, sequence: int, n_keep: int) -> None:
+        """Forget the positions of a sequence from n_keep on."""
+        with self._lock:
+            self._open_plan()
+            self.cache.truncate(sequence, n_keep)
+
+    def profile(self) -> dict[str, int]:
+        """Nanoseconds by operation since the first call, which starts the count."""
+        plan = self._open_plan()
+        return dict(zip(plan.names, plan.profile().tolist(), strict=True))
+
+    def costs(self) -> dict[str, _kernels.OpCost]:
+        """What each operation reads and multiplies."""
+        plan = self._open_plan()
+        return dict(zip(plan.names, plan.costs(), strict=True))
+
+    def close(self) -> None:
+        """Give back weights and cache, once no pass is under way."""
+        with self._lock:
+            self._plan = None
+            for name in ("_logits", "_hidden", "_rows", "_weights", "cache"):
+                self.__dict__.pop(name, None)
+
+    def before_fork(self) -> None:
+        """Who runs passes sees to it that there is none; see Role."""
+
+    def after_fork(self, in_child: bool) -> None:
+        """In a child, what another thread was in the middle of is lost, and nobody holds the lock."""
+        if in_child:
+            self._torn = self._torn or self._lock.locked()
+            self._lock = threading.Lock()
+
+    def _open_weights(self) -> Weights:
+        with self._lock:
+            self._open_plan()
+            return self._weights
+
+    def _open_plan(self) -> _kernels.Plan:
+        if self._plan is None:
+            raise PyinferError("the model is closed")
+        if self._torn:
+            raise PyinferError(forks.TORN)
+        return self._plan

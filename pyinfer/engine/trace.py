@@ -1,0 +1,109 @@
+"""Traces: a model's activations by name, as arrays.
+
+Activations that play the same role in every layer share memory, and most exist only in the quantized form that the next
+product reads. So a model is recorded once more, on a plan that copies what is wanted behind each operation; the
+operations themselves are those of any pass, to the bit.
+
+A name is that of the operation, and of its result where it has several:
+    embed                                      the residual stream before the first layer
+    blk.N.attn_norm                            what the layer's attention reads
+    blk.N.qkv.q, .k, .v                        queries, keys and values, as the products give them
+    blk.N.rope.q, .k                           rotated (and normed, where the model does); q times the attention's scale
+    blk.N.attention, blk.N.attn_output         the heads' outputs, side by side, and their projection
+    blk.N.mid                                  the residual stream between attention and feed-forward
+    blk.N.ffn_norm, blk.N.ffn_gate_up          what the feed-forward reads, and act(gate) * up
+    blk.N.ffn_down                             its result
+    blk.N.out                                  the residual stream after the layer
+    output_norm, logits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer._kernels import Plan, Value
+from pyinfer.arguments import as_list_or_none, quoted
+from pyinfer.errors import ParameterError
+
+STREAM_AFTER = {"attn_output": "mid", "ffn_down": "out"}  # the residual stream, once the result of these is in it
+
+
+class TracedPlan(Plan):
+    """A plan that keeps a copy of each result whose name one of the globs matches; None: of all.
+
+    Arguments as of Plan. n_ops: operations up to the last copy, as many as a pass needs.
+    """
+
+    def __init__(
+        self, capacity: int, n_ctx: int, n_sequences: int, n_threads: int, globs: Sequence[str] | None
+    ) -> None:
+        super().__init__(capacity, n_ctx, n_sequences, n_threads)
+        self.n_ops = 0
+        if globs is not None and not all(isinstance(glob, str) for glob in as_list_or_none(globs) or [None]):
+            raise ParameterError(f"names is {quoted(globs)}; expected a glob, a list of globs or None")
+        self._globs = globs
+        self._found: list[str] = []  # all names, wanted or not
+        self._copies: dict[str, Value] = {}
+        self._last_product = ""
+        self._post_norm = False  # whether norms write the residual stream itself
+
+    def keep(self, name: str, value: Value, outputs: bool = False) -> None:
+        """Copy a value here, if it is wanted; outputs: its rows are the pass's outputs."""
+        self._found.append(name)
+        if self._globs is not None and not any(fnmatchcase(name, glob) for glob in self._globs):
+            return
+        self._copies[name] = Value(name, value.k, self.capacity).want("rows")
+        self.pack(f"{name}.copy", value, self._copies[name], outputs=outputs)
+        self.n_ops = len(self.names)
+
+    def check_globs(self) -> None:
+        """ParameterError for globs that match nothing."""
+        for glob in self._globs or ():
+            if not any(fnmatchcase(name, glob) for name in self._found):
+                raise ParameterError(f"names has {glob!r}, which matches none of {', '.join(self._found)}")
+
+    def kept(self, n: int) -> dict[str, NDArray[np.float32]]:
+        """After a pass over n tokens: the copies, float32 [n, width]."""
+        return {name: value.rows[:n] for name, value in self._copies.items()}
+
+    def embed(self, name: str, weight: Any, out: Value, *args: Any, **kwargs: Any) -> None:
+        super().embed(name, weight, out, *args, **kwargs)
+        self.keep(name, out)
+
+    def norm(self, name: str, x: Value, weight: Any, out: Value, *args: Any, **kwargs: Any) -> None:
+        super().norm(name, x, weight, out, *args, **kwargs)
+        self._post_norm = self._post_norm or out is x
+        gathered = bool(kwargs.get("gather"))
+        if kwargs.get("y") is not None:
+            block, _, part = self._last_product.rpartition(".")
+            if self._post_norm:
+                self.keep(f"{block}.{STREAM_AFTER[part]}", out, outputs=gathered)
+            else:
+                self.keep(f"{block}.{STREAM_AFTER[part]}", x)
+        self.keep(name, out, outputs=gathered)
+
+    def matmul(self, name: str, src: Value, segments: Any, outputs: bool = False) -> None:
+        super().matmul(name, src, segments, outputs=outputs)
+        self._last_product = name
+        if not outputs:  # those are logits, which may have to be capped
+            for _, out, _, _ in segments:
+                self.keep(name if len(segments) == 1 else f"{name}.{out.name}", out)
+
+    def rope(self, name: str, q: Value, k: Value, *args: Any, **kwargs: Any) -> None:
+        super().rope(name, q, k, *args, **kwargs)
+        self.keep(f"{name}.q", q)
+        self.keep(f"{name}.k", k)
+
+    def attention(self, name: str, q: Value, cache: Any, out: Value, *args: Any, **kwargs: Any) -> None:
+        super().attention(name, q, cache, out, *args, **kwargs)
+        self.keep(name, out)
+
+    def glu(self, name: str, src: Value, segments: Any, out: Value, act: str) -> None:
+        super().glu(name, src, segments, out, act)
+        out.want("rows")
+        self.keep(name, out)

@@ -1,0 +1,185 @@
+"""Guides compiled for a vocabulary: llguidance's view of a tokenizer, and the grammars that were compiled for it.
+
+Both are kept: a vocabulary's as long as its tokenizer, a grammar's until others have been used more recently. Copies of
+a compiled grammar share its lexer, whose states are then computed once for all requests.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+from pyinfer.errors import ParameterError, TokenizerError
+from pyinfer.guides.ending import ClosingTokens
+from pyinfer.guides.errors import guide_error
+from pyinfer.guides.grammar.json_schema import FIXED_SPACE, parse_schema, prepare_schema
+from pyinfer.guides.grammar.lark import gbnf_to_lark
+from pyinfer.guides.slices import SLICES
+from pyinfer.guides.spec import GuideSpec
+from pyinfer.tokenizer import Tokenizer
+from pyinfer.tokenizer.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+MAX_GRAMMARS = 64  # kept for a vocabulary; a large one takes some megabytes
+# As llama.cpp's grammar for JSON has it: a model can't add spaces and new lines without end.
+FREE_SPACE = {"whitespace_pattern": r" |\n[ \t]{0,20}"}
+
+ASCII_CLASSES = "d"  # \\d is 0 to 9, as JSON schemas have it; \\w and \\s are Unicode's
+
+_lock = threading.Lock()
+_vocabularies: weakref.WeakKeyDictionary[Tokenizer, CompiledVocabulary] = weakref.WeakKeyDictionary()
+
+
+def compiled(tokenizer: Tokenizer) -> CompiledVocabulary:
+    """What is kept for a tokenizer. Raises ParameterError as Guide.matcher does."""
+    try:
+        import llguidance  # noqa: F401
+    except ImportError as error:
+        raise ParameterError("structured output needs llguidance: pip install pyinfer[guided]") from error
+    with _lock:
+        vocabulary = _vocabularies.get(tokenizer)
+        if vocabulary is None:
+            vocabulary = _vocabularies[tokenizer] = CompiledVocabulary(tokenizer)
+        return vocabulary
+
+
+def grammar_of(guide: GuideSpec) -> str:
+    """What llguidance is given: Lark, or its own JSON. Raises ParameterError."""
+    return GRAMMARS[guide.kind](guide)
+
+
+def _json_grammar(guide: GuideSpec) -> str:
+    schema = prepare_schema(parse_schema(guide.source))
+    if schema is False:
+        raise ParameterError(f"{guide}: nothing meets it")
+    schema = {} if schema is True else schema
+    own = schema.get("x-guidance")
+    layout = FREE_SPACE if guide.whitespace else FIXED_SPACE
+    options = {**layout, **(own if isinstance(own, dict) else {})}
+    return json.dumps({"grammars": [{"json_schema": {**schema, "x-guidance": options}}]})
+
+
+def _regex_grammar(pattern: str) -> str:
+    from llguidance import regex_to_lark
+
+    return f"start: /{regex_to_lark(pattern, ASCII_CLASSES)}/"
+
+
+def _choice_pattern(source: str) -> str:
+    texts: list[str] = json.loads(source)
+    return "|".join(re.sub(r"[^0-9A-Za-z]", lambda match: f"\\x{{{ord(match[0]):x}}}", text) for text in texts)
+
+
+GRAMMARS: dict[str, Callable[[GuideSpec], str]] = {
+    "json": _json_grammar,
+    "regex": lambda guide: _regex_grammar(guide.source),
+    "choice": lambda guide: _regex_grammar(_choice_pattern(guide.source)),
+    "gbnf": lambda guide: gbnf_to_lark(guide.source),
+    "lark": lambda guide: guide.source,
+}
+
+
+class CompiledVocabulary:
+    """llguidance's tokenizer, and the grammars that were compiled for it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        from llguidance import LLParserLimits, LLTokenizer
+
+        view = _TokenizerView(tokenizer)
+        ends = sorted(tokenizer.eog_ids) or None
+        self._tokenizer = LLTokenizer(cast("TokenizerWrapper", view), eos_token=ends, slices=SLICES)
+        view.llguidance = self._tokenizer
+        self._limits = LLParserLimits(verbose_errors=False)
+        self._matchers: OrderedDict[GuideSpec, LLMatcher] = OrderedDict()
+        self._shortest: dict[GuideSpec, int] = {}
+        self._tokens, self._ends = view.tokens, tokenizer.eog_ids
+        self._lock = threading.Lock()
+
+    @cached_property
+    def closing(self) -> ClosingTokens:
+        """For the search of short endings."""
+        return ClosingTokens(self._tokens, self._ends)
+
+    def shortest(self, guide: GuideSpec, find: Callable[[], list[int] | None]) -> int:
+        """The number of tokens that `find` gives of a guide, 0 for None; found once."""
+        if guide not in self._shortest:
+            if len(self._shortest) >= MAX_GRAMMARS:
+                self._shortest.clear()
+            self._shortest[guide] = len(find() or ())
+        return self._shortest[guide]
+
+    def matcher(self, guide: GuideSpec) -> LLMatcher:
+        """A matcher at the beginning of a text. Raises ParameterError as Guide.matcher does."""
+        with self._lock:
+            return self._matcher(guide)
+
+    def _matcher(self, guide: GuideSpec) -> LLMatcher:
+        if guide not in self._matchers:
+            self._matchers[guide] = self._compile(guide)
+            if len(self._matchers) > MAX_GRAMMARS:
+                self._matchers.popitem(last=False)
+        self._matchers.move_to_end(guide)
+        return self._matchers[guide].deep_copy()
+
+    def _compile(self, guide: GuideSpec) -> LLMatcher:
+        from llguidance import LLMatcher
+
+        matcher = LLMatcher(self._tokenizer, grammar_of(guide), log_level=0, limits=self._limits)
+        if not matcher.is_error():
+            # a grammar that nothing can begin, or that forces a text without end, is noticed with the first step only
+            first = matcher.deep_copy()
+            first.consume_tokens(first.compute_ff_tokens())
+            first.compute_bitmask()
+            matcher = first if first.is_error() else matcher
+        if matcher.is_error():
+            raise guide_error(guide, matcher.get_error())
+        return matcher
+
+
+class _TokenizerView:
+    """What llguidance asks of a tokenizer (its TokenizerWrapper), without keeping it alive.
+
+    Tokens that are no text are marked as special; those that can't be met in a text are left without bytes, which
+    llguidance never allows: unused ones, and the bytes of SentencePiece that also are a piece.
+    """
+
+    is_tokenizer_wrapper = True
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        try:
+            tokens = [tokenizer.token_bytes(token) for token in range(tokenizer.n_vocab)]
+        except TokenizerError as error:
+            raise ParameterError(f"structured output needs a vocabulary: {error}") from None
+        bytes_ = tokenizer.ids_of_types(BYTE)
+        pieces = set(tokens) if not bytes_ else {tokens[i] for i in set(range(len(tokens))).difference(bytes_)}
+        for token in [*tokenizer.ids_of_types(UNUSED), *(token for token in bytes_ if tokens[token] in pieces)]:
+            if token not in tokenizer.eog_ids:
+                tokens[token] = b""
+        self.tokens = tokens
+        self.special_token_ids = sorted({*tokenizer.ids_of_types(CONTROL, UNKNOWN), *tokenizer.eog_ids})
+        self.eos_token_id = min(tokenizer.eog_ids, default=None)
+        self.bos_token_id = tokenizer.bos_id
+        self.llguidance: LLTokenizer | None = None
+        self._tokenizer = weakref.ref(tokenizer)
+
+    def __call__(self, text: str) -> list[int]:
+        """Ids of a text that continues another; their bytes are always the text's."""
+        tokenizer = self._tokenizer()
+        assert tokenizer is not None  # a GuideMatcher keeps it
+        try:
+            ids = tokenizer.encode(text, add_special=False, continues=True)
+            if tokenizer.decode_bytes(ids) == text.encode():
+                return ids
+        except TokenizerError:
+            pass
+        # what encode changes (a piece for U+2581 is a space's), or has no token for
+        assert self.llguidance is not None
+        return self.llguidance.greedy_tokenize(text)

@@ -1,0 +1,243 @@
+"""GBNF to the Lark of llguidance: the same texts, in lexemes that are as large as may be.
+
+Steps: rules that no finite text matches are cut away; tail recursion becomes repetition; regular stretches are grouped;
+`find_lexemes` says which become lexemes; the rest is written down rule by rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from itertools import groupby
+
+from pyinfer.errors import ParameterError
+from pyinfer.guides.grammar.gbnf import (
+    SIGNS,
+    Alt,
+    Chars,
+    Node,
+    Ref,
+    Repeat,
+    Seq,
+    Token,
+    normal_ranges,
+    parse_gbnf,
+    references,
+)
+from pyinfer.guides.grammar.lexemes import Grammar, Regularity, find_lexemes
+
+ROOT = "root"
+MOST_FALLING_OFF = 32  # parts of a stretch; longer ones fall in halves, which keeps the tree low
+SIGN_OF = {counts: sign for sign, counts in SIGNS.items()}
+
+
+def gbnf_to_lark(text: str) -> str:
+    """A grammar in Lark that accepts what the GBNF grammar does.
+
+    Raises ParameterError with the line of what can't be read, and for rules that are missing or match no finite text.
+    """
+    rules = parse_gbnf(text)
+    if ROOT not in rules:
+        raise ParameterError(f"GBNF: there is no rule {ROOT!r}")
+    for name, body in rules.items():
+        missing = [ref for ref in references(body) if ref not in rules]
+        if missing:
+            raise ParameterError(f"GBNF: the rule {name!r} refers to {missing[0]!r}, which is not there")
+    rules = _without_endless(rules)
+    rules = {name: _joined(_without_tail_recursion(name, body)) for name, body in rules.items()}
+    reached, todo = {ROOT}, [ROOT]
+    while todo:
+        new = [ref for ref in references(rules[todo.pop()]) if ref not in reached]
+        reached.update(new)
+        todo += new
+    rules = {name: body for name, body in rules.items() if name in reached}
+    regular = Regularity(rules)
+    rules = {name: _grouped(body, regular) for name, body in rules.items()}
+    return _Writer(Grammar(rules, ROOT)).lark()
+
+
+def _without_endless(rules: Mapping[str, Node]) -> dict[str, Node]:
+    """Rules without alternatives that never come to an end, or need a character out of an empty set."""
+    ending: set[str] = set()
+
+    def ends(node: Node) -> bool:
+        if isinstance(node, Chars):
+            return bool(node.ranges)
+        if isinstance(node, Ref):
+            return node.name in ending
+        if isinstance(node, Repeat):
+            return node.least == 0 or ends(node.item)
+        if isinstance(node, Token):
+            return True
+        return (all if isinstance(node, Seq) else any)(ends(item) for item in node.items)
+
+    # a rule is looked at again only when one that it uses turns out to end
+    users: dict[str, list[str]] = {name: [] for name in rules}
+    for name, body in rules.items():
+        for ref in references(body):
+            users[ref].append(name)
+    todo = list(rules)
+    while todo:
+        name = todo.pop()
+        if name not in ending and ends(rules[name]):
+            ending.add(name)
+            todo += users[name]
+    if ROOT not in ending:
+        raise ParameterError(f"GBNF: no text that ends matches {ROOT!r}")
+
+    def pruned(node: Node) -> Node:
+        if isinstance(node, Repeat):
+            return Repeat(pruned(node.item), node.least, node.most) if ends(node.item) else Seq()
+        if isinstance(node, Alt):
+            return Alt([pruned(item) for item in node.items if ends(item)])
+        return Seq([pruned(item) for item in node.items]) if isinstance(node, Seq) else node
+
+    return {name: pruned(body) for name, body in rules.items() if name in ending}
+
+
+def _without_tail_recursion(name: str, body: Node) -> Node:
+    """R = a R | b is a* b (Arden's rule), wherever else R may occur in a."""
+
+    def split(node: Node) -> tuple[list[Node], list[Node]]:
+        """The a's and the b's of a part at the end of the rule."""
+        if isinstance(node, Ref) and node.name == name:
+            return [Seq()], []
+        loops: list[Node] = []
+        rest: list[Node] = []
+        if isinstance(node, Alt):
+            for item in node.items:
+                item_loops, item_rest = split(item)
+                loops += item_loops
+                rest += item_rest
+        elif isinstance(node, Repeat) and (node.least, node.most) == (0, 1):
+            loops, rest = split(node.item)
+            rest.append(Seq())
+        elif isinstance(node, Seq) and node.items:
+            for part, ends in zip((loops, rest), split(node.items[-1]), strict=True):
+                if ends:
+                    part.append(Seq([*node.items[:-1], Alt(ends)]))
+        return (loops, rest) if loops else ([], [node])
+
+    loops, rest = split(body)
+    return Seq([Repeat(Alt(loops), 0, None), Alt(rest)]) if loops else body
+
+
+def _joined(node: Node) -> Node:
+    """Sequences of sequences and alternatives of alternatives made one; one set of alternative characters."""
+    if isinstance(node, Repeat):
+        item = _joined(node.item)
+        return item if (node.least, node.most) == (1, 1) else Repeat(item, node.least, node.most)
+    if isinstance(node, Seq):
+        items = [_joined(item) for item in node.items]
+        items = [part for item in items for part in (item.items if isinstance(item, Seq) else [item])]
+        return items[0] if len(items) == 1 else Seq(items)
+    if isinstance(node, Alt):
+        items = [_joined(item) for item in node.items]
+        items = [part for item in items for part in (item.items if isinstance(item, Alt) else [item])]
+        ranges = [pair for item in items if isinstance(item, Chars) for pair in item.ranges]
+        items = [item for item in items if not isinstance(item, Chars)]
+        if ranges:
+            items.append(Chars(normal_ranges(ranges)))
+        return items[0] if len(items) == 1 else Alt(items)
+    return node
+
+
+def _grouped(node: Node, regular: Regularity) -> Node:
+    """Regular stretches of sequences, and regular alternatives, as trees of pairs: in a conflict one falls in two."""
+    if isinstance(node, Repeat):
+        return Repeat(_grouped(node.item, regular), node.least, node.most)
+    items: list[Node] = []
+    if isinstance(node, Alt):
+        together: list[Node] = []
+        for item in node.items:
+            (together if regular.is_regular(item) else items).append(_grouped(item, regular))
+        if together:
+            items.insert(0, _halved(together, Alt))
+        return items[0] if len(items) == 1 else Alt(items)
+    if not isinstance(node, Seq) or not node.items:
+        return node
+    for is_regular, stretch in groupby(node.items, regular.is_regular):
+        parts = [_grouped(item, regular) for item in stretch]
+        if is_regular:
+            parts = [_stretch(parts)]
+        items += parts
+    return items[0] if len(items) == 1 else Seq(items)
+
+
+def _stretch(items: list[Node]) -> Node:
+    """A regular stretch, whose last part falls off first: it is what reaches too far, such as white space."""
+    parts: list[Node] = []
+    for is_leaf, group in groupby(items, lambda item: isinstance(item, Chars)):
+        stretch = list(group)
+        parts += [_halved(stretch)] if is_leaf else stretch
+    if len(parts) > MOST_FALLING_OFF:
+        return _halved(parts)
+    return reduce(lambda before, last: Seq([before, last]), parts)
+
+
+def _halved(items: list[Node], kind: type[Seq] | type[Alt] = Seq) -> Node:
+    middle = len(items) // 2
+    return items[0] if len(items) == 1 else kind([_halved(items[:middle], kind), _halved(items[middle:], kind)])
+
+
+class _Writer:
+    """Rules and lexemes as they are needed, each written once."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._grammar = grammar
+        self._lexemes = find_lexemes(grammar)
+        self._names = {grammar.root: "start"}
+        self._todo = [grammar.root]
+        self._terminals: dict[str, str] = {}
+
+    def lark(self) -> str:
+        lines = []
+        while self._todo:
+            name = self._todo.pop()
+            lines.append(f"{self._names[name]}: {self._expression(self._grammar.rules[name])}")
+        return "\n".join([*lines, *(f"{name}: /{regex}/" for regex, name in self._terminals.items())]) + "\n"
+
+    def _expression(self, node: Node) -> str:
+        if id(node) in self._lexemes:
+            return self._terminals.setdefault(self._regex(node), f"L{len(self._terminals)}")
+        if isinstance(node, Ref) and not self._grammar.is_empty(node):
+            if node.name not in self._names:
+                self._names[node.name] = f"r{len(self._names)}"
+                self._todo.append(node.name)
+            return self._names[node.name]
+        if isinstance(node, Token):
+            return node.text
+        if isinstance(node, Seq):
+            return " ".join(self._expression(item) for item in node.items) or '""'
+        if isinstance(node, Alt):
+            return f"({' | '.join(self._expression(item) for item in node.items)})"
+        if isinstance(node, Repeat) and node.most != 0:
+            return f"({self._expression(node.item)}){_counts(node)}"
+        return '""'
+
+    def _regex(self, node: Node) -> str:
+        """In Rust's syntax, without a character that means something in Lark."""
+        if isinstance(node, Ref):
+            return self._regex(self._grammar.rules[node.name])
+        if isinstance(node, Seq):
+            return "".join(self._regex(item) for item in node.items)
+        if isinstance(node, Alt):
+            return f"(?:{'|'.join(self._regex(item) for item in node.items)})"
+        if isinstance(node, Repeat):
+            return f"(?:{self._regex(node.item)}){_counts(node)}"
+        assert isinstance(node, Chars)
+        (low, high), *others = node.ranges
+        if low == high and not others:
+            return _character(low)
+        spans = [_character(low) + (f"-{_character(high)}" if high > low else "") for low, high in node.ranges]
+        return f"[{''.join(spans)}]"
+
+
+def _counts(node: Repeat) -> str:
+    if (node.least, node.most) in SIGN_OF:
+        return SIGN_OF[node.least, node.most]
+    return f"{{{node.least},{'' if node.most is None else node.most}}}"
+
+
+def _character(code: int) -> str:
+    return chr(code) if chr(code).isascii() and chr(code).isalnum() else f"\\x{{{code:x}}}"

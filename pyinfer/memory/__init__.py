@@ -1,0 +1,1 @@
+"""What a model keeps of a sequence: pages of keys and values, and who shares them."""

@@ -1,0 +1,1 @@
+"""Scheduling: which tokens of which requests are computed in the next forward pass."""

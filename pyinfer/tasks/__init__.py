@@ -1,0 +1,1 @@
+"""Kinds of requests: generated text, logits, embeddings, scores."""

@@ -1,0 +1,162 @@
+"""How likely a model finds given texts: continuations of a prompt, and long texts as a whole (perplexity).
+
+Log-probabilities are natural logarithms of the softmax of a model's own logits, before any sampler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer.api.job import Prompt
+from pyinfer.arguments import as_list_or_none, check_integer, checked_ids
+from pyinfer.errors import ContextError, ModelError, ParameterError
+from pyinfer.scheduling.request import Request
+
+if TYPE_CHECKING:
+    from pyinfer.api.llm import LLM
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probabilities of the tokens of a continuation, each given all before it.
+
+    greedy: whether each of them is the likeliest one, so that greedy generation writes the continuation.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    greedy: bool
+
+    @property
+    def logprob(self) -> float:
+        """Of the whole continuation."""
+        return math.fsum(self.logprobs)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """e to the mean of -log p(token), over the scored tokens of a text; error: its standard error."""
+
+    value: float
+    error: float
+    n_scored: int
+    n_chunks: int
+
+
+class Scoring(Request):
+    """A text whose tokens are scored from position `first` on, which is at least 1."""
+
+    def __init__(self, tokens: Sequence[int], first: int) -> None:
+        super().__init__(list(tokens[:-1]), first - 1)
+        self._scored = tuple(tokens[first:])
+        self._logprobs: list[float] = []
+        self._greedy = True
+
+    def take(self, rows: NDArray[np.float32]) -> None:
+        for row in rows:
+            self.first_wanted += 1
+            target = self._scored[len(self._logprobs)]
+            likeliest = int(row.argmax())
+            largest = row[likeliest]
+            if not np.isfinite(largest):
+                raise ModelError(f"the model computed a logit of {largest}: weights are damaged or overflow float32")
+            total = float(np.exp(row - largest).sum(dtype=np.float64))
+            self._logprobs.append(float(row[target]) - float(largest) - math.log(total))
+            self._greedy = self._greedy and likeliest == target
+        self.finished = len(self._logprobs) == len(self._scored)
+
+    @property
+    def score(self) -> Score:
+        return Score(self._scored, tuple(self._logprobs), self._greedy)
+
+
+def score(llm: LLM, prompt: Prompt, continuations: Iterable[Prompt]) -> list[Score]:
+    """Scores of texts that may follow a prompt, in their order. Texts or token ids.
+
+    A continuation in text is encoded by itself, as one that goes on from another: " Paris" after "The capital of
+    France is". They run together; what they begin alike with is passed once.
+    Raises ParameterError for what is empty and for ids out of range, ContextError for what does not fit.
+    """
+    items = as_list_or_none(continuations)
+    if items is None:
+        raise ParameterError(f"continuations is a {type(continuations).__name__}; expected a list of texts")
+    before = llm.token_ids(prompt)
+    texts = []
+    for i, text in enumerate(items):
+        if isinstance(text, str):
+            after = llm.tokenizer.encode(text, add_special=False, continues=True)
+        else:
+            after = checked_ids(text, llm.engine.n_vocab, f"continuation {i}")
+        if not after:
+            raise ParameterError(f"continuation {i} has no tokens; expected at least one")
+        texts.append(([*before, *after], len(before)))
+    return score_tokens(llm, texts)
+
+
+def score_tokens(llm: LLM, texts: Iterable[tuple[Sequence[int], int]]) -> list[Score]:
+    """Scores of texts as token ids, each with the position, at least 1, from which on it is scored; see score."""
+    llm.engine.check_decoder()
+    requests = []
+    for tokens, first in texts:
+        ids = llm.token_ids(tokens)
+        if not 1 <= first < len(ids):
+            raise ParameterError(f"the text is scored from position {first} on; expected 1 to {len(ids) - 1}")
+        if len(ids) > llm.n_ctx + 1:
+            raise ContextError(
+                f"the text to score has {len(ids)} tokens; the context of {llm.n_ctx} has room for {llm.n_ctx + 1} "
+                "(n_ctx, kv_cache_memory)"
+            )
+        requests.append(Scoring(ids, first))
+    llm.run(requests)
+    return [request.score for request in requests]
+
+
+def perplexity(
+    llm: LLM,
+    text: Prompt,
+    n_ctx: int = 512,
+    stride: int | None = None,
+    n_chunks: int | None = None,
+    progress: Callable[[Perplexity, int], None] | None = None,
+) -> Perplexity:
+    """Of a text, by llama-perplexity's method, so that figures can be compared.
+
+    The tokens are cut into chunks of n_ctx; the first of each becomes the beginning-of-text token, if the model has it
+    added; the second half is scored. With stride, chunks begin so many tokens apart and the last so many of each are
+    scored. n_chunks: only the first ones. progress(so far, chunks in all) is called after each.
+    Raises ParameterError for a text of less than one chunk, and for arguments out of range.
+    """
+    tokens, tokenizer = llm.token_ids(text), llm.tokenizer
+    check_integer("n_ctx", n_ctx, 4, None, "a whole number of at least 4")
+    if stride is not None:
+        check_integer("stride", stride, 1, n_ctx - 1, f"a whole number from 1 to n_ctx - 1 = {n_ctx - 1}")
+    if n_chunks is not None:
+        check_integer("n_chunks", n_chunks, 1, None, "a whole number of at least 1")
+    if len(tokens) < n_ctx:
+        raise ParameterError(f"the text has {len(tokens)} tokens; a chunk needs {n_ctx} (n_ctx)")
+    step = stride or n_ctx
+    starts = range(0, len(tokens) - n_ctx + 1, step)[:n_chunks]
+    first = n_ctx - stride if stride else n_ctx // 2 + 1
+    logprobs: list[float] = []
+    for done, start in enumerate(starts, 1):
+        chunk = tokens[start : start + n_ctx]
+        if tokenizer.add_bos and tokenizer.bos_id is not None:
+            chunk[0] = tokenizer.bos_id
+        logprobs += score_tokens(llm, [(chunk, first)])[0].logprobs
+        so_far = _perplexity(logprobs, done)
+        if progress is not None:
+            progress(so_far, len(starts))
+    return so_far
+
+
+def _perplexity(logprobs: Sequence[float], n_chunks: int) -> Perplexity:
+    losses = -np.array(logprobs)
+    value = math.exp(losses.mean())
+    error = value * math.sqrt(losses.var() / (len(losses) - 1)) if len(losses) > 1 else 0.0
+    return Perplexity(value, error, len(losses), n_chunks)

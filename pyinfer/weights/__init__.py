@@ -1,0 +1,1 @@
+"""A model's weights as matrices and vectors for the kernels."""
