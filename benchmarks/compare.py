@@ -36,6 +36,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description="Compare pyinfer's speed with that of other programs.")
     p.add_argument("models", nargs="+", metavar="MODEL", help="GGUF files")
     p.add_argument("--pyinfer", default=sys.executable, metavar="PYTHON", help="one that has pyinfer (default: this)")
+    p.add_argument("--baseline", metavar="PYTHON", help="one that has another pyinfer, such as that before a change")
     p.add_argument("--llama-bench", metavar="PATH")
     p.add_argument("--llama-batched-bench", metavar="PATH", help="for --parallel")
     p.add_argument("--ik-llama-bench", metavar="PATH", help="llama-bench of ik_llama.cpp")
@@ -76,6 +77,9 @@ def engines_of(args: argparse.Namespace) -> list[Engine]:
     peer = Settings(args.threads, args.kv_type, args.peer_args)
     env = {"PYINFER_ISA": args.isa} if args.isa else {}
     engines: list[Engine] = [Pyinfer(args.pyinfer, Settings(args.threads, args.kv_type, args.pyinfer_args), env)]
+    if args.baseline:
+        own = Settings(args.threads, args.kv_type, args.pyinfer_args)
+        engines.append(Pyinfer(args.baseline, own, env, name="baseline"))
     if args.llama_bench or args.llama_batched_bench:
         engines.append(LlamaCpp(args.llama_bench, args.llama_batched_bench, peer))
     if args.ik_llama_bench:

@@ -237,3 +237,13 @@ def test_a_plot_is_written(tmp_path):
     rows = summarize([*samples("pyinfer", [10, 11]), *samples("peer", [5, 6])])
     compare.plot(rows, str(tmp_path / "ratios.png"))
     assert Path(tmp_path / "ratios.png").stat().st_size > 1000
+
+
+def test_a_baseline_is_another_pyinfer_with_the_same_settings():
+    args = compare.parse_arguments(["m.gguf", "--baseline", "other-python", "--isa", "avx2", "-t", "2"])
+
+    own, baseline = compare.engines_of(args)
+
+    assert (own.name, baseline.name) == ("pyinfer", "baseline")
+    assert baseline.command("m.gguf", DECODE)[1:] == own.command("m.gguf", DECODE)[1:]
+    assert (baseline.programs(), baseline.env) == (["other-python"], own.env)
