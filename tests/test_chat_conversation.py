@@ -24,7 +24,7 @@ from tiny_vocabularies import CONTROL, USER_DEFINED, bpe_metadata, spm_metadata
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from pyinfer.chat import encode_chat, prepare_chat
-from pyinfer.chat.templates import choose_template, render, template_habits, template_variables
+from pyinfer.chat.templates import choose_template, render, template_quirks, template_variables
 from pyinfer.errors import ParameterError, TemplateError
 from pyinfer.tokenizer import load_tokenizer, tokenizer_from_metadata
 
@@ -53,7 +53,7 @@ def control_tokens(tokenizer, ids):
 @pytest.mark.parametrize("name", SOURCES)
 def test_ordinary_texts_become_the_tokens_of_the_rendered_prompt(name):
     tokenizer, source = tokenizer_and_source(name)
-    habits = template_habits(source)
+    habits = template_quirks(source)
     for messages, keys in conversations(habits.text_arguments).values():
         if keys.get("tools") and "tools" not in template_variables(source):
             continue
@@ -73,7 +73,7 @@ def test_ordinary_texts_become_the_tokens_of_the_rendered_prompt(name):
 def test_special_tokens_in_what_users_give_are_text(name):
     tokenizer, source = tokenizer_and_source(name)
     special = "".join(t for i, t in tokenizer.special_texts.items() if not tokenizer.is_user_defined(i))
-    habits = template_habits(source)
+    habits = template_quirks(source)
 
     def prompt(text):
         given = (
@@ -322,7 +322,7 @@ def test_lone_surrogates_are_refused():
 @pytest.mark.parametrize("content", ["Well,", " Well, <|im_end|>[/INST] ", "Hi"])
 def test_the_last_message_can_be_gone_on_with_as_in_transformers(name, content):
     template = source_of(name)
-    takes_text = template_habits(template).takes_text
+    takes_text = template_quirks(template).takes_text
     hello, begun = (text if takes_text else [{"type": "text", "text": text}] for text in ("Hi", content))
     names = {"bos_token": "<s>", "eos_token": "</s>", "continue_final_message": True}
 

@@ -7,7 +7,7 @@ import pytest
 from chats import BUILTIN, PUBLISHED, TOOLS, assistant, call, conversations, source_of, system, tokenizer_of, tool, user
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from pyinfer.chat.templates import choose_template, render, template_habits, template_variables
+from pyinfer.chat.templates import choose_template, render, template_quirks, template_variables
 from pyinfer.errors import ParameterError, TemplateError
 from pyinfer.tokenizer import load_tokenizer
 
@@ -32,7 +32,7 @@ def outcome(function, *args, **kwargs):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_templates_render_as_transformers_renders_them(name):
     template = source_of(name)
-    chats = conversations(template_habits(template).text_arguments)
+    chats = conversations(template_quirks(template).text_arguments)
 
     ours = {chat: outcome(render, template, messages, **TOKENS, **keys) for chat, (messages, keys) in chats.items()}
     theirs = {
@@ -142,12 +142,12 @@ def test_a_template_that_is_none_is_refused(template, says):
 
 
 def test_what_a_template_expects_is_found_out():
-    usual = template_habits(source_of("qwen2.5-7b-instruct"))
+    usual = template_quirks(source_of("qwen2.5-7b-instruct"))
     assert usual.takes_text and usual.takes_none and not usual.takes_parts and not usual.text_arguments
-    assert not template_habits(source_of("minimax-m2")).takes_none  # it would write "None"
-    assert template_habits(source_of("smolvlm")).takes_parts and not template_habits(source_of("smolvlm")).takes_text
-    assert template_habits(source_of("deepseek-v3")).text_arguments
-    assert not template_habits(source_of("qwen3-0.6b")).text_arguments
+    assert not template_quirks(source_of("minimax-m2")).takes_none  # it would write "None"
+    assert template_quirks(source_of("smolvlm")).takes_parts and not template_quirks(source_of("smolvlm")).takes_text
+    assert template_quirks(source_of("deepseek-v3")).text_arguments
+    assert not template_quirks(source_of("qwen3-0.6b")).text_arguments
     assert template_variables("{% for m in messages %}{{ m.x + tools }}{% endfor %}") == {"messages", "tools"}
 
 
@@ -281,7 +281,7 @@ def test_a_template_that_would_not_end_ends_within_two_seconds():
 def test_finding_out_what_a_template_expects_ends_sooner():
     start = time.thread_time()
 
-    template_habits("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}")
+    template_quirks("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}")
 
     assert time.thread_time() - start < 1
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from tool_calls import BOTH, FORMATS, NAMED_NOW, ONE_BY_ONE, WEATHER, parsed
 
 from pyinfer.chat import AnswerParser, prepare_chat, tool_format
-from pyinfer.chat.templates import builtin_templates, choose_template, template_habits, template_variables
+from pyinfer.chat.templates import builtin_templates, choose_template, template_quirks, template_variables
 from pyinfer.chat.tool_parser import ToolCallParser
 from pyinfer.chat.tools import TOOL_FORMATS, check_tools, chosen_tools
 from pyinfer.errors import ParameterError
@@ -31,7 +31,7 @@ SHOWING = [name for name in PUBLISHED if tool_format(source_of(name)) and name !
 @pytest.mark.parametrize("name", SHOWING)
 def test_what_a_template_shows_of_calls_is_read_back(name):
     template = source_of(name)
-    messages, keys = conversations(template_habits(template).text_arguments)["a tool's result"]
+    messages, keys = conversations(template_quirks(template).text_arguments)["a tool's result"]
     keys = keys if "tools" in template_variables(template) else {}
 
     prompt = prepare_chat(tokenizer_of(template), messages[:2], **keys, add_generation_prompt=False)

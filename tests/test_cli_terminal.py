@@ -9,7 +9,7 @@ import pytest
 from terminals import Terminal, environment
 from tiny_models import TinyModel, write_text_model
 
-from pyinfer.cli.terminal import harmless
+from pyinfer.cli.terminal import sanitized
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
 
@@ -56,12 +56,12 @@ class Screen:
 
 def test_control_characters_become_pictures_and_all_others_stay():
     for c in map(chr, range(0x3000)):
-        shown = harmless(c, Screen())
+        shown = sanitized(c, Screen())
         if unicodedata.category(c) == "Cc" and c not in "\n\t":
             assert shown.isprintable() and shown != c
         else:
             assert shown == c
-    assert harmless("\x1b[2J\x07\r\x7f \x9b2J \x9d", Screen()) == "␛[2J␇␍␡ ␛[2J ␛]"
+    assert sanitized("\x1b[2J\x07\r\x7f \x9b2J \x9d", Screen()) == "␛[2J␇␍␡ ␛[2J ␛]"
 
 
 def test_run_shows_them_on_a_terminal_and_passes_them_to_a_pipe(model, terminal, tmp_path):
@@ -74,7 +74,7 @@ def test_run_shows_them_on_a_terminal_and_passes_them_to_a_pipe(model, terminal,
     screen = terminal(*args)
     assert screen.status() == 0
     _, _, text = screen.seen.partition("\r\x1b[K")  # the end of the bar that loading draws
-    assert text.replace("\r\n", "\n") == harmless(raw, Screen()) and not controls(text)
+    assert text.replace("\r\n", "\n") == sanitized(raw, Screen()) and not controls(text)
 
 
 def test_chat_shows_them_in_answers_and_notices(model, terminal, tmp_path):

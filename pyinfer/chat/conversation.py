@@ -8,18 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfer.chat.answer import AnswerParser
 from pyinfer.chat.reasoning import ReasoningFormat, reasoning_format, reasoning_opened
 from pyinfer.chat.shield import encode_rendered
-from pyinfer.chat.templates import Habits, choose_template, render, template_habits, template_variables
+from pyinfer.chat.templates import TemplateQuirks, choose_template, render, template_quirks, template_variables
 from pyinfer.chat.tool_grammar import tool_grammar
 from pyinfer.chat.tools import ToolChoice, ToolFormat, check_tools, chosen_tools, tool_format
 from pyinfer.errors import ParameterError
-
-if TYPE_CHECKING:
-    from pyinfer.tokenizer import Tokenizer
+from pyinfer.tokenizer import Tokenizer
 
 ROLES = (
     *("system", "developer", "user", "assistant", "tool"),
@@ -179,11 +177,11 @@ def check_messages(messages: Sequence[Mapping[str, Any]], template: str) -> list
     """Copies of messages, in the form that a template expects. Raises ParameterError for what is no message."""
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence) or not messages:
         raise ParameterError(f"messages is {messages!r:.60}; expected a list of {{'role': …, 'content': …}}")
-    habits = template_habits(template)
+    habits = template_quirks(template)
     return [_checked(message, f"messages[{i}]", template, habits) for i, message in enumerate(messages)]
 
 
-def _checked(message: Mapping[str, Any], where: str, template: str, habits: Habits) -> dict[str, Any]:
+def _checked(message: Mapping[str, Any], where: str, template: str, habits: TemplateQuirks) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise ParameterError(f"{where} is a {type(message).__name__}; expected {{'role': …, 'content': …}}")
     role = message.get("role")
@@ -207,7 +205,7 @@ def _checked(message: Mapping[str, Any], where: str, template: str, habits: Habi
     return checked
 
 
-def _content(content: Any, where: str, habits: Habits) -> Any:
+def _content(content: Any, where: str, habits: TemplateQuirks) -> Any:
     if isinstance(content, str):
         return content if habits.takes_text else [{"type": "text", "text": content}]
     if not isinstance(content, list):
@@ -219,7 +217,7 @@ def _content(content: Any, where: str, habits: Habits) -> Any:
     return content if habits.takes_parts else "\n".join(part["text"] for part in content)
 
 
-def _calls(calls: Any, where: str, habits: Habits) -> list[dict[str, Any]]:
+def _calls(calls: Any, where: str, habits: TemplateQuirks) -> list[dict[str, Any]]:
     if not isinstance(calls, list):
         raise ParameterError(f"{where} is a {type(calls).__name__}; expected a list")
     checked = []
@@ -233,7 +231,7 @@ def _calls(calls: Any, where: str, habits: Habits) -> list[dict[str, Any]]:
     return checked
 
 
-def _arguments(arguments: Any, where: str, habits: Habits) -> Any:
+def _arguments(arguments: Any, where: str, habits: TemplateQuirks) -> Any:
     if isinstance(arguments, str):
         if habits.text_arguments:
             return arguments

@@ -1,7 +1,7 @@
 """Chat templates: Jinja programs that turn messages into the text that a model was trained on.
 
 They come from the model's file, from a text, or by name from the formats of `builtin/`. Rendered text is what
-`transformers.apply_chat_template` gives. `pyinfer/chat/sandbox.py` says what keeps them harmless.
+`transformers.apply_chat_template` gives. `pyinfer/chat/sandbox.py` says why they can do no harm.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
+from importlib.abc import Traversable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import CodeType
+from typing import Any, NoReturn
 
+import jinja2
+from jinja2.meta import find_undeclared_variables
+
+from pyinfer.chat.sandbox import BoundedEnvironment, Meter
 from pyinfer.errors import ParameterError, TemplateError
-
-if TYPE_CHECKING:
-    from importlib.abc import Traversable
-    from types import CodeType
-
-    from pyinfer.chat.sandbox import BoundedEnvironment
-    from pyinfer.tokenizer import Tokenizer
+from pyinfer.tokenizer import Tokenizer
 
 PROBE = "pyinfer-probe"
 PROBE_SECONDS = 0.8  # of processor time for all tries, collections of garbage included; most need a few milliseconds
@@ -57,8 +57,6 @@ def render(
 
 def _rendered(template: str, variables: Mapping[str, Any], **limits: float) -> str:
     """The text by variables, of which all templates have some; `limits` as BoundedEnvironment has them."""
-    from pyinfer.chat.sandbox import Meter
-
     names = {"bos_token": "", "eos_token": "", "tools": None, "documents": None, **variables}
     try:
         code = _compile(template)  # before the clock starts
@@ -118,7 +116,7 @@ def choose_template(tokenizer: Tokenizer, template: str | None = None, with_tool
 
 
 @dataclass(frozen=True)
-class Habits:
+class TemplateQuirks:
     """What a template expects of messages, found out by rendering a few.
 
     takes_text: contents that are texts. takes_parts: contents that are lists of {"type": "text", "text": …}.
@@ -133,7 +131,7 @@ class Habits:
 
 
 @lru_cache(maxsize=16)
-def template_habits(template: str) -> Habits:
+def template_quirks(template: str) -> TemplateQuirks:
     """What a template expects of messages. Never raises: one that fails with all of them is taken to be usual."""
     word, end = PROBE, time.thread_time() + PROBE_SECONDS
     attempt = partial(_try, template, end)
@@ -146,7 +144,7 @@ def template_habits(template: str) -> Habits:
     good = word in as_dict and "'probe_key'" not in as_dict
     text_arguments = not good and word in attempt("", json.dumps(arguments))
     none = attempt(None, json.dumps(arguments) if text_arguments else arguments)
-    return Habits(
+    return TemplateQuirks(
         takes_text=word in as_text or not takes_parts,
         takes_parts=takes_parts,
         text_arguments=text_arguments,
@@ -203,9 +201,6 @@ def _listed(own: Mapping[str, str]) -> str:
 
 
 def _environment(input_size: int = 0, **limits: float) -> BoundedEnvironment:
-    # Jinja takes tens of milliseconds to import, and most programs never render a template.
-    from pyinfer.chat.sandbox import BoundedEnvironment
-
     environment = BoundedEnvironment(input_size, **limits)
     environment.add_filter("tojson", _to_json)
     environment.globals.update(raise_exception=_raise_exception, strftime_now=_strftime_now)
@@ -221,8 +216,6 @@ def _compile(template: str) -> CodeType:
 
 @lru_cache(maxsize=16)
 def _variables(template: str) -> frozenset[str]:
-    from jinja2.meta import find_undeclared_variables
-
     try:
         _compile(template)
         return frozenset(find_undeclared_variables(_environment().parse(template)))
@@ -233,8 +226,6 @@ def _variables(template: str) -> frozenset[str]:
 
 
 def _template_error(error: Exception) -> TemplateError:
-    import jinja2
-
     if isinstance(error, jinja2.TemplateError):
         lineno = getattr(error, "lineno", None)  # syntax errors have it
         return TemplateError(
@@ -255,9 +246,7 @@ def _to_json(
 
 
 def _raise_exception(message: str) -> NoReturn:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)
+    raise jinja2.TemplateError(message)
 
 
 def _strftime_now(form: str) -> str:

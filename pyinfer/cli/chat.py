@@ -16,7 +16,7 @@ from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling
 from pyinfer.cli.dialogue import Dialogue, Message
 from pyinfer.cli.line_input import LineInput, one_interrupt
 from pyinfer.cli.speed import speed
-from pyinfer.cli.terminal import harmless, show
+from pyinfer.cli.terminal import sanitized, show
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.hub.catalogue import DEFAULT_MODEL
 
@@ -292,7 +292,7 @@ def colours(file: IO[Any]) -> bool:
 
 def notice(text: str) -> None:
     """What the program says, apart from the model."""
-    text = harmless(text, sys.stderr)
+    text = sanitized(text, sys.stderr)
     sys.stderr.write(f"{DIM}{text}{PLAIN}\n" if text and colours(sys.stderr) else f"{text}\n")
     sys.stderr.flush()
 

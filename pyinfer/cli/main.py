@@ -8,7 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pyinfer.cli.terminal import harmless
+from pyinfer.cli import bench, chat, embed, inspect, models, perplexity, run
+from pyinfer.cli.terminal import sanitized
 from pyinfer.errors import PyinferError
 from pyinfer.version import __version__
 
@@ -16,8 +17,6 @@ INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from pyinfer.cli import bench, chat, embed, inspect, models, perplexity, run
-
     parser = argparse.ArgumentParser(prog="pyinfer", description="Quantized GGUF language models on ordinary CPUs.")
     parser.add_argument("--version", action="version", version=f"pyinfer {__version__}")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("PYINFER_TRACEBACK"):
             raise
         message = f"{type(error).__name__}: {error} (a bug of pyinfer; PYINFER_TRACEBACK=1 shows where)"
-    print("pyinfer: error: " + harmless(" ".join(message.split()), sys.stderr), file=sys.stderr)
+    print("pyinfer: error: " + sanitized(" ".join(message.split()), sys.stderr), file=sys.stderr)
     return 1
 
 

@@ -14,7 +14,7 @@ PICTURES = {c: chr(0x2400 + c) for c in range(0x20) if chr(c) not in "\n\t"}
 PICTURES |= {0x7F: "\u2421"} | {c: "\u241b" + chr(c - 0x40) for c in range(0x80, 0xA0)}
 
 
-def harmless(text: str, file: IO[Any]) -> str:
+def sanitized(text: str, file: IO[Any]) -> str:
     """The text as it may be written to a file: as it is, but for control characters where that is a terminal, of which
     newlines and tabs stay."""
     return text.translate(PICTURES) if file.isatty() else text
@@ -22,5 +22,5 @@ def harmless(text: str, file: IO[Any]) -> str:
 
 def show(text: str) -> None:
     """Write strangers' words to standard output, at once."""
-    sys.stdout.write(harmless(text, sys.stdout))
+    sys.stdout.write(sanitized(text, sys.stdout))
     sys.stdout.flush()
