@@ -94,7 +94,7 @@ class Plan:
         self,
         name: str,
         x: Value,
-        weight: Floats,
+        weight: Floats | None,
         out: Value,
         eps: float,
         y: Value | None = None,

@@ -14,7 +14,7 @@ from pyinfer import LLM, _kernels
 from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ModelError, ParameterError
 from pyinfer.gguf import GGUFFile
-from pyinfer.models.config import read_config
+from pyinfer.models.registry import read_model
 
 DATA = Path(__file__).parent / "data"
 RNG = np.random.default_rng(1)
@@ -162,16 +162,11 @@ def test_what_a_file_says_of_an_encoder(tmp_path):
         model = TinyModel("bert", n_layers=1)
         path = write_tiny_model(tmp_path / "m.gguf", replace(model, metadata=metadata))
         with GGUFFile(path) as file:
-            return read_config(file)
+            return read_model(file).config
 
     usual = config()
-    assert (usual.encoder, usual.causal, usual.layer_norm, usual.pooling, usual.rope) == (
-        True,
-        False,
-        True,
-        "mean",
-        None,
-    )
+    assert (usual.encoder, usual.causal, usual.norm.centered, usual.pooling) == (True, False, True, "mean")
+    assert [a.rope for a in usual.attention] == [None]
     for number, name in ((0, None), (1, "mean"), (2, "cls"), (3, "last"), (4, "rank"), ((1 << 32) - 1, None)):
         assert config(pooling_type=number).pooling == name
     assert config(**{"attention.causal": None}).causal is False

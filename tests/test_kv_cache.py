@@ -1,7 +1,5 @@
 """The paged cache: whatever sequences share, copy, give back and find again, each sees its own tokens only."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -11,16 +9,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pyinfer.errors import ContextError, ParameterError
 from pyinfer.memory.attention import KVCache
 from pyinfer.memory.prefix_index import PAGE, common_tokens, id_bytes
+from pyinfer.memory.spec import AttentionSpec
 
 N_SEQS, N_CTX, N_PAGES = 3, 4 * PAGE, 7
-CONFIG = SimpleNamespace(n_kv_heads=(1, 2), head_dim=32, head_dim_v=32, causal=True)
+LAYERS = [AttentionSpec(1, 32, 32), AttentionSpec(2, 32, 32)]
 RNG = np.random.default_rng(0)
 TEXTS = RNG.integers(0, 1000, (2, N_CTX)).tolist()
 
 
 def small_cache(n_pages=N_PAGES):
-    size = KVCache(CONFIG, 1, PAGE).page_bytes
-    return KVCache(CONFIG, N_SEQS, N_CTX, memory=n_pages * size)
+    size = KVCache(LAYERS, 1, PAGE).page_bytes
+    return KVCache(LAYERS, N_SEQS, N_CTX, memory=n_pages * size)
 
 
 class Sequences:
@@ -202,7 +201,7 @@ def test_more_positions_than_the_context_are_an_error_with_both_numbers(sequence
 
 def test_memory_for_less_than_a_page_is_refused():
     with pytest.raises(ParameterError, match="kv_cache_memory is 100"):
-        KVCache(CONFIG, 1, N_CTX, memory=100)
+        KVCache(LAYERS, 1, N_CTX, memory=100)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +213,7 @@ def test_memory_for_less_than_a_page_is_refused():
 )
 def test_more_memory_than_there_can_be_is_refused_by_name(n_ctx, memory, message):
     with pytest.raises(ParameterError, match=f"{message}.*the system does not have .* bytes of memory"):
-        KVCache(CONFIG, 1, n_ctx, memory=memory)
+        KVCache(LAYERS, 1, n_ctx, memory=memory)
 
 
 def test_pages_taken_out_of_a_sequence_move_up_what_is_behind_them(sequences):

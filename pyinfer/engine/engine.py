@@ -22,9 +22,8 @@ from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferErro
 from pyinfer.gguf import GGUFFile
 from pyinfer.memory.attention import KVCache
 from pyinfer.memory.prefix_index import PAGE
-from pyinfer.models import RECORDERS
-from pyinfer.models.blocks import Blocks
-from pyinfer.models.config import ModelConfig, read_config
+from pyinfer.models.model import Config, Model, Recording
+from pyinfer.models.registry import read_model
 from pyinfer.system import default_threads
 from pyinfer.weights.store import Weights
 
@@ -63,10 +62,11 @@ class Engine:
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.config: ModelConfig = read_config(source) if isinstance(source, GGUFFile) else source.config
+        self._model: Model = read_model(source) if isinstance(source, GGUFFile) else source._model
+        self.config: Config = self._model.config
         self.n_ctx = check_positive("n_ctx", n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
-        if self.config.rope is None and self.n_ctx > self.config.n_ctx_train:
-            raise ParameterError(f"n_ctx is {self.n_ctx}; the model has {self.config.n_ctx_train} learned positions")
+        if 0 < self.config.n_positions < self.n_ctx:
+            raise ParameterError(f"n_ctx is {self.n_ctx}; the model has {self.config.n_positions} learned positions")
         self.n_threads = check_positive("n_threads", n_threads, default_threads(), MAX_THREADS)
         self.n_batch = check_positive("n_batch", n_batch, 512)
         self.n_seqs = check_positive("n_seqs", n_seqs, 1, MAX_SEQS)
@@ -84,11 +84,11 @@ class Engine:
         self._weights = Weights(source, weights) if isinstance(source, GGUFFile) else source._open_weights()
         if kv_cache_memory is not None:
             check_positive("kv_cache_memory", kv_cache_memory, 1)
-        self.cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory)
+        self.cache = KVCache(self._model.memory, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory, self.config.causal)
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
-        blocks, self._logits = self._record(self._plan)
-        self._hidden, self._n_hidden_ops = blocks.hidden, blocks.n_hidden_ops
-        self._frequencies = blocks.frequencies
+        recording = self._record(self._plan)
+        self._hidden, self._n_hidden_ops = recording.hidden, recording.n_hidden_ops
+        self._logits, self._rotations = recording.logits, recording.rotations
         self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
         if isinstance(source, GGUFFile):
             self._weights.load(self.n_threads, progress)
@@ -152,7 +152,7 @@ class Engine:
         with self._lock:
             self._open_plan()
             plan = TracedPlan(len(ids), self.n_ctx, self.n_seqs, self.n_threads, names)
-            _, logits = self._record(plan)
+            logits = self._record(plan).logits
             if logits is not None:
                 plan.keep("logits", logits, outputs=True)
             plan.check_globs()
@@ -164,10 +164,8 @@ class Engine:
                 self.cache.truncate(0, 0)
             return plan.kept(len(ids))
 
-    def _record(self, plan: _kernels.Plan) -> tuple[Blocks, _kernels.Value | None]:
-        """Record the model's operations on a plan; the blocks that did it, and the logits."""
-        blocks = Blocks(plan, self.config, self._weights, self.cache.layers)
-        return blocks, RECORDERS[self.config.architecture](blocks)
+    def _record(self, plan: _kernels.Plan) -> Recording:
+        return self._model.record(plan, self._weights, self.cache.layers)
 
     def _run(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike, n_ops: int = -1
@@ -204,24 +202,24 @@ class Engine:
 
     @property
     def can_shift(self) -> bool:
-        """Whether cached keys can be given other positions: where positions are rotations."""
-        return self.config.causal and self.config.rope is not None
+        """Whether cached keys can be given other positions: where positions are rotations, or not in keys at all."""
+        return self._rotations is not None
 
     def drop_pages(self, sequence: int, first: int, n: int) -> bool:
         """Take n pages out of a sequence, from its page `first` on; what is behind them gets their positions.
 
         False, with nothing changed, if the cache has not enough pages to copy those that other sequences share.
         """
-        rope = self.config.rope
-        assert rope is not None
+        assert self._rotations is not None
         with self._lock:
             self._open_plan()
             moved = self.cache.drop(sequence, first, n)
             if moved is None:
                 return False
             pages = np.array(moved, np.int32)
-            for cache, sliding in zip(self.cache.layers, self.config.sliding_layers, strict=True):
-                cache.move_keys(pages, self._frequencies[sliding], -n * PAGE, rope.neox, self.n_threads)
+            for cache, rotation in zip(self.cache.layers, self._rotations, strict=True):
+                if rotation is not None:
+                    cache.move_keys(pages, rotation.frequencies, -n * PAGE, rotation.neox, self.n_threads)
         return True
 
     def truncate(self, sequence: int, n_keep: int) -> None:

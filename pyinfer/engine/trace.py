@@ -49,7 +49,7 @@ class TracedPlan(Plan):
         self._globs = globs
         self._found: list[str] = []  # all names, wanted or not
         self._copies: dict[str, Value] = {}
-        self._last_product = ""
+        self._writers: dict[Value, str] = {}  # the last product that gave each value
         self._post_norm = False  # whether norms write the residual stream itself
 
     def keep(self, name: str, value: Value, outputs: bool = False) -> None:
@@ -77,19 +77,21 @@ class TracedPlan(Plan):
 
     def norm(self, name: str, x: Value, weight: Any, out: Value, *args: Any, **kwargs: Any) -> None:
         super().norm(name, x, weight, out, *args, **kwargs)
-        self._post_norm = self._post_norm or out is x
+        self._post_norm = self._post_norm or (weight is not None and out is x)
         gathered = bool(kwargs.get("gather"))
-        if kwargs.get("y") is not None:
-            block, _, part = self._last_product.rpartition(".")
+        y = kwargs.get("y")
+        block, _, part = ("" if y is None else self._writers.get(y, "")).rpartition(".")
+        if part in STREAM_AFTER:
             if self._post_norm:
                 self.keep(f"{block}.{STREAM_AFTER[part]}", out, outputs=gathered)
             else:
                 self.keep(f"{block}.{STREAM_AFTER[part]}", x)
-        self.keep(name, out, outputs=gathered)
+        if weight is not None:
+            self.keep(name, out, outputs=gathered)
 
     def matmul(self, name: str, src: Value, segments: Any, outputs: bool = False) -> None:
         super().matmul(name, src, segments, outputs=outputs)
-        self._last_product = name
+        self._writers.update((out, name) for _, out, _, _ in segments)
         if not outputs:  # those are logits, which may have to be capped
             for _, out, _, _ in segments:
                 self.keep(name if len(segments) == 1 else f"{name}.{out.name}", out)

@@ -17,7 +17,7 @@ from pyinfer import _kernels
 from pyinfer.errors import ContextError, ParameterError
 from pyinfer.gguf import TensorType
 from pyinfer.memory.prefix_index import PAGE, Node, PrefixIndex, id_bytes
-from pyinfer.models.config import ModelConfig
+from pyinfer.memory.spec import AttentionSpec, LayerSpec
 from pyinfer.system import allocate, usable_memory
 
 KV_TYPES = {"f32": TensorType.F32, "f16": TensorType.F16, "bf16": TensorType.BF16, "q8_0": TensorType.Q8_0}
@@ -36,17 +36,25 @@ class KVCache:
     """
 
     def __init__(
-        self, config: ModelConfig, n_seqs: int, n_ctx: int, kv_type: str = "f16", memory: int | None = None
+        self,
+        layers: Sequence[LayerSpec],
+        n_seqs: int,
+        n_ctx: int,
+        kv_type: str = "f16",
+        memory: int | None = None,
+        causal: bool = True,
     ) -> None:
         if not isinstance(kv_type, str) or kv_type not in KV_TYPES:
             raise ParameterError(f"kv_type is {kv_type!r}; expected one of {', '.join(KV_TYPES)}")
-        if config.head_dim != config.head_dim_v:
-            raise ParameterError(f"keys of {config.head_dim} and values of {config.head_dim_v} dimensions differ")
+        specs = [spec for spec in layers if isinstance(spec, AttentionSpec)]
+        for spec in specs:
+            if spec.k_dim != spec.v_dim:
+                raise ParameterError(f"keys of {spec.k_dim} and values of {spec.v_dim} dimensions differ")
         kind = KV_TYPES[kv_type]
-        sizes = [_kernels.Cache.page_bytes(kind, n, config.head_dim) for n in config.n_kv_heads]
+        sizes = [_kernels.Cache.page_bytes(kind, spec.n_kv_heads, spec.k_dim) for spec in specs]
         self.kv_type = kv_type
         # without causality no later pass reads what is cached, so all layers can use the same memory
-        self.page_bytes = sum(sizes) if config.causal else max(sizes)
+        self.page_bytes = sum(sizes) if causal else max(sizes)
         if memory is None:
             most = usable_memory() // SHARE_OF_MEMORY // self.page_bytes
             self.n_pages = max(n_pages_for(n_ctx), min(n_seqs * n_pages_for(n_ctx), most))
@@ -61,10 +69,10 @@ class KVCache:
         except MemoryError as error:
             what = f"n_ctx is {n_ctx}" if memory is None else f"kv_cache_memory is {memory}"
             raise ParameterError(f"{what}; expected less: {error}, for keys and values") from None
-        offsets = np.cumsum([0, *sizes]).tolist() if config.causal else [0] * len(sizes)
+        offsets = np.cumsum([0, *sizes]).tolist() if causal else [0] * len(sizes)
         self.layers = [
-            _kernels.Cache(kind, n, config.head_dim, region, offset, self.page_bytes)
-            for n, offset in zip(config.n_kv_heads, offsets, strict=False)
+            _kernels.Cache(kind, spec.n_kv_heads, spec.k_dim, region, offset, self.page_bytes)
+            for spec, offset in zip(specs, offsets, strict=False)
         ]
         self.pages: NDArray[np.uint8] = region.reshape(self.n_pages, self.page_bytes)
         self.n_ctx = min(n_ctx, self.n_pages * PAGE)

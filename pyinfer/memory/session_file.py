@@ -30,7 +30,6 @@ from pyinfer.files import replaced
 from pyinfer.gguf import GGUFFile
 from pyinfer.memory.attention import n_pages_for
 from pyinfer.memory.prefix_index import PAGE
-from pyinfer.models.config import ModelConfig
 
 MAGIC = b"pyinfer\x1a"
 VERSION = 1
@@ -48,7 +47,7 @@ class Layout(NamedTuple):
     page_bytes: int
 
 
-def fingerprint(file: GGUFFile, config: ModelConfig) -> str:
+def fingerprint(file: GGUFFile, config: object) -> str:
     """A digest of what a model computes: its hyper-parameters, its tensors' names, types and shapes, some weights."""
     digest = hashlib.sha256(repr(config).encode())
     tensors = sorted(file.tensors.values(), key=lambda info: info.name)

@@ -1,18 +1,6 @@
-"""Model architectures: what a file's hyper-parameters are, and which operations a forward pass is made of.
+"""Architectures of models: what a file's hyper-parameters are, and which operations a forward pass is made of.
 
-An architecture is an entry of config.ARCHITECTURES (its hyper-parameters) and one of RECORDERS (its operations, which
-give logits; an encoder's end with `Blocks.hidden`).
+An architecture is a file (llama.py is the one to read first) with three functions, shared with its family: `read` makes
+a Config of the file's keys, `memory` says what each layer keeps of a sequence, and `record` calls the operations in the
+order data flows. They are made of parts/, values with a function each. registry.py says which file has which name.
 """
-
-from collections.abc import Callable, Mapping
-
-from pyinfer.models import bert, gemma3, llama
-from pyinfer.models.blocks import Blocks, Value
-
-RECORDERS: Mapping[str, Callable[[Blocks], Value | None]] = {
-    "llama": llama.record,
-    "qwen2": llama.record,
-    "gemma3": gemma3.record,
-    "bert": bert.record,
-    "nomic-bert": bert.record_nomic,
-}

@@ -1,25 +1,48 @@
-"""Encoders: BERT (Devlin et al. 2018), and Nomic's (Nussbaum et al. 2024, arXiv:2402.01613), which rotates and gates.
+"""Encoders: BERT (Devlin et al. 2018, arXiv:1810.04805), which learns positions, and Nomic's (Nussbaum et al. 2024,
+arXiv:2402.01613), which rotates and gates.
 
 Post-norm blocks: each norm takes the sum of a block's input and output, and its result is the next block's input.
 """
 
-from pyinfer.models.blocks import Blocks
+from pyinfer.models.graph import Graph, Outputs
+from pyinfer.models.keys import Keys
+from pyinfer.models.model import Architecture
+from pyinfer.models.parts.attention import attention, read_attention, read_head_dim
+from pyinfer.models.parts.embedding import Embedding
+from pyinfer.models.parts.feed_forward import FeedForward, feed_forward, read_feed_forward
+from pyinfer.models.rope import Rope, read_rope
+from pyinfer.models.transformer import Transformer, begin, memory, read_layer_norm, read_transformer
 
 
-def record(b: Blocks) -> None:
-    encode(b, act="gelu_erf", gated=False)
+def read(keys: Keys, rope: Rope | None, blocks: tuple[FeedForward, ...], n_positions: int = 0) -> Transformer:
+    """All tokens are of the first sentence: type 0."""
+    norm = read_layer_norm(keys)
+    heads = read_attention(keys, rope, causal=False)
+    embedding = Embedding(keys.n_vocab, keys.n_embd, n_positions=n_positions, type_row=0)
+    return read_transformer(keys, norm, heads, blocks, None, embedding)
 
 
-def record_nomic(b: Blocks) -> None:
-    encode(b, act="silu", gated=True)
+def read_bert(keys: Keys) -> Transformer:
+    return read(keys, None, read_feed_forward(keys, "gelu_erf", gate="none"), n_positions=keys.n_ctx_train)
 
 
-def encode(b: Blocks, act: str, gated: bool) -> None:
-    b.embed()
-    x = b.post_norm("token_embd_norm")
-    for layer in range(b.config.n_layers):
-        blk = f"blk.{layer}"
-        b.add(b.attention(layer, x))
-        x = b.post_norm(f"{blk}.attn_output_norm")
-        b.add(b.feed_forward(layer, x, act, gated))
-        x = b.post_norm(f"{blk}.layer_output_norm", outputs=layer == b.config.n_layers - 1)
+def read_nomic(keys: Keys) -> Transformer:
+    return read(keys, read_rope(keys, read_head_dim(keys), neox=True), read_feed_forward(keys, "silu"))
+
+
+def record(g: Graph, c: Transformer) -> Outputs:
+    x = begin(g, c)
+    n = g.norm_in_place(x, "token_embd_norm", c.norm)
+    for i in range(c.n_layers):
+        h = g.layer(i)
+        x += attention(h, n, c.attention[i])
+        n = h.norm_in_place(x, "attn_output_norm", c.norm)
+        x += feed_forward(h, n, c.feed_forward[i])
+        n = h.norm_in_place(x, "layer_output_norm", c.norm, outputs=i == c.n_layers - 1)
+    return Outputs(n)
+
+
+ARCHITECTURES = {
+    "bert": Architecture(read_bert, memory, record),
+    "nomic-bert": Architecture(read_nomic, memory, record),
+}

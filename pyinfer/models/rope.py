@@ -7,45 +7,109 @@ with pairs (i, i + n_rot/2) for NeoX and (2i, 2i + 1) otherwise; dimensions from
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ModelError
-from pyinfer.models.config import RopeConfig
+from pyinfer.models.keys import MAX_CONTEXT, MAX_WIDTH, Keys
 
+SCALINGS = ("none", "linear", "yarn", "longrope")
 MIN_RAMP = 0.001  # pairs; a ramp of no width is a step
 
 
-def rope_frequencies(
-    rope: RopeConfig, local: bool = False, factors: NDArray[np.floating] | None = None
-) -> tuple[NDArray[np.float64], float]:
+@dataclass(frozen=True)
+class Rope:
+    """How the heads of a layer turn; n_rot dimensions of each do, an even number."""
+
+    n_rot: int
+    neox: bool  # pairs (i, i + n_rot/2); else (2i, 2i + 1)
+    freq_base: float
+    scaling: str  # one of SCALINGS
+    factor: float  # context is stretched by this much; 1: not at all
+    n_ctx_orig: int  # context before stretching
+    attn_factor: float  # on the rotated vectors, with any scaling
+    ext_factor: float  # YaRN: 1 keeps high frequencies, 0 makes it linear
+    beta_fast: float  # YaRN: pairs that turn more often than this in n_ctx_orig keep their frequency
+    beta_slow: float  # YaRN: pairs that turn less often than this are interpolated
+    factors_tensor: str | None  # float [n_rot/2], divides the frequencies (Llama 3.1)
+
+    def unscaled(self, freq_base: float) -> Rope:
+        """The same with another base and no stretching, as layers with a window have it (Gemma 3)."""
+        return replace(self, freq_base=freq_base, factor=1.0)
+
+
+def read_rope(keys: Keys, head_dim: int, neox: bool, whole_head: bool = False, factors: str | None = None) -> Rope:
+    """The rotations that a file asks for, of heads of head_dim dimensions.
+
+    whole_head: they must rotate as a whole. factors: a tensor that divides the frequencies, where the file has it.
+    """
+    n_rot = keys.get_int("rope.dimension_count", MAX_WIDTH, default=head_dim)
+    if n_rot % 2 or n_rot > head_dim or (whole_head and n_rot != head_dim):
+        expected = f"{head_dim}" if whole_head else f"an even number up to {head_dim}"
+        keys.fail("rope.dimension_count", n_rot, f"{expected} (the head's size)")
+    scaling = keys.get_choice("rope.scaling.type", "linear", SCALINGS)
+    factor_key = "rope.scaling.factor" if keys.has("rope.scaling.factor") else "rope.scale_linear"
+    factor = keys.get_float(factor_key, 0.0) or 1.0  # 0 is written for: not scaled
+    n_ctx_orig = keys.get_int("rope.scaling.original_context_length", MAX_CONTEXT, 0, minimum=0)
+    yarn = scaling == "yarn"
+    ext_factor = keys.get_float("rope.scaling.yarn_ext_factor", -1.0, minimum=-math.inf) if yarn else 0.0
+    return Rope(
+        n_rot=n_rot,
+        neox=neox,
+        freq_base=read_freq_base(keys, "rope.freq_base"),
+        scaling=scaling,
+        factor=1.0 if scaling == "none" else factor,
+        n_ctx_orig=n_ctx_orig or keys.n_ctx_train,
+        attn_factor=keys.get_positive_float("rope.scaling.attn_factor", 1.0),
+        ext_factor=ext_factor if ext_factor >= 0 else 1.0,  # negative is written for: not set
+        beta_fast=keys.get_positive_float("rope.scaling.yarn_beta_fast", 32.0) if yarn else 32.0,
+        beta_slow=keys.get_positive_float("rope.scaling.yarn_beta_slow", 1.0) if yarn else 1.0,
+        factors_tensor=_factors_tensor(keys, factors, n_rot),
+    )
+
+
+def read_freq_base(keys: Keys, key: str, default: float = 10000.0) -> float:
+    value = keys.get_float(key, default)
+    if value <= 1:
+        keys.fail(key, value, "more than 1")
+    return value
+
+
+def _factors_tensor(keys: Keys, name: str | None, n_rot: int) -> str | None:
+    if name is None or name not in keys.file.tensors:
+        return None
+    shape = tuple(keys.file.tensors[name].shape)
+    if shape != (n_rot // 2,):
+        raise ModelError(f"{keys.file.path}: {name} has shape {shape}, expected ({n_rot // 2},), one a rotated pair")
+    return name
+
+
+def rope_frequencies(rope: Rope, factors: NDArray[np.floating] | None = None) -> tuple[NDArray[np.float64], float]:
     """Radians a position for every pair, float64 [n_rot/2], and mscale, the factor on cosine and sine.
 
-    local: for a layer with a sliding window, which has its own base and is never stretched (Gemma 3, arXiv:2503.19786).
     factors: [n_rot/2], the values of the tensor `rope.factors_tensor`, or longrope's for the context in use (Ding et
     al. 2024, arXiv:2402.13753); frequencies are divided by them.
     Raises ModelError if factors have another shape or hold a zero or a value that is not finite.
     """
-    base = rope.freq_base_local if local else rope.freq_base
-    factor = 1.0 if local else rope.factor
     pairs = np.arange(rope.n_rot // 2, dtype=np.float64)
-    inv_freq = base ** (-2 * pairs / rope.n_rot)
+    inv_freq = rope.freq_base ** (-2 * pairs / rope.n_rot)
     if factors is not None:
         inv_freq = inv_freq / _check_factors(factors, rope.n_rot // 2)
-    keep = yarn_ramp(rope, base) * rope.ext_factor if rope.scaling == "yarn" else 0.0
+    keep = yarn_ramp(rope) * rope.ext_factor if rope.scaling == "yarn" else 0.0
     # Kept frequencies extrapolate; the others are interpolated linearly (Chen et al. 2023, arXiv:2306.15595).
-    return inv_freq * (keep + (1 - keep) / factor), rope.attn_factor * yarn_mscale(rope, factor)
+    return inv_freq * (keep + (1 - keep) / rope.factor), rope.attn_factor * yarn_mscale(rope)
 
 
-def yarn_ramp(rope: RopeConfig, base: float) -> NDArray[np.float64]:
+def yarn_ramp(rope: Rope) -> NDArray[np.float64]:
     """How far each pair keeps its frequency: 1 for fast pairs, 0 for slow ones, linear between; float64 [n_rot/2].
 
     "NTK-by-parts" of YaRN (Peng et al. 2023, arXiv:2309.00071, §3.2), with its bounds moved out to whole pairs.
     """
 
     def pair_that_turns(times: float) -> float:
-        return rope.n_rot * math.log(rope.n_ctx_orig / (times * 2 * math.pi)) / (2 * math.log(base))
+        return rope.n_rot * math.log(rope.n_ctx_orig / (times * 2 * math.pi)) / (2 * math.log(rope.freq_base))
 
     low = max(0, math.floor(pair_that_turns(rope.beta_fast)))
     high = min(rope.n_rot - 1, math.ceil(pair_that_turns(rope.beta_slow)))
@@ -54,11 +118,11 @@ def yarn_ramp(rope: RopeConfig, base: float) -> NDArray[np.float64]:
     return ramp
 
 
-def yarn_mscale(rope: RopeConfig, factor: float) -> float:
+def yarn_mscale(rope: Rope) -> float:
     """YaRN's attention temperature, 0.1·ln(factor) + 1 (§3.4), as a factor on queries and on keys."""
-    if rope.scaling != "yarn" or rope.ext_factor == 0 or factor <= 1:
+    if rope.scaling != "yarn" or rope.ext_factor == 0 or rope.factor <= 1:
         return 1.0
-    return 0.1 * math.log(factor) + 1
+    return 0.1 * math.log(rope.factor) + 1
 
 
 def _check_factors(factors: NDArray[np.floating], n_pairs: int) -> NDArray[np.float64]:

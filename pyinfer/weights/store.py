@@ -8,6 +8,7 @@ mapped file, whose pages all processes share and the system may drop; products i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -40,6 +41,8 @@ class Weights:
         self._matrices: dict[str, _kernels.Matrix] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._to_load: list[str] = []
+        self._transposed: set[str] = set()  # matrices that the file holds so
+        self._handed_out: set[str] = set()
         room = sum(self._room(info) for info in file.tensors.values()) if mode == "copy" else 0
         self._region = allocate(room)
         self._used = 0
@@ -52,22 +55,39 @@ class Weights:
     def has(self, name: str) -> bool:
         return name in self._names
 
-    def matrix(self, name: str, n_rows: int, k: int) -> _kernels.Matrix:
-        """The matrix [n_rows, k] of this name; ModelError if it is missing or differs.
+    def unused(self) -> list[str]:
+        """The file's tensors that were not handed out, sorted."""
+        return sorted(self._names - self._handed_out)
 
-        A matrix that the file holds transposed, [k, n_rows], is transposed in float32.
+    def matrix(self, name: str, n_rows: int, k: int) -> _kernels.Matrix:
+        """The matrix [n_rows, k] of this name; ModelError if it is missing or has another shape."""
+        return self._matrix(name, n_rows, k)
+
+    def embedding(self, name: str, n_vocab: int, k: int) -> _kernels.Matrix:
+        """As matrix; a file may hold it transposed, [k, n_vocab], which is transposed in float32.
+
+        Any other matrix has one orientation: to take its transpose would hide that the file or its reader is wrong.
         """
+        return self._matrix(name, n_vocab, k, or_transposed=True)
+
+    def _matrix(self, name: str, n_rows: int, k: int, or_transposed: bool = False) -> _kernels.Matrix:
         if name in self._matrices:
-            return self._matrices[name]
+            known = self._matrices[name]
+            if (known.n_rows, known.k) != (n_rows, k):
+                raise ModelError(f"{self._path}: {name} has shape {(known.n_rows, known.k)}, expected {(n_rows, k)}")
+            return known
         info = self._info(name)
-        if info.shape not in ((n_rows, k), (k, n_rows)):
+        transposed = or_transposed and info.shape == (k, n_rows) != (n_rows, k)
+        if info.shape != (n_rows, k) and not transposed:
             raise ModelError(f"{self._path}: {name} has shape {info.shape}, expected {(n_rows, k)}")
         if not _kernels.has_kernels(info.type):
             raise ModelError(f"{self._path}: {name} is of type {info.type.name}, for which there are no kernels")
-        kind = info.type if info.shape == (n_rows, k) else TensorType.F32
-        if self._mode == "mmap" and info.shape == (n_rows, k):
+        kind = TensorType.F32 if transposed else info.type
+        if self._mode == "mmap" and not transposed:
             self._matrices[name] = _kernels.Matrix.of_rows(kind, info.rows(), k)
             return self._matrices[name]
+        if transposed:
+            self._transposed.add(name)
         size = _kernels.Matrix.size(kind, n_rows, k)
         if self._used + size > len(self._region):  # a transposed matrix, larger than in the file
             memory = allocate(size)
@@ -114,7 +134,7 @@ class Weights:
         for name in self._to_load:
             matrix, info = self._matrices[name], file.tensors[name]
             rows = info.rows()
-            if info.shape != (matrix.n_rows, matrix.k):
+            if name in self._transposed:
                 values = _kernels.dequantize(rows, info.type, info.shape[1])
                 rows = np.ascontiguousarray(values.T).view(np.uint8)
             step = max(1, CHUNK_BYTES // (16 * rows.shape[1])) * 16
@@ -129,12 +149,15 @@ class Weights:
     def _info(self, name: str) -> TensorInfo:
         if self._file is None or name not in self._file.tensors:
             raise ModelError(f"{self._path}: the tensor {name} is missing")
+        self._handed_out.add(name)
         return self._file.tensors[name]
 
     @staticmethod
     def _room(info: TensorInfo) -> int:
-        """Bytes for a matrix's row groups, the last one padded."""
-        if len(info.shape) != 2:
+        """Bytes for the row groups of a matrix, or of each of a stack of matrices, the last group padded."""
+        if len(info.shape) < 2:
             return 0
-        row_bytes = info.n_bytes // info.shape[0]
-        return -(-(-(-info.shape[0] // 16) * 16 * row_bytes) // ALIGNMENT) * ALIGNMENT
+        *stack, n_rows, _ = info.shape
+        n_matrices = math.prod(stack)
+        row_bytes = info.n_bytes // (n_matrices * n_rows)
+        return n_matrices * (-(-(-(-n_rows // 16) * 16 * row_bytes) // ALIGNMENT) * ALIGNMENT)

@@ -10,7 +10,8 @@ import pytest
 from tiny_models import ENCODERS, TinyModel, write_tiny_model
 
 from pyinfer.errors import ModelError
-from pyinfer.models.config import ARCHITECTURES, read_config
+from pyinfer.memory.spec import AttentionSpec
+from pyinfer.models.registry import FILES, read_model
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Shape:
 
 @dataclass
 class FakeFile:
-    """The part of a GGUF file that read_config reads."""
+    """The part of a GGUF file that read_model reads."""
 
     metadata: dict[str, Any]
     tensors: dict[str, Shape] = field(default_factory=lambda: {"token_embd.weight": Shape((96, 256))})
@@ -59,6 +60,21 @@ def fake(architecture: str, **keys: Any) -> FakeFile:
     return FakeFile({"general.architecture": architecture, **metadata})
 
 
+def config_of(file: FakeFile):
+    return read_model(file).config
+
+
+def by_layer(parts, name: str) -> tuple[Any, ...]:
+    """An attribute of each layer's part."""
+    return tuple(getattr(part, name) for part in parts)
+
+
+def only(parts, name: str) -> Any:
+    """An attribute that is the same in all layers."""
+    (value,) = set(by_layer(parts, name))
+    return value
+
+
 def read_file(path: Path) -> FakeFile:
     """A file as the third-party gguf package reads it."""
     reader = gguf.GGUFReader(path)
@@ -67,20 +83,30 @@ def read_file(path: Path) -> FakeFile:
     return FakeFile(metadata, {t.name: Shape(tuple(t.shape.tolist()[::-1])) for t in reader.tensors}, str(path))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", FILES)
 def test_absent_keys_take_llama_cpp_defaults(architecture):
-    config = read_config(fake(architecture))
+    config = config_of(fake(architecture))
+    heads = config.attention
     encoder = architecture in ENCODERS
 
-    assert config.n_kv_heads == config.n_heads == (4,) * 12
-    assert config.head_dim == config.head_dim_v == 64
-    assert config.n_vocab == 96
-    assert config.attn_scale == 1 / 8
-    assert (config.attn_softcap, config.final_softcap, config.sliding_window) == (0, 0, 0)
-    assert config.tied_output
-    assert (config.encoder, config.causal, config.layer_norm, config.pooling) == (encoder, not encoder, encoder, None)
-    assert config.embd_scale == (16 if architecture == "gemma3" else 1)
-    rope = config.rope
+    assert by_layer(heads, "n_kv_heads") == by_layer(heads, "n_heads") == (4,) * 12
+    assert only(heads, "k_dim") == only(heads, "v_dim") == 64
+    assert config.n_vocab == config.embedding.n_vocab == 96
+    assert only(heads, "scale") == 1 / 8
+    assert (only(heads, "softcap"), only(heads, "window")) == (0, 0)
+    assert (config.encoder, config.causal, config.norm.centered, config.pooling) == (
+        encoder,
+        not encoder,
+        encoder,
+        None,
+    )
+    if encoder:
+        assert config.output is None
+    else:
+        assert (config.output.matrix, config.output.n_vocab, config.output.softcap) == ("token_embd", 96, 0)
+    assert config.embedding.scale == (16 if architecture == "gemma3" else 1)
+    assert config.n_positions == (128 if architecture == "bert" else 0)
+    rope = only(heads, "rope")
     assert (rope is None) == (architecture == "bert")
     if rope is None:
         return
@@ -90,22 +116,24 @@ def test_absent_keys_take_llama_cpp_defaults(architecture):
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3"])
 def test_reference_files_are_read_despite_keys_of_other_architectures(reference, architecture):
-    config = read_config(read_file(reference / "archs" / f"{architecture}-dense.gguf"))
+    config = config_of(read_file(reference / "archs" / f"{architecture}-dense.gguf"))
 
-    assert (config.n_layers, config.n_embd, config.n_heads, config.n_ff) == (2, 256, (2, 2), (384, 384))
-    assert (config.n_vocab, config.n_ctx_train, config.head_dim) == (128, 256, 128)
-    assert (config.rope.scaling, config.rope.factor) == ("linear", 1)
-    assert (config.attn_softcap, config.final_softcap) == (0, 0), "both keys are in the file, neither is defined"
-    assert config.sliding_window == (32 if architecture == "gemma3" else 0)
-    assert config.sliding_layers == ((True, False) if architecture == "gemma3" else (False, False))
-    assert config.rope.factors_tensor == ("rope_freqs.weight" if architecture == "llama" else None)
-    assert not config.tied_output
+    heads, blocks, ropes = config.attention, config.feed_forward, by_layer(config.attention, "rope")
+    assert (config.n_layers, config.n_embd) == (2, 256)
+    assert (by_layer(heads, "n_heads"), by_layer(blocks, "n_ff")) == ((2, 2), (384, 384))
+    assert (config.n_vocab, config.n_ctx_train, only(heads, "k_dim")) == (128, 256, 128)
+    assert {(rope.scaling, rope.factor) for rope in ropes} == {("linear", 1)}
+    assert (only(heads, "softcap"), config.output.softcap) == (0, 0), "both keys are in the file, neither is defined"
+    assert by_layer(heads, "window") == ((32, 0) if architecture == "gemma3" else (0, 0))
+    expected = "rope_freqs.weight" if architecture == "llama" else None
+    assert {rope.factors_tensor for rope in ropes} == {expected}
+    assert config.output.matrix == "output"
 
 
 def test_gemma3_slides_in_all_but_every_sixth_layer():
-    config = read_config(fake("gemma3", attention__sliding_window=32, rope__freq_base=1e6))
-    assert config.sliding_layers == (True, True, True, True, True, False) * 2
-    assert (config.rope.freq_base, config.rope.freq_base_local) == (1e6, 10000)
+    heads = config_of(fake("gemma3", attention__sliding_window=32, rope__freq_base=1e6)).attention
+    assert by_layer(heads, "window") == (32, 32, 32, 32, 32, 0) * 2
+    assert tuple(a.rope.freq_base for a in heads) == (10000, 10000, 10000, 10000, 10000, 1e6) * 2
 
 
 @pytest.mark.parametrize(
@@ -114,29 +142,33 @@ def test_gemma3_slides_in_all_but_every_sixth_layer():
 )
 def test_the_file_says_which_layers_slide(pattern, expected):
     file = fake("gemma3", attention__sliding_window=32, attention__sliding_window_pattern=pattern)
-    assert read_config(file).sliding_layers == expected
+    assert by_layer(config_of(file).attention, "window") == tuple(32 * slides for slides in expected)
 
 
 def test_architectures_without_a_window_ignore_its_keys():
-    config = read_config(fake("llama", attention__sliding_window=32, attention__sliding_window_pattern=2))
-    assert (config.sliding_window, any(config.sliding_layers)) == (0, False)
+    config = config_of(fake("llama", attention__sliding_window=32, attention__sliding_window_pattern=2))
+    assert only(config.attention, "window") == 0
 
 
 def test_gemma3_27b_scales_attention_by_the_width_of_its_queries():
     of_27b = {"block_count": 62, "attention__key_length": 128, "attention__value_length": 128}
-    assert read_config(fake("gemma3", **of_27b)).attn_scale == 1 / math.sqrt(256 // 4)
-    assert read_config(fake("gemma3", **of_27b | {"block_count": 48})).attn_scale == 1 / math.sqrt(128)
+    assert only(config_of(fake("gemma3", **of_27b)).attention, "scale") == 1 / math.sqrt(256 // 4)
+    assert only(config_of(fake("gemma3", **of_27b | {"block_count": 48})).attention, "scale") == 1 / math.sqrt(128)
 
 
 def test_head_counts_may_differ_by_layer():
     file = fake("llama", block_count=2, attention__head_count=[4, 8], attention__head_count_kv=[2, 1])
-    config = read_config(file)
-    assert (config.n_heads, config.n_kv_heads) == ((4, 8), (2, 1))
+    model = read_model(file)
+    heads = model.config.attention
+    assert (by_layer(heads, "n_heads"), by_layer(heads, "n_kv_heads")) == ((4, 8), (2, 1))
+    assert model.memory == (AttentionSpec(2, 64, 64), AttentionSpec(1, 64, 64))
 
 
 def test_a_head_may_be_wider_than_its_share_of_the_embedding():
-    config = read_config(fake("qwen2", attention__head_count=3, attention__key_length=80, attention__value_length=96))
-    assert (config.head_dim, config.head_dim_v, config.rope.n_rot) == (80, 96, 80)
+    heads = config_of(
+        fake("qwen2", attention__head_count=3, attention__key_length=80, attention__value_length=96)
+    ).attention
+    assert (only(heads, "k_dim"), only(heads, "v_dim"), only(heads, "rope").n_rot) == (80, 96, 80)
 
 
 def test_yarn_parameters_are_read():
@@ -148,25 +180,26 @@ def test_yarn_parameters_are_read():
         "yarn_ext_factor": -1.0,
         "yarn_beta_fast": 16.0,
     }
-    rope = read_config(fake("qwen2", **{f"rope__scaling__{k}": v for k, v in keys.items()})).rope
+    rope = only(config_of(fake("qwen2", **{f"rope__scaling__{k}": v for k, v in keys.items()})).attention, "rope")
     assert (rope.scaling, rope.factor, rope.n_ctx_orig, rope.attn_factor) == ("yarn", 4, 32, 0.5)
     assert (rope.ext_factor, rope.beta_fast, rope.beta_slow) == (1, 16, 1)
 
 
 @pytest.mark.parametrize(("kind", "factor", "expected"), [("linear", 0.0, 1), ("none", 4.0, 1), ("linear", 4.0, 4)])
 def test_factor_zero_and_type_none_mean_no_scaling(kind, factor, expected):
-    rope = read_config(fake("llama", rope__scaling__type=kind, rope__scaling__factor=factor)).rope
+    rope = only(config_of(fake("llama", rope__scaling__type=kind, rope__scaling__factor=factor)).attention, "rope")
     assert rope.factor == expected
 
 
 def test_the_old_name_of_the_linear_factor_is_read():
-    assert read_config(fake("llama", rope__scale_linear=2.0)).rope.factor == 2
+    assert only(config_of(fake("llama", rope__scale_linear=2.0)).attention, "rope").factor == 2
 
 
 def test_a_written_file_is_read_back(tmp_path):
     model = TinyModel("llama", n_heads=[4, 2], n_kv_heads=[2, 1], tied=True, rope_factors=[1.0] * 32)
-    config = read_config(read_file(write_tiny_model(tmp_path / "m.gguf", model)))
-    assert (config.n_heads, config.tied_output, config.rope.factors_tensor) == ((4, 2), True, "rope_freqs.weight")
+    config = config_of(read_file(write_tiny_model(tmp_path / "m.gguf", model)))
+    assert (by_layer(config.attention, "n_heads"), config.output.matrix) == ((4, 2), "token_embd")
+    assert only(config.attention, "rope").factors_tensor == "rope_freqs.weight"
 
 
 BAD_KEYS = {
@@ -208,7 +241,7 @@ BAD_KEYS = {
 def test_bad_values_are_named_with_file_and_key(bad):
     keys, message = BAD_KEYS[bad]
     with pytest.raises(ModelError) as error:
-        read_config(fake("qwen2", **keys))
+        config_of(fake("qwen2", **keys))
     assert message in str(error.value)
     assert str(error.value).startswith("m.gguf: ")
 
@@ -225,29 +258,29 @@ def test_bad_values_are_named_with_file_and_key(bad):
 )
 def test_bad_sliding_windows_are_named(keys, message):
     with pytest.raises(ModelError) as error:
-        read_config(fake("gemma3", attention__sliding_window=32, **keys))
+        config_of(fake("gemma3", attention__sliding_window=32, **keys))
     assert message in str(error.value)
 
 
 def test_a_message_does_not_repeat_megabytes_of_a_bad_file():
     with pytest.raises(ModelError) as error:
-        read_config(fake("qwen2", rope__scaling__type="x" * 1_000_000))
+        config_of(fake("qwen2", rope__scaling__type="x" * 1_000_000))
     assert len(str(error.value)) < 300
 
 
 def test_llama_rotates_whole_heads():
     with pytest.raises(ModelError, match="dimension_count is 32, expected 64"):
-        read_config(fake("llama", rope__dimension_count=32))
+        config_of(fake("llama", rope__dimension_count=32))
 
 
 def test_an_unknown_architecture_lists_the_known_ones():
-    with pytest.raises(ModelError, match=f"'mamba', expected one of {', '.join(sorted(ARCHITECTURES))}"):
-        read_config(fake("mamba"))
+    with pytest.raises(ModelError, match=f"'mamba', expected one of {', '.join(sorted(FILES))}"):
+        config_of(fake("mamba"))
 
 
 def test_the_architecture_may_not_be_missing():
     with pytest.raises(ModelError, match=r"general\.architecture is missing"):
-        read_config(FakeFile({}))
+        config_of(FakeFile({}))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +296,7 @@ def test_tensors_that_contradict_the_keys_are_named(name, shape, message):
     file = fake("llama")
     file.tensors[name] = Shape(shape)
     with pytest.raises(ModelError) as error:
-        read_config(file)
+        config_of(file)
     assert message in str(error.value)
 
 
@@ -271,11 +304,11 @@ def test_a_missing_embedding_is_named():
     file = fake("llama")
     del file.tensors["token_embd.weight"]
     with pytest.raises(ModelError, match=r"token_embd\.weight is missing"):
-        read_config(file)
+        config_of(file)
 
 
 def test_more_tokens_than_embedding_rows_are_an_error():
     file = fake("llama")
     file.metadata["tokenizer.ggml.tokens"] = ["x"] * 97
     with pytest.raises(ModelError, match="97 tokens, expected at most 96"):
-        read_config(file)
+        config_of(file)

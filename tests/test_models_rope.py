@@ -8,18 +8,17 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_config import read_file
+from test_models_config import read_file
 from tiny_models import TinyModel, linear_keys, write_tiny_model, yarn_keys
 
 from pyinfer.errors import ModelError
-from pyinfer.models.config import RopeConfig, read_config
-from pyinfer.models.rope import rope_frequencies
+from pyinfer.models.registry import read_model
+from pyinfer.models.rope import Rope, rope_frequencies
 
-PLAIN = RopeConfig(
+PLAIN = Rope(
     n_rot=64,
     neox=True,
     freq_base=10000.0,
-    freq_base_local=10000.0,
     scaling="none",
     factor=1.0,
     n_ctx_orig=4096,
@@ -118,8 +117,8 @@ def test_the_attention_factor_multiplies_with_any_scaling(scaling):
 
 
 def test_sliding_layers_have_their_own_base_and_no_scaling():
-    rope = replace(PLAIN, scaling="yarn", factor=8.0, freq_base=1e6, freq_base_local=5000.0)
-    inv_freq, mscale = rope_frequencies(rope, local=True)
+    rope = replace(PLAIN, scaling="yarn", factor=8.0, freq_base=1e6)
+    inv_freq, mscale = rope_frequencies(rope.unscaled(5000.0))
     np.testing.assert_allclose(inv_freq, 5000.0 ** (-np.arange(0, 64, 2) / 64))
     assert mscale == 1
 
@@ -166,9 +165,10 @@ def test_frequencies_of_a_file_equal_the_oracles(tmp_path, architecture, metadat
     factors = np.linspace(1, 8, 32) if architecture == "llama" else None
     model = TinyModel(architecture, rope_factors=factors, metadata=metadata)
     path = write_tiny_model(tmp_path / "m.gguf", model)
-    rope = read_config(read_file(path)).rope
-    for local in (False, True) if architecture == "gemma3" else (False,):
-        inv_freq, mscale = rope_frequencies(rope, local, factors)
-        angles, magnitude = oracle.rope_angles(oracle.Model(path), np.ones(1), rope.n_rot, local)
+    layers = read_model(read_file(path)).config.attention
+    assert {bool(a.window) for a in layers} == ({False, True} if architecture == "gemma3" else {False})
+    for a in layers:
+        inv_freq, mscale = rope_frequencies(a.rope, factors)
+        angles, magnitude = oracle.rope_angles(oracle.Model(path), np.ones(1), a.rope.n_rot, bool(a.window))
         np.testing.assert_allclose(inv_freq, angles[0], rtol=1e-6)  # the oracle reads factors as float32
         assert mscale == pytest.approx(magnitude)

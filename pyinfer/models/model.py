@@ -1,0 +1,93 @@
+"""A model as the rooms above see it: its sizes, what its layers keep of a sequence, and its operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfer import _kernels
+from pyinfer.memory.spec import LayerSpec
+from pyinfer.models.graph import Graph, Outputs, Rotation
+from pyinfer.models.keys import Keys
+from pyinfer.weights.store import Weights
+
+POOLINGS = {0: None, 1: "mean", 2: "cls", 3: "last", 4: "rank", (1 << 32) - 1: None}  # as files number them
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters that every model has; an architecture adds its own."""
+
+    architecture: str
+    n_layers: int
+    n_embd: int
+    n_vocab: int  # rows of the embedding
+    n_ctx_train: int
+    pooling: str | None  # what makes a text's embedding of its tokens': "mean", "cls", "last" or "rank"
+
+    @property
+    def causal(self) -> bool:
+        """Whether tokens see only those before them."""
+        return True
+
+    @property
+    def encoder(self) -> bool:
+        """Whether there are no logits: the last norm is the output."""
+        return False
+
+    @property
+    def n_positions(self) -> int:
+        """Positions that were learned, one by one; 0: there is no such table, and no such limit."""
+        return 0
+
+
+def read_pooling(keys: Keys) -> str | None:
+    value = keys.get_int("pooling_type", max(POOLINGS), default=0, minimum=-1)
+    if value % (1 << 32) not in POOLINGS:
+        keys.fail("pooling_type", value, "0 to 4")
+    return POOLINGS[value % (1 << 32)]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a file of an architecture defines, for its own kind of Config, c.
+
+    read(keys) -> c raises ModelError for values that are missing, absurd or contradict each other; memory(c) says what
+    each layer keeps of a sequence; record(g, c) records the operations.
+    """
+
+    read: Callable[[Keys], Config]
+    memory: Callable[[Any], Sequence[LayerSpec]]
+    record: Callable[[Graph, Any], Outputs]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What came of recording a model on a plan.
+
+    hidden: [n_outputs, n_embd], the wanted rows after the last norm, once the first n_hidden_ops operations ran.
+    logits: [n_outputs, n_vocab]; None for an encoder. rotations: one a layer, how cached keys turn by position, None
+    where they do not know it; without any at all, cached keys can't be given other positions.
+    """
+
+    hidden: _kernels.Value
+    n_hidden_ops: int
+    logits: _kernels.Value | None
+    rotations: tuple[Rotation | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a file; memory: what each of its layers keeps of a sequence."""
+
+    config: Config
+    memory: tuple[LayerSpec, ...]
+    architecture: Architecture
+
+    def record(self, plan: _kernels.Plan, weights: Weights, caches: Sequence[_kernels.Cache]) -> Recording:
+        """Record the operations of a forward pass on a plan; caches: one a layer."""
+        g = Graph(plan, weights, caches)
+        hidden, logits = self.architecture.record(g, self.config)
+        rotations = tuple(g.rotations) if g.can_shift and self.config.causal else None
+        return Recording(hidden.value, hidden.n_ops, None if logits is None else logits.value, rotations)

@@ -1,0 +1,40 @@
+"""Which file defines which architecture; a file is imported when a model of it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from pyinfer.errors import ModelError
+from pyinfer.models.keys import MAX_SHOWN, Keys, ModelFile
+from pyinfer.models.model import Architecture, Model
+
+FILES: Mapping[str, str] = {  # general.architecture: the module of this package that has it in its ARCHITECTURES
+    "bert": "bert",
+    "gemma3": "gemma3",
+    "llama": "llama",
+    "nomic-bert": "bert",
+    "qwen2": "llama",
+}
+
+
+def find_architecture(name: str) -> Architecture:
+    """The architecture of a name in FILES."""
+    architectures: Mapping[str, Architecture] = import_module(f"{__package__}.{FILES[name]}").ARCHITECTURES
+    return architectures[name]
+
+
+def read_model(file: ModelFile) -> Model:
+    """The model in a file, by its hyper-parameters.
+
+    Raises ModelError for an unknown architecture and for values that are missing, absurd or contradict each other.
+    """
+    if "general.architecture" not in file.metadata:
+        raise ModelError(f"{file.path}: the key general.architecture is missing")
+    name = file.get_str("general.architecture")
+    if name not in FILES:
+        known = ", ".join(sorted(FILES))
+        raise ModelError(f"{file.path}: general.architecture is {name[:MAX_SHOWN]!r}, expected one of {known}")
+    architecture = find_architecture(name)
+    config = architecture.read(Keys(file, name))
+    return Model(config, tuple(architecture.memory(config)), architecture)
