@@ -90,8 +90,9 @@ class Blocks:
         if outputs:
             out = self.hidden = self.value("hidden.outputs", c.n_embd).want("rows")
         weight, bias = w.vector(f"{name}.weight", c.n_embd), w.vector_or_none(f"{name}.bias", c.n_embd)
+        rows: _kernels.Rows = "outputs" if outputs else "tokens"
         self.plan.norm(
-            name, self.x, weight, out, c.norm_eps, y=y, post=post, gather=outputs, bias=bias, centered=c.layer_norm
+            name, self.x, weight, out, c.norm_eps, y=y, post=post, rows=rows, bias=bias, centered=c.layer_norm
         )
         self.n_hidden_ops = len(self.plan.names)
         return out
@@ -112,7 +113,7 @@ class Blocks:
         outs = [self.value(role, width) for role, width in parts.values()]
         weights = [self._weight(weight, out.k, x.k, scale_of) for weight, out in zip(parts, outs, strict=True)]
         segments = [(matrix, out, bias, scale) for (matrix, bias, scale), out in zip(weights, outs, strict=True)]
-        self.plan.matmul(name, x, segments, outputs=outputs)
+        self.plan.matmul(name, x, segments, rows="logits" if outputs else "tokens")
         return outs
 
     def _weight(self, name: str, n_rows: int, k: int, scale_of: ScaleOf) -> tuple[_kernels.Matrix, Any, float]:
@@ -179,5 +180,5 @@ class Blocks:
         name = "token_embd" if c.tied_output else "output"
         (out,) = self.linear("output", x, {name: ("logits", c.n_vocab)}, outputs=True)
         if c.final_softcap:
-            self.plan.softcap("softcap", out, c.final_softcap, outputs=True)
+            self.plan.softcap("softcap", out, c.final_softcap, rows="logits")
         return out

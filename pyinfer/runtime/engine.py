@@ -114,7 +114,7 @@ class Engine:
     ) -> NDArray[np.float32]:  # fmt: skip
         """As forward, for contiguous arrays, where the cache has the pages already."""
         with self._lock:
-            self._open_plan().run(tokens, positions, sequences, outputs, self.cache.page_table)
+            self._open_plan().run(tokens, positions, sequences, outputs, (self.cache.page_table,))
             if self._rows is None:
                 self._rows = self._decoder_logits().rows
             return self._rows[: len(outputs)]
@@ -143,12 +143,12 @@ class Engine:
             plan = TracedPlan(len(ids), self.n_ctx, self.n_seqs, self.n_threads, names)
             _, logits = self._record(plan)
             if logits is not None:
-                plan.keep("logits", logits, outputs=True)
+                plan.keep("logits", logits, "outputs")
             plan.check_globs()
             self.cache.truncate(0, 0)
             try:
                 self._reserve(0, 0, len(ids))
-                plan.run(ids, rows, sequences, rows, self.cache.page_table, plan.n_ops)
+                plan.run(ids, rows, sequences, rows, (self.cache.page_table,), n_ops=plan.n_ops)
             finally:
                 self.cache.truncate(0, 0)
             return plan.kept(len(ids))
@@ -171,7 +171,7 @@ class Engine:
             if not (self.config.causal or np.array_equal(here, np.arange(len(here)))):
                 raise ParameterError(f"sequence {sequence} has positions {here}; expected a whole text, from 0 on")
             self._reserve(sequence, int(here.min()), int(here.max()) + 1)
-        plan.run(ids, at, of, wanted, self.cache.page_table, n_ops)
+        plan.run(ids, at, of, wanted, (self.cache.page_table,), n_ops=n_ops)
         return len(wanted)
 
     def _reserve(self, sequence: int, start: int, stop: int) -> None:

@@ -43,7 +43,7 @@ class KVCache:
         if config.head_dim != config.head_dim_v:
             raise ParameterError(f"keys of {config.head_dim} and values of {config.head_dim_v} dimensions differ")
         kind = KV_TYPES[kv_type]
-        sizes = [_kernels.Cache.page_bytes(kind, n, config.head_dim) for n in config.n_kv_heads]
+        sizes = [_kernels.Cache.page_bytes(kind, n, config.head_dim, config.head_dim) for n in config.n_kv_heads]
         self.kv_type = kv_type
         # without causality no later pass reads what is cached, so all layers can use the same memory
         self.page_bytes = sum(sizes) if config.causal else max(sizes)
@@ -63,7 +63,7 @@ class KVCache:
             raise ParameterError(f"{what}; expected less: {error}, for keys and values") from None
         offsets = np.cumsum([0, *sizes]).tolist() if config.causal else [0] * len(sizes)
         self.layers = [
-            _kernels.Cache(kind, n, config.head_dim, region, offset, self.page_bytes)
+            _kernels.Cache(kind, n, config.head_dim, config.head_dim, region, offset, self.page_bytes)
             for n, offset in zip(config.n_kv_heads, offsets, strict=False)
         ]
         self.pages: NDArray[np.uint8] = region.reshape(self.n_pages, self.page_bytes)
