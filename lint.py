@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 CPP = sorted(str(p) for pattern in ("*.hpp", "units/*.cpp") for p in Path("csrc").rglob(pattern))
-PYTHON = ["pyinfer", "tests", "benchmarks", "setup.py", "lint.py"]
+PYTHON = ["pyinfer", "tests", "benchmarks", "csrc", "setup.py", "lint.py"]
 CHECK = [
     ["ruff", "check", *PYTHON],
     ["ruff", "format", "--check", *PYTHON],

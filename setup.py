@@ -5,6 +5,7 @@ One wheel holds every variant; the right one is chosen from CPUID when the packa
 
 import os
 import platform
+import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,6 +85,7 @@ def extension(front_end: Path) -> Extension:
     )
 
 
+runpy.run_path("csrc/structs.py", run_name="__main__")  # declares the headers' structs for Cython
 setup(
     ext_modules=cythonize(
         [extension(front_end) for front_end in sorted(Path("csrc").glob("*.pyx"))],

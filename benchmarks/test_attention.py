@@ -20,14 +20,14 @@ BYTES = 200_000_000
 
 
 def page_bytes(kv_type: str) -> int:
-    return _kernels.Cache.page_bytes(KV_TYPES[kv_type], N_KV_HEADS, DIM)
+    return _kernels.Cache.page_bytes(KV_TYPES[kv_type], N_KV_HEADS, DIM, DIM)
 
 
 def full_caches(kv_type: str, n_layers: int) -> list[_kernels.Cache]:
     """Caches of N_CTX random positions, the same ones in each layer."""
     size = N_CTX // PAGE * page_bytes(kv_type)
     memories = [allocate(size) for _ in range(n_layers)]
-    caches = [_kernels.Cache(KV_TYPES[kv_type], N_KV_HEADS, DIM, m, 0, page_bytes(kv_type)) for m in memories]
+    caches = [_kernels.Cache(KV_TYPES[kv_type], N_KV_HEADS, DIM, DIM, m, 0, page_bytes(kv_type)) for m in memories]
     q, k, v = (_kernels.Value(name, N_KV_HEADS * DIM, N_PROMPT) for name in "qkv")
     angles = _kernels.Value("angles", DIM, N_PROMPT)
     plan = _kernels.Plan(N_PROMPT, N_CTX, 1, THREADS)

@@ -42,9 +42,9 @@ def norm(n: int) -> tuple[Record, float]:
 def rope(n: int) -> tuple[Record, float]:
     q, k, v = filled("q", N_HEADS * DIM, n), filled("k", N_KV_HEADS * DIM, n), filled("v", N_KV_HEADS * DIM, n)
     angles = filled("angles", DIM, n)
-    page_bytes = _kernels.Cache.page_bytes(TensorType.F16, N_KV_HEADS, DIM)
+    page_bytes = _kernels.Cache.page_bytes(TensorType.F16, N_KV_HEADS, DIM, DIM)
     memory = allocate(-(-n // _kernels.PAGE) * page_bytes)
-    cache = _kernels.Cache(TensorType.F16, N_KV_HEADS, DIM, memory, 0, page_bytes)
+    cache = _kernels.Cache(TensorType.F16, N_KV_HEADS, DIM, DIM, memory, 0, page_bytes)
     n_bytes = N_HEADS * DIM * 8 + N_KV_HEADS * DIM * (8 + 4 + 2 * 2)  # q and k both ways, v, the cache
     # angles that are no cosines and sines would let q grow from pass to pass
     angles.rows[:n] = np.repeat(np.array([[0.8, 0.6]], np.float32), DIM // 2, axis=1)

@@ -1,11 +1,12 @@
 """The compiled kernels: checks of shapes and types, then calls without the GIL.
 
-`Matrix` holds a weight in row groups, `Value` the activations between operations, `Cache` keys and values, `Plan` the
-recorded operations: each in a file that is included here, so that all are one module. A program uses them through
-pyinfer.engine.engine; the tests also call single operations.
+`Matrix` holds a weight in row groups, `Value` the activations between operations, `Counts` rows that are chosen within a
+pass, `Cache` keys and values, `State` what recurrent layers keep, `Plan` the recorded operations: each in a file that is
+included here, so that all are one module. A program uses them through the engine; the tests also call single operations.
 """
 
 import os
+import threading
 import time
 from typing import NamedTuple
 
@@ -13,14 +14,15 @@ import numpy as np
 
 cimport cython
 from libc.stdint cimport int32_t, int64_t, int8_t, uint8_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport INT32_MAX
+from libc.string cimport memset
 from libcpp cimport bool as bool_t
 from libcpp.vector cimport vector
 from cython.parallel cimport prange
 
 from ops cimport *
 
-from pyinfer.errors import ParameterError
+from pyinfer.errors import ParameterError, PassStopped
 
 PAGE = kPage
 SPLIT = kSplit

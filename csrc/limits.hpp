@@ -6,9 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <vector>
 
-#include "kernels/ops.hpp"
+#include "ops/all.hpp"
 
 namespace pyinfer {
 
@@ -26,9 +25,9 @@ class Stopwatch {
     Clock::time_point last_ = Clock::now();
 };
 
-inline double median(std::vector<double>& values) {
-    std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-    return values[values.size() / 2];
+inline double median(double* values, int64_t n) {
+    std::nth_element(values, values + n / 2, values + n);
+    return values[n / 2];
 }
 
 // Sums 64-bit words, eight streams of them; the reading is what is timed. One core reads more with prefetches.
@@ -43,35 +42,37 @@ inline uint64_t read_words(const uint64_t* words, int64_t n) {
     return sum;
 }
 
-// Bytes a second; n: at least kRound words. The sum is added to `sum`, so that it is wanted.
-inline double read_rate(const uint64_t* words, int64_t n, uint64_t& sum) {
-    constexpr int64_t kRound = 1 << 17;  // 1 MiB
-    std::vector<double> rates;
+constexpr int64_t kReadRound = 1 << 17;  // words of a round: 1 MiB
+constexpr double kDotRound = 1e-4;       // seconds that a round takes at least
+
+// Bytes a second; n: at least kReadRound words. The sum is added to `sum`, so that it is wanted. rates: for use here,
+// [n / kReadRound].
+inline double read_rate(const uint64_t* words, int64_t n, uint64_t& sum, double* rates) {
+    int64_t n_rounds = 0;
     Stopwatch watch;
-    for (int64_t i = 0; i + kRound <= n; i += kRound) {
-        sum += read_words(words + i, kRound);
-        rates.push_back(kRound * 8 / watch.lap());
+    for (int64_t i = 0; i + kReadRound <= n; i += kReadRound) {
+        sum += read_words(words + i, kReadRound);
+        rates[n_rounds++] = kReadRound * 8 / watch.lap();
     }
-    return median(rates);
+    return median(rates, n_rounds);
 }
 
-// Multiply-accumulates a second, over `seconds`.
-inline double dot_rate(const Kernels& kernels, double seconds) {
-    constexpr double kRound = 1e-4;  // seconds
+// Multiply-accumulates a second, over `seconds`. rates: for use here, [seconds / kDotRound + 2].
+inline double dot_rate(const Kernels& kernels, double seconds, double* rates) {
     alignas(64) int32_t sink[16];
-    std::vector<double> rates;
+    int64_t n_rounds = 0;
     Stopwatch watch;
     double all = 0;
-    for (int64_t n = 256; rates.empty() || all < seconds;) {
+    for (int64_t n = 256; n_rounds == 0 || all < seconds;) {
         const int64_t macs = kernels.dot_limit(n, sink);
         const double took = watch.lap();
         all += took;
-        if (took < kRound)
+        if (took < kDotRound)
             n *= 2;
         else
-            rates.push_back(double(macs) / took);
+            rates[n_rounds++] = double(macs) / took;
     }
-    return median(rates);
+    return median(rates, n_rounds);
 }
 
 }  // namespace pyinfer

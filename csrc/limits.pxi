@@ -25,12 +25,14 @@ def read_limit(const uint8_t[::1] memory not None, int n_threads) -> float:
     cdef int64_t part, i
     cdef const uint64_t* words
     cdef uint64_t[::1] sums
+    cdef double[:, ::1] rates  # of each thread's rounds
     cdef double rate = 0
     if n_threads <= 0 or memory.shape[0] < n_threads * (1 << 20):
         raise ParameterError(f"no bandwidth of {n_threads} threads reading {memory.shape[0]} bytes")
     part, words, sums = memory.shape[0] // 8 // n_threads, <const uint64_t*>&memory[0], np.zeros(n_threads, np.uint64)
+    rates = np.empty((n_threads, part // kReadRound))
     for i in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
-        rate += read_rate(words + i * part, part, sums[i])
+        rate += read_rate(words + i * part, part, sums[i], &rates[i, 0])
     return rate / 1e9
 
 
@@ -40,6 +42,7 @@ def dot_limit(int n_threads, double seconds=0.2) -> float:
     cdef int i
     if n_threads <= 0:
         raise ParameterError(f"n_threads is {n_threads}; expected at least 1")
+    cdef double[:, ::1] rates = np.empty((n_threads, int(max(0.0, seconds) / kDotRound) + 2))  # of each thread's rounds
     for i in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
-        macs += dot_rate(kernels, seconds)
+        macs += dot_rate(kernels, seconds, &rates[i, 0])
     return macs / 1e9

@@ -1,9 +1,16 @@
 // Executes a recorded plan: one OpenMP parallel region a pass, in which operations follow one another.
 //
 // Threads take units of an operation from a shared counter, so that a thread that lost its core leaves its share to
-// the others. Who finds no unit left waits until the last one is done, spinning briefly, then asleep. Between
-// operations the calling thread asks now and then whether to stop (Ctrl-C): then no thread begins an operation after
-// that one.
+// the others. Who finds no unit left waits until the last one is done, spinning briefly, then asleep.
+//
+// Invariants:
+// - An operation begins once all units of those before it are done, so it may read what they wrote, row counts too.
+// - A thread may come to an operation after others have done all of it and gone on. It must then find the number of
+//   units that they found, so a row count that is written in a pass is written by one operation only.
+// - After each operation the calling thread looks whether to end: `stop` is set, or, if it may handle signals, Ctrl-C
+// was
+//   pressed. Then no thread begins an operation after the next one.
+// - Nothing here allocates, throws or needs the GIL (but `interrupted`).
 #pragma once
 #ifdef _OPENMP
 #include <omp.h>
@@ -13,7 +20,7 @@
 #include <climits>
 #include <cstdint>
 
-#include "kernels/ops.hpp"
+#include "ops/all.hpp"
 #include "platform.hpp"
 
 namespace pyinfer {
@@ -43,8 +50,24 @@ class Progress {
 
   private:
     static constexpr int kSpins = 4000;  // some tens of microseconds: longer than most operations' tails
-    std::atomic<uint32_t> next_, done_;
+    std::atomic<uint32_t> next_{0}, done_{0};
 };
+
+inline Progress* new_progress(int32_t n) { return new Progress[n]; }
+inline void delete_progress(Progress* progress) { delete[] progress; }
+
+// Set from any thread to end the pass under way.
+class StopFlag {
+  public:
+    void set() { set_.store(true, std::memory_order_relaxed); }
+    void clear() { set_.store(false, std::memory_order_relaxed); }
+    bool is_set() const { return set_.load(std::memory_order_relaxed); }
+
+  private:
+    std::atomic<bool> set_{false};
+};
+
+enum PassEnd { kDone, kStopped, kInterrupted };
 
 struct PlanRun {
     const Kernels* kernels;
@@ -54,15 +77,16 @@ struct PlanRun {
     uint8_t* scratch;    // [n_threads][scratch_bytes]
     int64_t scratch_bytes;
     int64_t* nanoseconds;  // [n_ops], added to; or null
-    bool (*interrupted)();
+    const StopFlag* stop;
+    bool (*interrupted)();  // whether a signal's handler raised; null: this thread handles no signals
 };
 
-// Returns false when it was interrupted.
-inline bool run_plan(const PlanRun& run, const Batch& batch) {
+inline PassEnd run_plan(const PlanRun& run, const Batch& batch) {
     using Clock = std::chrono::steady_clock;
     for (int32_t i = 0; i < run.n_ops; ++i) run.progress[i].start();
     std::atomic<uint32_t> sleepers{0};
-    std::atomic<int32_t> last{INT32_MAX};
+    std::atomic<int32_t> last{INT32_MAX};  // operation to begin
+    PassEnd end = kDone;                   // written by the calling thread only
 #ifdef _OPENMP
 #pragma omp parallel num_threads(batch.n_threads)
 #endif
@@ -83,12 +107,17 @@ inline bool run_plan(const PlanRun& run, const Batch& batch) {
                 kernel.run(op, batch, worker, int32_t(unit));
                 progress.finish(units, sleepers);
             }
-            if (me == 0) {
-                const Clock::time_point now = Clock::now();
-                if (now - asked > std::chrono::milliseconds(50)) {
-                    asked = now;
-                    if (run.interrupted()) last.store(i, std::memory_order_relaxed);
+            if (me == 0 && end == kDone) {
+                if (run.stop->is_set()) {
+                    end = kStopped;
+                } else if (run.interrupted) {
+                    const Clock::time_point now = Clock::now();
+                    if (now - asked > std::chrono::milliseconds(50)) {
+                        asked = now;
+                        if (run.interrupted()) end = kInterrupted;
+                    }
                 }
+                if (end != kDone) last.store(i, std::memory_order_relaxed);
             }
             progress.wait(units, sleepers);
             if (me == 0 && run.nanoseconds) {
@@ -98,7 +127,7 @@ inline bool run_plan(const PlanRun& run, const Batch& batch) {
             }
         }
     }
-    return last.load() == INT32_MAX;
+    return end;
 }
 
 // Splits 0..n over threads; for work outside of plans, such as loading.

@@ -14,6 +14,10 @@
 
 namespace pyinfer {
 
+// The system's calls take a word of 32 bits where a std::atomic<uint32_t> is.
+static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t) && alignof(std::atomic<uint32_t>) == alignof(uint32_t));
+static_assert(std::atomic<uint32_t>::is_always_lock_free);
+
 // Sleeps until `word` may differ from `value`; may wake early.
 inline void sleep_while(std::atomic<uint32_t>& word, uint32_t value) {
 #if defined(__linux__)

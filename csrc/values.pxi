@@ -1,14 +1,18 @@
-# What lies between operations: activations, and their quantized form.
+# What lies between operations: activations with their quantized form, and rows that are chosen within a pass.
 
 
 cdef class Value:
-    """Activations [capacity, k] between operations; memory is made only for the forms that someone asked for."""
+    """Activations [capacity, k] between operations; memory is made only for the forms that someone asked for.
+
+    name: for messages; k: columns; capacity: rows, rounded up to a whole tile.
+    """
 
     cdef Activations c
     cdef readonly int64_t capacity, k
     cdef readonly str name
     cdef dict arrays
     cdef set wanted
+    cdef bint bound  # an operation has the addresses of the forms there are
 
     def __init__(self, str name, int64_t k, int64_t capacity):
         if k <= 0 or capacity <= 0:
@@ -19,11 +23,22 @@ cdef class Value:
         self.arrays, self.wanted = {}, set()
 
     def want(self, *forms):
-        """Ask for forms: "rows", "tiles" (float), "quants"."""
-        if "quants" in forms and self.k % 32:
-            raise ParameterError(f"{self.name}: {self.k} columns cannot be quantized by 32")
+        """Ask for forms: "rows", "tiles" (float), "quants". Returns the value itself.
+
+        Raises ParameterError for a further form once a plan that the value belongs to has run.
+        """
+        self.check(forms)
         self.wanted.update(forms)
         return self
+
+    cdef check(self, tuple forms):
+        for form in forms:
+            if form not in ("rows", "tiles", "quants"):
+                raise ParameterError(f"{self.name}: form {form!r}; there are: rows, tiles, quants")
+            if form == "quants" and self.k % 32:
+                raise ParameterError(f"{self.name}: {self.k} columns cannot be quantized by 32")
+            if self.bound and form not in self.wanted:
+                raise ParameterError(f"{self.name}: {form} are wanted after the first pass, which made {sorted(self.wanted)}")
 
     def _array(self, str name, object dtype, int64_t columns):
         if name not in self.arrays:
@@ -72,6 +87,35 @@ cdef class Value:
             s = self.arrays["scales"][first * self.k // 32 : (first + width) * self.k // 32].reshape(-1, width)
             out[t] = (q[:, t - first].reshape(-1, 32) * s[:, t - first, None].astype(np.float64)).ravel()
         return out
+
+
+cdef class Counts:
+    """Rows that an operation (`Plan.select`) chooses within a pass: how many, and which; `rows` of later operations.
+
+    capacity: the most rows. One operation of one plan writes them.
+    """
+
+    cdef int32_t count
+    cdef int32_t[::1] indices
+    cdef object plan  # whose operation writes it
+    cdef readonly str name
+    cdef readonly int64_t capacity
+
+    def __init__(self, str name, int64_t capacity):
+        if not 0 < capacity <= INT32_MAX:
+            raise ParameterError(f"{name}: no selection from {capacity} rows")
+        self.name, self.capacity = name, capacity
+        self.indices = np.zeros(capacity, np.int32)
+
+    @property
+    def n(self) -> int:
+        """Rows that the last pass chose."""
+        return self.count
+
+    @property
+    def rows(self):
+        """Their indices, int32 [n], in order."""
+        return np.asarray(self.indices)[: self.count].copy()
 
 
 def aligned(int64_t n, dtype):

@@ -1,7 +1,7 @@
 """Types of the compiled kernels; csrc/kernels.pyx and what it includes have the documentation."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]
+Rows: TypeAlias = "Literal['tokens', 'outputs', 'logits'] | Counts"
 Segment = tuple[Matrix, Value, Floats | None, float]
 
 PAGE: int
@@ -52,30 +53,51 @@ class Value:
     def rows(self) -> Floats: ...
     def dequantized(self, n: int) -> NDArray[np.float64]: ...
 
+class Counts:
+    name: str
+    capacity: int
+    def __init__(self, name: str, capacity: int) -> None: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def rows(self) -> Ints: ...
+
 class Cache:
+    n_pages: int
     def __init__(
-        self, format: int, n_kv_heads: int, head_dim: int, memory: Bytes, offset: int, page_stride: int
+        self,
+        format: int,
+        n_kv_heads: int,
+        k_dim: int,
+        v_dim: int,
+        memory: Bytes,
+        offset: int,
+        page_stride: int,
+        table: int = 0,
     ) -> None: ...
     @staticmethod
-    def head_bytes(format: int, head_dim: int) -> tuple[int, int]: ...
+    def head_bytes(format: int, k_dim: int, v_dim: int) -> tuple[int, int]: ...
     @staticmethod
-    def page_bytes(format: int, n_kv_heads: int, head_dim: int) -> int: ...
-    @property
-    def n_pages(self) -> int: ...
+    def page_bytes(format: int, n_kv_heads: int, k_dim: int, v_dim: int) -> int: ...
     def move_keys(
         self, pages: Ints, inv_freq: NDArray[np.float64], distance: int, neox: bool, n_threads: int = 1
     ) -> None: ...
 
+class State:
+    table: int
+    n_rows: int
+    k: int
+    def __init__(self, memory: Floats, table: int = 0) -> None: ...
+
 class OpCost(NamedTuple):
-    of_outputs: bool
-    weight_bytes: int
-    macs_per_row: int
-    kv_bytes_per_position: int
-    macs_per_position: int
-    window: int
+    of_outputs: bool = ...
+    weight_bytes: int = ...
+    macs_per_row: int = ...
+    kv_bytes_per_position: int = ...
+    macs_per_position: int = ...
+    window: int = ...
 
 class Plan:
-    names: list[str]
     capacity: int
     n_ctx: int
     n_sequences: int
@@ -99,13 +121,14 @@ class Plan:
         eps: float,
         y: Value | None = None,
         post: Floats | None = None,
-        gather: bool = False,
-        outputs: bool = False,
+        rows: Rows = "tokens",
+        gather: bool = True,
         bias: Floats | None = None,
         centered: bool = False,
+        y_scale: float = 1.0,
     ) -> None: ...
-    def matmul(self, name: str, src: Value, segments: Sequence[Segment], outputs: bool = False) -> None: ...
-    def angles(self, name: str, inv_freq: NDArray[np.float64], mscale: float, out: Value) -> None: ...
+    def matmul(self, name: str, src: Value, segments: Sequence[Segment], rows: Rows = "tokens") -> None: ...
+    def angles(self, name: str, inv_freq: NDArray[np.float64], mscale: float, out: Value, axes: Any = None) -> None: ...
     def rope(
         self,
         name: str,
@@ -130,11 +153,37 @@ class Plan:
         softcap: float = 0.0,
         causal: bool = True,
     ) -> None: ...
-    def glu(self, name: str, src: Value, segments: list[tuple[Matrix, Any, float]], out: Value, act: str) -> None: ...
-    def softcap(self, name: str, x: Value, cap: float, outputs: bool = False) -> None: ...
-    def pack(self, name: str, x: Value, out: Value, outputs: bool = False) -> None: ...
+    def glu(
+        self,
+        name: str,
+        src: Value,
+        segments: list[tuple[Matrix, Any, float]],
+        out: Value,
+        act: str,
+        rows: Rows = "tokens",
+    ) -> None: ...
+    def scan(self, name: str, x: Value, decay: float | Floats, state: State, out: Value) -> None: ...
+    def softcap(self, name: str, x: Value, cap: float, rows: Rows = "tokens") -> None: ...
+    def pack(self, name: str, x: Value, out: Value, rows: Rows = "tokens") -> None: ...
+    def select(
+        self, name: str, scores: Value, column: int, threshold: float, out: Counts, rows: Rows = "tokens"
+    ) -> None: ...
+    def gather(self, name: str, x: Value, chosen: Counts, out: Value) -> None: ...
+    def wrote(self, name: str, part: str, value: Value, rows: Rows) -> None: ...
+    def multiplies(self, name: str, src: Value, rows: Rows) -> None: ...
+    @property
+    def names(self) -> list[str]: ...
     def costs(self) -> list[OpCost]: ...
     def profile(self) -> NDArray[np.int64]: ...
     def run(
-        self, tokens: Ints, positions: Ints, sequences: Ints, outputs: Ints, page_table: Ints, n_ops: int = -1
+        self,
+        tokens: Ints,
+        positions: Ints,
+        sequences: Ints,
+        outputs: Ints,
+        tables: tuple[Ints, ...],
+        n_logits: int = -1,
+        embeddings: Floats | None = None,
+        n_ops: int = -1,
     ) -> None: ...
+    def stop(self) -> None: ...

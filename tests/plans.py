@@ -79,8 +79,13 @@ def matrix(name: str, rows: np.ndarray, k: int, memory: np.ndarray | None = None
     return m
 
 
-def run(plan: _kernels.Plan, n: int, tokens=None, positions=None, sequences=None, outputs=(), page_table=None) -> None:
-    """One pass over n tokens; by default of ids 0 at positions 0, 1, … of sequence 0."""
+def run(
+    plan: _kernels.Plan, n: int, tokens=None, positions=None, sequences=None, outputs=(), page_table=None, **more
+) -> None:
+    """One pass over n tokens; by default of ids 0 at positions 0, 1, … of sequence 0.
+
+    page_table: of all memory groups (default: each sequence has its own pages), or a tuple with one for each.
+    """
 
     def vector(values):
         return np.ascontiguousarray(values, np.int32)
@@ -93,7 +98,8 @@ def run(plan: _kernels.Plan, n: int, tokens=None, positions=None, sequences=None
         vector(np.arange(n) if positions is None else positions),
         vector(np.zeros(n) if sequences is None else sequences),
         vector(outputs),
-        page_table,
+        page_table if isinstance(page_table, tuple) else (page_table,) * 4,
+        **more,
     )
 
 

@@ -61,7 +61,7 @@ def test_a_gathering_norm_takes_the_outputs_only(rng):
     x = rng.standard_normal((5, 64)).astype(np.float32)
     plan = _kernels.Plan(5, 5, 1, 1)
     vx, out = value("x", 64, 5, x), value("out", 64, 5)
-    plan.norm("norm", vx, np.ones(64, np.float32), out, 1e-6, gather=True)
+    plan.norm("norm", vx, np.ones(64, np.float32), out, 1e-6, rows="outputs")
     run(plan, 5, outputs=[4, 1])
     np.testing.assert_allclose(out.rows[:2], rms_norm(x[[4, 1]], 1, 1e-6), rtol=1e-5)
 
@@ -208,9 +208,9 @@ class Heads:
         self.k, self.v = rng.standard_normal((2, n, n_kv_heads, dim)).astype(np.float32)
         self.n_ctx, self.n_sequences = n_ctx or n, n_sequences
         kind = KV[kv_type][0]
-        stride = _kernels.Cache.page_bytes(kind, n_kv_heads, dim)
+        stride = _kernels.Cache.page_bytes(kind, n_kv_heads, dim, dim)
         pages = n_sequences * -(-self.n_ctx // _kernels.PAGE)
-        self.cache = _kernels.Cache(kind, n_kv_heads, dim, np.zeros(pages * stride, np.uint8), 0, stride)
+        self.cache = _kernels.Cache(kind, n_kv_heads, dim, dim, np.zeros(pages * stride, np.uint8), 0, stride)
 
     def attend(self, chunks, sequences=None, positions=None, window=0, softcap=0.0, n_threads=2, causal=True, **rope):
         """float32 [n, n_heads, dim]; tokens are passed in chunks."""
@@ -328,7 +328,7 @@ def test_a_pass_may_end_after_some_of_its_operations(rng):
     v, outs = value("x", 32, 1, x), [value("one", 32, 1), value("two", 32, 1)]
     for out in outs:
         plan.pack("pack", v, out)
-    plan.run(*(np.zeros(1, np.int32) for _ in range(3)), np.zeros(0, np.int32), np.zeros((1, 1), np.int32), n_ops=1)
+    plan.run(*(np.zeros(1, np.int32) for _ in range(3)), np.zeros(0, np.int32), (), n_ops=1)
     np.testing.assert_array_equal(outs[0].rows[0], x[0])
     np.testing.assert_array_equal(outs[1].rows[0], 0)
 
@@ -387,13 +387,13 @@ def test_what_does_not_fit_is_refused():
         table = _kernels.Matrix.of_rows(TensorType.F32, np.zeros((63, 256), np.uint8), 64)
         plan.embed("e", table, x, positions=table)
     with pytest.raises(ParameterError, match="window of attention that is not causal"):
-        stride = _kernels.Cache.page_bytes(TensorType.F32, 1, 64)
-        cache = _kernels.Cache(TensorType.F32, 1, 64, np.zeros(stride, np.uint8), 0, stride)
+        stride = _kernels.Cache.page_bytes(TensorType.F32, 1, 64, 64)
+        cache = _kernels.Cache(TensorType.F32, 1, 64, 64, np.zeros(stride, np.uint8), 0, stride)
         plan.attention("a", x, cache, _kernels.Value("out", 64, 4), window=3, causal=False)
     with pytest.raises(ParameterError, match="33 columns cannot be quantized"):
         _kernels.Value("y", 33, 4).want("quants")
     with pytest.raises(ParameterError, match="tensor type 2"):
-        _kernels.Cache.head_bytes(2, 64)
+        _kernels.Cache.head_bytes(2, 64, 64)
 
 
 def test_isas_are_chosen_by_name():
@@ -423,9 +423,9 @@ def test_moved_keys_are_those_of_the_other_positions(rng, kv_type, neox, n_pairs
     n, dim = _kernels.PAGE, 40
     inv_freq = 100.0 ** -np.linspace(0, 1, n_pairs)
     keys = rng.standard_normal((n, dim))
-    stride = _kernels.Cache.page_bytes(kind, 1, dim)
+    stride = _kernels.Cache.page_bytes(kind, 1, dim, dim)
     memory = _kernels.aligned(5 * stride, np.uint8)
-    cache = _kernels.Cache(kind, 1, dim, memory, 0, stride)
+    cache = _kernels.Cache(kind, 1, dim, dim, memory, 0, stride)
 
     plan = _kernels.Plan(n, 5 * n, 1, 1)
     q, k, v = (value(name, dim, n) for name in "qkv")

@@ -1,6 +1,6 @@
 // The kernel tables of this build, best first.
 #pragma once
-#include "kernels/ops.hpp"
+#include "ops/all.hpp"
 #include "platform.hpp"
 
 namespace pyinfer {

@@ -1,17 +1,29 @@
 // Attention over the paged cache, with the online softmax (Milakov & Gimelshein 2018; Dao et al. 2022).
 //
-// The rows of a query tile are its tokens times the query heads that share one KV head. They go through a page in
-// micro-tiles of kTile rows, as in a matrix product with float weights: scores = keys x queries, then
-// out = values x probabilities; where there are many, the page's elements become floats once for all of them.
-// Positions are cut into splits of kSplit. Each split has its own maximum, sum and weighted values, and splits are
-// merged in order, by the unit that made them all (many tiles) or by the Merge operation (few tiles, long contexts). So
-// a row's result does not depend on batch, chunking or threads.
+// The loops, from the outside in:
+//
+//   unit = (query tile, KV head), or (query tile, split, KV head) where tiles are few and contexts long    [threads]
+//   |  rows of the tile: its tokens x the query heads that share the KV head, at most 80 where heads allow
+//   +- splits of kSplit = 512 positions              each with its own maximum, sum and weighted values
+//      +- pages of kPage = 64 positions              a block of the online softmax; pages left of the window are
+//      skipped
+//         |  more than two micro-tiles: the page's elements become floats once for all of them
+//         +- micro-tiles of kTile (4 or 8) rows, side by side as activation tiles are
+//            +- page_scores:  groups of 16 positions x k_dim     scores = keys x queries
+//            +- softmax_row:  each row                           probabilities, and what earlier pages shrink by
+//            +- page_values:  groups of 16 of v_dim x positions  out = out * shrink + values x probabilities
+//      splits are merged in order: here, where a unit made them all; by the Merge operation (rows = tokens) elsewhere
+//
+// Scores and values run on the loops of products with float weights (dot_floats): keys are the rows of one matrix, the
+// dimensions of values those of the other. What a row sees is cut into splits and pages by position alone, and they are
+// merged in order, so its result does not depend on batch, chunking or threads. Keys and values may differ in size.
 #pragma once
 #include <cmath>
 
 #include "kernels/kv.hpp"
 #include "kernels/math.hpp"
 #include "kernels/rowwise.hpp"
+#include "ops/attention.hpp"
 
 namespace pyinfer {
 namespace PYINFER_ISA {
@@ -32,29 +44,29 @@ struct PageView {
 template <class E, int N, bool Ask>
 constexpr int kLines = Ask ? (N * kGroup * E::kBytes + 63) / 64 : 0;
 
-// scores: [T][kPage] of the first n_keys positions of a page; q: [head_dim][T]
+// scores: [T][kPage] of the first n_keys positions of a page; q: [k_dim][T]
 template <class E, int T, bool Ask>
-void page_scores(const PageView& page, int head_dim, int n_keys, const float* q, float* scores, Soon soon) {
+void page_scores(const PageView& page, int k_dim, int n_keys, const float* q, float* scores, Soon soon) {
     constexpr int N = float_groups(T), lines = kLines<E, N, Ask>;
-    const int64_t stride = int64_t(head_dim) * kGroup * E::kBytes;
+    const int64_t stride = int64_t(k_dim) * kGroup * E::kBytes;
     for (int row = 0; row < kGroup; row += Vec::L)
         for (int g = 0; g * kGroup < n_keys; g += N) {
-            const Soon here = soon.after(g / N * head_dim);
+            const Soon here = soon.after(g / N * k_dim);
             const uint8_t* keys = page.keys + g * stride;
             Vec::F f[N][T] = {};
             if constexpr (E::kScaled) {
                 const uint8_t* scales = page.key_scales + (g * kGroup + row) * 2;
-                for (int d = 0; d < head_dim; d += kScaleDims, scales += kPage * 2) {
+                for (int d = 0; d < k_dim; d += kScaleDims, scales += kPage * 2) {
                     Vec::F part[N][T] = {};
                     dot_floats<Vec, E, T, N, T, 1, lines>(part, keys + d * kGroup * E::kBytes, stride, row,
-                                                          head_dim - d < kScaleDims ? head_dim - d : kScaleDims,
-                                                          q + d * T, here.after(d));
+                                                          k_dim - d < kScaleDims ? k_dim - d : kScaleDims, q + d * T,
+                                                          here.after(d));
                     for (int i = 0; i < N; ++i)
                         for (int t = 0; t < T; ++t)
                             f[i][t] = Vec::fma(part[i][t], Vec::load_half(scales + i * kGroup * 2), f[i][t]);
                 }
             } else {
-                dot_floats<Vec, E, T, N, T, 1, lines>(f, keys, stride, row, head_dim, q, here);
+                dot_floats<Vec, E, T, N, T, 1, lines>(f, keys, stride, row, k_dim, q, here);
             }
             for (int i = 0; i < N; ++i)
                 for (int t = 0; t < T; ++t) Vec::store(scores + t * kPage + (g + i) * kGroup + row, f[i][t]);
@@ -158,11 +170,12 @@ inline void merge_split(float& max, float& sum, float* o, float max2, float sum2
 struct TileState {
     int32_t *begins, *ends;  // [rows] the positions that each row sees
     float* scores;           // [kTile][kPage]
-    float* q;                // of each micro-tile [dim][width]
+    float* q;                // of each micro-tile [k_dim][width]
     Softmax split, merged;   // of the split in hand, of those before it
-    float* elements;         // a page's keys and values
+    float* keys;             // a page's, as floats [kPage / 16][k_dim][16]
+    float* values;           // a page's, as floats [padded v_dim / 16][kPage][16]
 
-    TileState(uint8_t* memory, int rows, int dim) {
+    TileState(uint8_t* memory, int rows, int k_dim, int v_dim) {
         float* at = reinterpret_cast<float*>(memory);
         const auto take = [&](int64_t n) {
             float* taken = at;
@@ -170,17 +183,17 @@ struct TileState {
             return taken;
         };
         scores = take(Vec::kTile * kPage);
-        elements = take(2 * kPage * padded(dim));
-        q = take(int64_t(rows) * dim);
-        for (Softmax* s : {&split, &merged}) *s = {take(rows), take(rows), take(int64_t(rows) * padded(dim))};
+        keys = take(int64_t(kPage) * k_dim), values = take(int64_t(kPage) * padded(v_dim));
+        q = take(int64_t(rows) * k_dim);
+        for (Softmax* s : {&split, &merged}) *s = {take(rows), take(rows), take(int64_t(rows) * padded(v_dim))};
         begins = reinterpret_cast<int32_t*>(take(rows)), ends = reinterpret_cast<int32_t*>(take(rows));
     }
-    static int64_t bytes(int rows, int dim) {
-        return 4 *
-               (Vec::kTile * kPage + 2 * kPage * padded(dim) + int64_t(rows) * (dim + 2 * padded(dim) + 6) + 7 * 16);
+    static int64_t bytes(int rows, int k_dim, int v_dim) {
+        return 4 * (Vec::kTile * kPage + int64_t(kPage) * (k_dim + padded(v_dim)) +
+                    int64_t(rows) * (k_dim + 2 * padded(v_dim) + 6) + 11 * kGroup);
     }
-    Softmax from(const Softmax& s, int row, int dim) const {
-        return {s.max + row, s.sum + row, s.o + int64_t(row) * padded(dim)};
+    Softmax from(const Softmax& s, int row, int v_dim) const {
+        return {s.max + row, s.sum + row, s.o + int64_t(row) * padded(v_dim)};
     }
 };
 
@@ -189,7 +202,7 @@ struct PageStep {
     PageView page;
     int base;  // its first position
     const uint8_t *next_values, *next_keys;
-    int64_t next_bytes;  // of the elements of either
+    int64_t value_bytes, key_bytes;  // of the elements of either
 };
 
 template <class E, int T, bool Ask>
@@ -202,15 +215,15 @@ void attend_rows(const Attention& p, const PageStep& step, int first, const Tile
     }
     if (n_keys == 0) return;
     constexpr int N = float_groups(T), M = value_groups<E>(T);
-    const int dim = p.cache.head_dim, n_groups = padded(dim) / kGroup;
-    const Softmax rows = state.from(state.split, first, dim);
-    page_scores<E, T, Ask>(step.page, dim, n_keys, state.q + int64_t(first) * dim, state.scores,
-                           {step.next_values, step.next_bytes / (kPage / kGroup / N * dim)});
+    const int k_dim = p.cache.k_dim, v_dim = p.cache.v_dim, n_groups = padded(v_dim) / kGroup;
+    const Softmax rows = state.from(state.split, first, v_dim);
+    page_scores<E, T, Ask>(step.page, k_dim, n_keys, state.q + int64_t(first) * k_dim, state.scores,
+                           {step.next_values, step.value_bytes / (kPage / kGroup / N * k_dim)});
     float correction[T];
     for (int t = 0; t < T; ++t)
         correction[t] = softmax_row(state.scores + t * kPage, low[t], high[t], p.softcap, rows.max[t], rows.sum[t]);
     page_values<E, T, Ask>(step.page, n_groups, n_keys, state.scores, correction, rows.o,
-                           {step.next_keys, step.next_bytes / (int64_t(n_groups + M - 1) / M * kPage)});
+                           {step.next_keys, step.key_bytes / (int64_t(n_groups + M - 1) / M * kPage)});
 }
 
 using AttendRows = void (*)(const Attention&, const PageStep&, int, const TileState&);
@@ -232,7 +245,7 @@ void attend_page(const Attention& p, const PageStep& step, int from, int n_rows,
 template <class E>
 PageView view_of(const KVCache& c, int64_t page, int kv_head) {
     const uint8_t *keys = keys_of(c, page, kv_head), *values = values_of(c, page, kv_head);
-    return {keys, values, scales_of<E>(keys, c.head_dim), scales_of<E>(values, padded(c.head_dim))};
+    return {keys, values, scales_of<E>(keys, c.k_dim), scales_of<E>(values, padded(c.v_dim))};
 }
 
 template <class E>
@@ -247,22 +260,26 @@ const uint8_t* to_floats(const uint8_t* elements, int64_t n, float* to) {
 template <class E>
 void attend_split(const Attention& p, const Batch& batch, int32_t sequence, int kv_head, int split, int last,
                   int n_rows, const TileState& state) {
-    const int dim = p.cache.head_dim;
+    const int k_dim = p.cache.k_dim, v_dim = p.cache.v_dim;
     for (int r = 0; r < n_rows; ++r) state.split.max[r] = -INFINITY, state.split.sum[r] = 0;
-    memset(state.split.o, 0, sizeof(float) * n_rows * padded(dim));
+    memset(state.split.o, 0, sizeof(float) * n_rows * padded(v_dim));
     for (int base = split * kSplit; base < (split + 1) * kSplit && base <= last; base += kPage) {
         if (base + kPage <= state.begins[0]) continue;
-        const PageView page = view_of<E>(p.cache, page_of(batch, sequence, base), kv_head);
-        const int32_t after = page_of(batch, sequence, base + kPage <= last ? base + kPage : base);
-        PageStep step{page, base, page.values, keys_of(p.cache, after, kv_head), int64_t(kPage) * dim * E::kBytes};
+        const PageView page = view_of<E>(p.cache, page_of(batch, p.cache, sequence, base), kv_head);
+        const int64_t after = page_of(batch, p.cache, sequence, base + kPage <= last ? base + kPage : base);
+        PageStep step{page,
+                      base,
+                      page.values,
+                      keys_of(p.cache, after, kv_head),
+                      int64_t(kPage) * v_dim * E::kBytes,
+                      int64_t(kPage) * k_dim * E::kBytes};
         if (n_rows <= 2 * Vec::kTile) {
             attend_page<E, true>(p, step, 0, n_rows, state);
             continue;
         }
         if (E::kBytes < 4) {
-            float* values = state.elements + int64_t(kPage) * dim;
-            step.page.keys = to_floats<E>(page.keys, int64_t(kPage) * dim, state.elements);
-            step.page.values = to_floats<E>(page.values, int64_t(kPage) * padded(dim), values);
+            step.page.keys = to_floats<E>(page.keys, int64_t(kPage) * k_dim, state.keys);
+            step.page.values = to_floats<E>(page.values, int64_t(kPage) * padded(v_dim), state.values);
         }
         step.next_values = values_of(p.cache, after, kv_head);
         using Floats = typename E::Floats;
@@ -271,13 +288,9 @@ void attend_split(const Attention& p, const Batch& batch, int32_t sequence, int 
     }
 }
 
-inline int32_t attention_units(const Op& op, const Batch& batch) {
-    return (batch.split ? batch.n_splits : batch.n_tiles) * op.attention.cache.n_kv_heads;
-}
-
-inline void run_attention(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
-    const Attention& p = op.attention;
-    const int dim = p.cache.head_dim, groups = padded(dim) / kGroup, heads = p.n_heads / p.cache.n_kv_heads;
+inline void run_attention(const Attention& p, int32_t, const Batch& batch, const Worker& worker, int32_t unit) {
+    const int k_dim = p.cache.k_dim, v_dim = p.cache.v_dim, groups = padded(v_dim) / kGroup;
+    const int heads = p.n_heads / p.cache.n_kv_heads;  // of queries that share a KV head
     const int kv_head = unit % p.cache.n_kv_heads;
     const int index = unit / p.cache.n_kv_heads;
     int at = 0;
@@ -292,9 +305,9 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
     const int last = p.causal ? batch.positions[tile.first + tile.n_tokens - 1] : batch.lengths[sequence] - 1;
 
     const int n_rows = tile.n_tokens * heads;
-    const TileState state(worker.scratch, n_rows, dim);
-    const auto query_of = [&](int r) {
-        return (int64_t(tile.first + r / heads) * p.n_heads + kv_head * heads + r % heads) * dim;
+    const TileState state(worker.scratch, n_rows, k_dim, v_dim);
+    const auto head_of = [&](int r) {  // of all heads of all tokens
+        return int64_t(tile.first + r / heads) * p.n_heads + kv_head * heads + r % heads;
     };
     // a micro-tile's row r: element i of group g at (g * width + lane) * 16 + i, from the micro-tile's first on
     const auto width_of = [&](int r) {
@@ -302,17 +315,17 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
         return left < Vec::kTile ? left : Vec::kTile;
     };
     const auto row_of = [&](float* o, int r) {
-        return o + int64_t(r / Vec::kTile) * Vec::kTile * padded(dim) + r % Vec::kTile * kGroup;
+        return o + int64_t(r / Vec::kTile) * Vec::kTile * padded(v_dim) + r % Vec::kTile * kGroup;
     };
     for (int r = 0; r < n_rows; ++r) {
         const int position = batch.positions[tile.first + r / heads], width = width_of(r), lane = r % Vec::kTile;
         state.ends[r] = p.causal ? position + 1 : last + 1;
         state.begins[r] = p.window > 0 && position >= p.window ? position + 1 - p.window : 0;
-        float* q = state.q + int64_t(r - lane) * dim + lane;
-        for (int d = 0; d < dim; ++d) q[d * width] = p.q[query_of(r) + d];
+        float* q = state.q + int64_t(r - lane) * k_dim + lane;
+        for (int d = 0; d < k_dim; ++d) q[d * width] = p.q[head_of(r) * k_dim + d];
         state.merged.max[r] = -INFINITY, state.merged.sum[r] = 0;
     }
-    memset(state.merged.o, 0, sizeof(float) * n_rows * padded(dim));
+    memset(state.merged.o, 0, sizeof(float) * n_rows * padded(v_dim));
     for (int split = first_split; split < last_split; ++split) {
         with_kv_type(p.cache.format, [&](auto type) {
             attend_split<decltype(type)>(p, batch, sequence, kv_head, split, last, n_rows, state);
@@ -322,7 +335,7 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
             const float max = state.split.max[r], sum = state.split.sum[r], *o = row_of(state.split.o, r);
             if (batch.split) {
                 const int64_t slot = tile.first_partial + int64_t(split) * tile.n_tokens + r / heads;
-                float* to = p.partial + (slot * p.n_heads + kv_head * heads + r % heads) * (2 + groups * kGroup);
+                float* to = batch.partials + (slot * p.n_heads + kv_head * heads + r % heads) * (2 + groups * kGroup);
                 to[0] = max, to[1] = sum;
                 for (int g = 0; g < groups; ++g)
                     memcpy(to + 2 + g * kGroup, o + g * width * kGroup, kGroup * sizeof(float));
@@ -335,32 +348,42 @@ inline void run_attention(const Op& op, const Batch& batch, const Worker& worker
     if (batch.split) return;
     for (int r = 0; r < n_rows; ++r) {
         const float* o = row_of(state.merged.o, r);
-        float* out = p.out + query_of(r);
-        for (int d = 0; d < dim; ++d)
+        float* out = p.out + head_of(r) * v_dim;
+        for (int d = 0; d < v_dim; ++d)
             out[d] = o[(d / kGroup * width_of(r)) * kGroup + d % kGroup] / state.merged.sum[r];
     }
 }
 
-inline void run_merge(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
-    const Attention& p = op.merge.attention;
-    const int dim = p.cache.head_dim, groups = padded(dim) / kGroup;
-    float* row = p.out + int64_t(unit) * p.n_heads * dim;
+template <>
+struct KernelOf<Attention> {
+    static int32_t units(const Attention& p, int32_t, const Batch& batch) {
+        return (batch.split ? batch.n_splits : batch.n_tiles) * p.cache.n_kv_heads;
+    }
+    static constexpr auto run = run_attention;
+};
+
+inline void merge_row(const Merge& p, int32_t n_rows, const Batch& batch, const Worker& worker, int32_t t) {
+    const int dim = p.v_dim, groups = padded(dim) / kGroup;
+    float* row = p.rows + int64_t(t) * p.n_heads * dim;
     if (batch.split) {
-        const QueryTile& tile = batch.tiles[batch.tile_of_token[unit]];
+        const QueryTile& tile = batch.tiles[batch.tile_of_token[t]];
         float* o = reinterpret_cast<float*>(worker.scratch);
         for (int head = 0; head < p.n_heads; ++head) {
             float max = -INFINITY, sum = 0;
             memset(o, 0, sizeof(float) * groups * kGroup);
             for (int split = 0; split < tile.n_splits; ++split) {
-                const int64_t slot = tile.first_partial + int64_t(split) * tile.n_tokens + unit - tile.first;
-                const float* from = p.partial + (slot * p.n_heads + head) * (2 + groups * kGroup);
+                const int64_t slot = tile.first_partial + int64_t(split) * tile.n_tokens + t - tile.first;
+                const float* from = batch.partials + (slot * p.n_heads + head) * (2 + groups * kGroup);
                 merge_split(max, sum, o, from[0], from[1], from + 2, groups, 1);
             }
             for (int d = 0; d < dim; ++d) row[head * dim + d] = o[d] / sum;
         }
     }
-    emit(op.merge.out, unit, batch.rows(op.count), 0, op.merge.out.k, row);
+    emit(p.out, t, n_rows, 0, p.out.k, row);
 }
+
+template <>
+struct KernelOf<Merge> : ByRow<Merge, merge_row> {};
 
 }  // namespace PYINFER_ISA
 }  // namespace pyinfer

@@ -6,6 +6,7 @@
 #include "kernels/math.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/rowwise.hpp"
+#include "ops/glu.hpp"
 
 namespace pyinfer {
 namespace PYINFER_ISA {
@@ -18,14 +19,9 @@ inline int64_t glu_steps(const Glu& p) {
     return (n_groups(p.product.segments[0].weight) + kGluGroups - 1) / kGluGroups;
 }
 
-inline Units glu_units_of(const Op& op, const Batch& batch) {
-    const int n = batch.rows(op.count);
+inline Units glu_units_of(const Glu& p, int32_t n, const Batch& batch) {
     const int64_t most = n > kStreamedTokens ? 1 : Scratch::kRows / (int64_t(n) * 2 * kGluColumns);
-    return {glu_steps(op.glu), batch.n_threads, most < 1 ? 1 : most};
-}
-
-inline int32_t glu_units(const Op& op, const Batch& batch) {
-    return batch.rows(op.count) == 0 ? 0 : glu_units_of(op, batch).count();
+    return {glu_steps(p), batch.n_threads, most < 1 ? 1 : most};
 }
 
 // The segment's rows from a row group on, as a segment of their own.
@@ -41,10 +37,8 @@ inline Vec::F activation(Activation act, Vec::F x) {
     return act == kSilu ? silu<Vec>(x) : act == kGelu ? gelu<Vec>(x) : gelu_erf<Vec>(x);
 }
 
-inline void run_glu(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
-    const Glu& p = op.glu;
-    const int n = batch.rows(op.count);
-    const auto [begin, end] = glu_units_of(op, batch).of(unit);
+inline void run_glu(const Glu& p, int32_t n, const Batch& batch, const Worker& worker, int32_t unit) {
+    const auto [begin, end] = glu_units_of(p, n, batch).of(unit);
     const int64_t first = begin * kGluGroups, per_unit = end - begin;
     const int64_t all = n_groups(p.product.segments[0].weight);
     const int64_t groups = all - first < per_unit * kGluGroups ? all - first : per_unit * kGluGroups;
@@ -65,6 +59,14 @@ inline void run_glu(const Op& op, const Batch& batch, const Worker& worker, int3
         emit(p.out, t, n, column, columns, g);
     }
 }
+
+template <>
+struct KernelOf<Glu> {
+    static int32_t units(const Glu& p, int32_t n, const Batch& batch) {
+        return n == 0 ? 0 : glu_units_of(p, n, batch).count();
+    }
+    static constexpr auto run = run_glu;
+};
 
 }  // namespace PYINFER_ISA
 }  // namespace pyinfer

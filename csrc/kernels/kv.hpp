@@ -65,8 +65,9 @@ auto with_kv_type(int32_t format, F f) {
 
 inline int padded(int head_dim) { return (head_dim + kGroup - 1) / kGroup * kGroup; }
 
-inline int64_t page_of(const Batch& batch, int32_t sequence, int32_t position) {
-    return batch.page_table[sequence * batch.max_pages + position / kPage];
+inline int64_t page_of(const Batch& batch, const KVCache& c, int32_t sequence, int32_t position) {
+    const Table& table = batch.tables[c.table];
+    return table.entries[sequence * table.max_entries + position / kPage];
 }
 
 inline uint8_t* keys_of(const KVCache& c, int64_t page, int kv_head) {
@@ -77,7 +78,7 @@ inline uint8_t* values_of(const KVCache& c, int64_t page, int kv_head) {
     return c.values + page * c.page_stride + kv_head * c.v_head;
 }
 
-// Half floats [dimension / 32][kPage] after the elements of a head's `dims` dimensions.
+// Half floats [dimension / 32][kPage] after the elements of a head's `dims` dimensions (of values: padded).
 template <class E>
 const uint8_t* scales_of(const uint8_t* head, int dims) {
     return head + int64_t(kPage) * dims * E::kBytes;
@@ -113,14 +114,14 @@ void store_key(uint8_t* keys, int dim, int slot, const float* k) {
 
 inline void store_key_value(const KVCache& c, int64_t page, int32_t position, int kv_head, const float* k,
                             const float* v) {
-    const int slot = position % kPage, dim = c.head_dim;
+    const int slot = position % kPage;
     uint8_t *keys = keys_of(c, page, kv_head), *values = values_of(c, page, kv_head);
     with_kv_type(c.format, [&](auto type) {
         using E = decltype(type);
-        store_key<E>(keys, dim, slot, k);
-        store_position<E>(v, dim, const_cast<uint8_t*>(scales_of<E>(values, padded(dim))), slot, [&](int64_t d) {
-            return values + ((d / kGroup * kPage + slot) * kGroup + d % kGroup) * E::kBytes;
-        });
+        store_key<E>(keys, c.k_dim, slot, k);
+        store_position<E>(
+            v, c.v_dim, const_cast<uint8_t*>(scales_of<E>(values, padded(c.v_dim))), slot,
+            [&](int64_t d) { return values + ((d / kGroup * kPage + slot) * kGroup + d % kGroup) * E::kBytes; });
     });
 }
 

@@ -5,8 +5,10 @@
 // row groups by kPanelColumns columns are unpacked once into a panel that stays in the second-level cache, and every
 // tile of tokens passes over it.
 #pragma once
+#include "kernels/kernel_of.hpp"
 #include "kernels/registry.hpp"
 #include "kernels/tile.hpp"
+#include "ops/matmul.hpp"
 
 namespace pyinfer {
 namespace PYINFER_ISA {
@@ -61,11 +63,6 @@ constexpr int kStreamedTokens = 64;
 
 inline Units units_of(const Matmul& m, const Batch& batch, int n) {
     return {total_groups(m), batch.n_threads, n > kStreamedTokens ? kPanelGroups : INT32_MAX};
-}
-
-inline int32_t matmul_units(const Op& op, const Batch& batch) {
-    const int n = batch.rows(op.count);
-    return n == 0 ? 0 : units_of(op.matmul, batch, n).count();
 }
 
 inline int width_index(int width) { return width == 1 ? 0 : width == 2 ? 1 : width == 4 ? 2 : 3; }
@@ -238,9 +235,7 @@ inline void multiply(const Segment& s, const Activations& src, int n, int64_t fr
     }
 }
 
-inline void run_matmul(const Op& op, const Batch& batch, const Worker& worker, int32_t unit) {
-    const Matmul& m = op.matmul;
-    const int n = batch.rows(op.count);
+inline void run_matmul(const Matmul& m, int32_t n, const Batch& batch, const Worker& worker, int32_t unit) {
     const Scratch scratch(worker.scratch, n);
     auto [begin, end] = units_of(m, batch, n).of(unit);
     for (int i = 0; i < m.n_segments; ++i) {
@@ -251,6 +246,14 @@ inline void run_matmul(const Op& op, const Batch& batch, const Worker& worker, i
         begin -= groups, end -= groups;
     }
 }
+
+template <>
+struct KernelOf<Matmul> {
+    static int32_t units(const Matmul& m, int32_t n, const Batch& batch) {
+        return n == 0 ? 0 : units_of(m, batch, n).count();
+    }
+    static constexpr auto run = run_matmul;
+};
 
 }  // namespace PYINFER_ISA
 }  // namespace pyinfer

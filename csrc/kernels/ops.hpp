@@ -1,8 +1,9 @@
-// The operations of a plan: what each one reads, writes and is told. Independent of the instruction set.
+// What operations are made of: activations, weights, caches, and what varies from pass to pass. Independent of the
+// instruction set.
 //
-// A plan is an array of Op. Each instruction set has a table of OpKernel, indexed by OpKind: `units` says into how many
-// independent units the operation splits for a pass, `run` computes one of them. Which thread runs a unit never
-// changes a result. All matrices are row-major float32 [n_tokens, columns] unless said otherwise.
+// The operations themselves are in ops/, one file each; ops/all.hpp lists them. All matrices are row-major float32
+// [n_tokens, columns] unless said otherwise. "Rows" of an operation are a pass's tokens, its outputs (rows that are
+// wanted after the last norm), its logits (the first of those), or as many as an earlier operation of the pass counted.
 #pragma once
 #include <cstdint>
 
@@ -35,115 +36,18 @@ struct Weight {
 
 struct KVCache {             // of one layer
     uint8_t *keys, *values;  // of page 0, head 0: see kernels/kv.hpp
-    int64_t page_stride;     // bytes from page to page, of all layers
-    int64_t k_head, v_head;  // bytes from KV head to KV head
-    int32_t format, n_kv_heads, head_dim;
+    int64_t page_stride;     // bytes from page to page
+    int64_t k_head, v_head;  // bytes of a page's keys, and of its values, for one KV head
+    int32_t format;          // ggml type id of the elements
+    int32_t n_kv_heads;
+    int32_t k_dim, v_dim;  // dimensions of a head's keys (and queries) and of its values
+    int32_t table;         // which of the pass's page tables has the sequences' pages
 };
 
-enum OpKind : int32_t { kEmbed, kNorm, kMatmul, kAngles, kRope, kAttention, kMerge, kGlu, kSoftcap, kPack, kOpKinds };
-enum CountKind : int32_t { kTokens, kOutputs };  // whether an operation's rows are the batch's tokens or its outputs
-enum Activation : int32_t { kSilu, kGelu, kGeluErf };
-
-struct Embed {  // out = scale * the token's row of `weight` + the position's row of `positions` + added
-    Weight weight;
-    float scale;
-    Weight positions;    // without data: none
-    const float* added;  // [k] or null
-    Activations out;
-};
-
-// x += post ? norm(y) * post : y;  out = norm(x) * weight + bias, which may be x itself
-struct Norm {
-    float* x;             // [n, k]; with gather: rows are picked by the batch's outputs
-    const float* y;       // or null
-    const float* post;    // or null
-    const float* weight;  // [k]
-    const float* bias;    // [k] or null
-    float eps;
-    int32_t gather;
-    int32_t centered;  // of x, the mean is taken away first (LayerNorm); else RMSNorm
-    Activations out;
-};
-
-struct Segment {
-    Weight weight;
-    float* out;  // [n, ld]
-    int64_t ld;
-    const float* bias;  // [n_rows] or null
-    float scale;
-};
-
-struct Matmul {  // for each segment: out = scale * (src @ weight.T) + bias
-    Activations src;
-    int32_t n_segments;
-    Segment segments[kMaxSegments];
-};
-
-struct Angles {              // out[t] = cos and sin of position * inv_freq, times mscale
-    const double* inv_freq;  // [n_pairs]
-    int32_t n_pairs;
-    float mscale;
-    float* out;  // [n, 2, n_pairs]
-};
-
-struct Rope {  // norms and rotates the heads of q and k; stores k and v in the cache
-    float* q;  // [n, n_heads * head_dim], in place
-    float* k;  // [n, n_kv_heads * head_dim]
-    float* v;
-    int32_t n_heads, n_pairs, neox;
-    float eps, q_scale;
-    const float *q_norm, *k_norm;  // [head_dim] or null
-    const float* angles;           // [n, 2, n_pairs]; null: nothing turns
-    KVCache cache;
-};
-
-struct Attention {
-    const float* q;  // [n, n_heads * head_dim]
-    float* out;      // [n, n_heads * head_dim]
-    float* partial;  // splits that wait to be merged: [..][n_heads][2 + head_dim]: maximum, sum, weighted values
-    int32_t n_heads, window;  // window 0: none
-    int32_t causal;           // a token sees positions up to its own; else all of its sequence
-    float softcap;            // 0: none
-    KVCache cache;
-};
-
-struct Merge {  // merges attention's splits, where it made any, and packs its rows
-    Attention attention;
-    Activations out;
-};
-
-struct Glu {  // out = act(gate) * up: the products of two segments, whose own `out` is not used; of one, act(gate)
-    Matmul product;
-    Activation act;
-    Activations out;
-};
-
-struct Softcap {  // x = cap * tanh(x / cap)
-    float* x;
-    int64_t k;
-    float cap;
-};
-
-struct Pack {  // rows to tiles
-    const float* x;
-    Activations out;
-};
-
-struct Op {
-    OpKind kind;
-    CountKind count;
-    union {
-        Embed embed;
-        Norm norm;
-        Matmul matmul;
-        Angles angles;
-        Rope rope;
-        Attention attention;
-        Merge merge;
-        Glu glu;
-        Softcap softcap;
-        Pack pack;
-    };
+// Of each sequence: its pages in the order of positions or, for recurrent layers, the row of its state.
+struct Table {
+    const int32_t* entries;  // [n_sequences][max_entries]
+    int64_t max_entries;
 };
 
 // Consecutive tokens of one sequence, which attention treats together.
@@ -153,33 +57,32 @@ struct QueryTile {
     int32_t first_partial;          // the same, times their tokens
 };
 
-// What varies from pass to pass.
+// What varies from pass to pass. Everything that is an index was checked before.
 struct Batch {
-    int32_t n_tokens, n_outputs, n_threads;
-    const int32_t* tokens;      // [n_tokens]
-    const int32_t* positions;   // [n_tokens]
-    const int32_t* sequences;   // [n_tokens]
-    const int32_t* outputs;     // [n_outputs] rows whose logits are wanted
-    const int32_t* page_table;  // [n_sequences][max_pages]
-    const int32_t* lengths;     // [n_sequences] one more than a sequence's last position in this pass
-    int64_t max_pages;
+    int32_t n_tokens;
+    int32_t n_outputs;  // rows that are wanted after the last norm
+    int32_t n_logits;   // the first of the outputs: those whose logits are wanted
+    int32_t n_threads;
+    const int32_t* tokens;     // [n_tokens] ids; -1: the row is one of `embeddings`
+    const int32_t* positions;  // [n_axes][n_tokens]; axis 0 is the place in the sequence, which is that in the cache
+    int64_t axis_stride;       // from axis to axis of positions; 0: all axes are alike
+    const int32_t* sequences;  // [n_tokens]
+    const int32_t* outputs;    // [n_outputs] tokens
+    const float* embeddings;   // [n_embedded][k]
+    const int32_t* embedded;   // [n_tokens] rows of `embeddings`, where the token is -1
+    const Table* tables;       // of each memory group
+    const int32_t* lengths;    // [n_sequences] one more than a sequence's last position in this pass
     const QueryTile* tiles;
     int32_t n_tiles;
     int32_t n_splits;  // of all tiles, for one KV head
     int32_t split;     // whether splits are units of their own
     const int32_t* tile_of_token;
-
-    int32_t rows(CountKind count) const { return count == kTokens ? n_tokens : n_outputs; }
+    float* partials;  // splits that wait to be merged: [..][n_heads][2 + padded v_dim]: maximum, sum, weighted values
 };
 
 // One thread's private memory.
 struct Worker {
     uint8_t* scratch;
-};
-
-struct OpKernel {
-    int32_t (*units)(const Op&, const Batch&);
-    void (*run)(const Op&, const Batch&, const Worker&, int32_t unit);
 };
 
 struct FormatInfo {
@@ -189,17 +92,6 @@ struct FormatInfo {
     void (*interleave)(const uint8_t* rows, int64_t row_bytes, int64_t n_rows, int64_t n_blocks, uint8_t* group);
     void (*dequantize)(const uint8_t* row, int64_t n_blocks, float* out);
     void (*dequantize_grouped)(const uint8_t* group, int lane, int64_t n_blocks, float* out);
-};
-
-struct Kernels {
-    const char* name;
-    int32_t tile;  // tokens of a full activation tile
-    OpKernel ops[kOpKinds];
-    const FormatInfo* (*format)(int32_t format);  // null: unknown
-    int64_t (*scratch_bytes)(int32_t max_tokens, int32_t max_row, int32_t tile_rows, int32_t head_dim);
-    int64_t (*dot_limit)(int64_t n, int32_t* sink);  // see kernels/dot_limit.hpp
-    void (*rotate_keys)(const KVCache& c, int64_t page, int kv_head, const float* angles, int n_pairs, bool neox,
-                        float* x);  // see kernels/shift.hpp
 };
 
 }  // namespace pyinfer

@@ -21,16 +21,16 @@ void load_key(const uint8_t* keys, int dim, int slot, float* x) {
     }
 }
 
-// Rotates the keys of a page, those of one KV head. angles: cosines, then sines [n_pairs]; x: [head_dim], for use here.
+// Rotates the keys of a page, those of one KV head. angles: cosines, then sines [n_pairs]; x: [k_dim], for use here.
 inline void rotate_keys(const KVCache& c, int64_t page, int kv_head, const float* angles, int n_pairs, bool neox,
                         float* x) {
     uint8_t* keys = keys_of(c, page, kv_head);
     with_kv_type(c.format, [&](auto type) {
         using E = decltype(type);
         for (int slot = 0; slot < kPage; ++slot) {
-            load_key<E>(keys, c.head_dim, slot, x);
+            load_key<E>(keys, c.k_dim, slot, x);
             rotate(x, angles, n_pairs, neox);
-            store_key<E>(keys, c.head_dim, slot, x);
+            store_key<E>(keys, c.k_dim, slot, x);
         }
     });
 }

@@ -126,7 +126,10 @@ class Engine:
             elif self._rows is None:
                 self._rows = self._decoder_logits().rows
             outputs = p.logits if len(p.hidden) == 0 else np.concatenate([p.logits, p.hidden])
-            plan.run(p.tokens, p.positions, p.slots, outputs, self.cache.page_table, n_ops)
+            plan.run(
+                p.tokens, p.positions, p.slots, outputs, (self.cache.page_table,), n_logits=n,
+                embeddings=p.embeddings, n_ops=n_ops,
+            )  # fmt: skip
             logits = NO_LOGITS if self._rows is None else self._rows[:n]
             return Rows(logits, self._hidden.rows[n : len(outputs)])
 
@@ -154,12 +157,12 @@ class Engine:
             plan = TracedPlan(len(ids), self.n_ctx, self.n_seqs, self.n_threads, names)
             logits = self._record(plan).logits
             if logits is not None:
-                plan.keep("logits", logits, outputs=True)
+                plan.keep("logits", logits, "outputs")
             plan.check_globs()
             self.cache.truncate(0, 0)
             try:
                 self._reserve(0, 0, len(ids))
-                plan.run(ids, rows, sequences, rows, self.cache.page_table, plan.n_ops)
+                plan.run(ids, rows, sequences, rows, (self.cache.page_table,), n_ops=plan.n_ops)
             finally:
                 self.cache.truncate(0, 0)
             return plan.kept(len(ids))
@@ -180,7 +183,7 @@ class Engine:
             if not (self.config.causal or np.array_equal(here, np.arange(len(here)))):
                 raise ParameterError(f"sequence {sequence} has positions {here}; expected a whole text, from 0 on")
             self._reserve(sequence, int(here.min()), int(here.max()) + 1)
-        plan.run(ids, at, of, wanted, self.cache.page_table, n_ops)
+        plan.run(ids, at, of, wanted, (self.cache.page_table,), n_ops=n_ops)
         return len(wanted)
 
     def _reserve(self, sequence: int, start: int, stop: int) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from numpy.typing import NDArray
 from pyinfer._kernels import Plan, Value
 from pyinfer.arguments import as_list_or_none, quoted
 from pyinfer.errors import ParameterError
+
+if TYPE_CHECKING:
+    from pyinfer._kernels import Rows
 
 STREAM_AFTER = {"attn_output": "mid", "ffn_down": "out"}  # the residual stream, once the result of these is in it
 
@@ -47,18 +50,23 @@ class TracedPlan(Plan):
         if globs is not None and not all(isinstance(glob, str) for glob in as_list_or_none(globs) or [None]):
             raise ParameterError(f"names is {quoted(globs)}; expected a glob, a list of globs or None")
         self._globs = globs
+        self._copying = False
         self._found: list[str] = []  # all names, wanted or not
         self._copies: dict[str, Value] = {}
-        self._writers: dict[Value, str] = {}  # the last product that gave each value
-        self._post_norm = False  # whether norms write the residual stream itself
+        self._stream: Value | None = None  # the residual stream: what the first operation writes
+        self._last_product = ""  # of those that are added to the stream
+        self._added = False  # whether a norm has just added it
+        self._post_norm = False  # whether norms write the stream itself
 
-    def keep(self, name: str, value: Value, outputs: bool = False) -> None:
-        """Copy a value here, if it is wanted; outputs: its rows are the pass's outputs."""
+    def keep(self, name: str, value: Value, rows: Rows = "tokens") -> None:
+        """Copy a value here, if it is wanted; rows: as of operations."""
         self._found.append(name)
         if self._globs is not None and not any(fnmatchcase(name, glob) for glob in self._globs):
             return
         self._copies[name] = Value(name, value.k, self.capacity).want("rows")
-        self.pack(f"{name}.copy", value, self._copies[name], outputs=outputs)
+        self._copying = True
+        self.pack(f"{name}.copy", value, self._copies[name], rows)
+        self._copying = False
         self.n_ops = len(self.names)
 
     def check_globs(self) -> None:
@@ -71,41 +79,24 @@ class TracedPlan(Plan):
         """After a pass over n tokens: the copies, float32 [n, width]."""
         return {name: value.rows[:n] for name, value in self._copies.items()}
 
-    def embed(self, name: str, weight: Any, out: Value, *args: Any, **kwargs: Any) -> None:
-        super().embed(name, weight, out, *args, **kwargs)
-        self.keep(name, out)
-
-    def norm(self, name: str, x: Value, weight: Any, out: Value, *args: Any, **kwargs: Any) -> None:
-        super().norm(name, x, weight, out, *args, **kwargs)
-        self._post_norm = self._post_norm or (weight is not None and out is x)
-        gathered = bool(kwargs.get("gather"))
-        y = kwargs.get("y")
-        block, _, part = ("" if y is None else self._writers.get(y, "")).rpartition(".")
-        if part in STREAM_AFTER:
+    def wrote(self, name: str, part: str, value: Value, rows: Rows) -> None:
+        if self._copying or rows == "logits" or name == "angles":  # logits may have to be capped yet
+            return
+        block, _, last = name.rpartition(".")
+        if self._stream is None:
+            self._stream = value
+        if part == "x":
+            self._added = True
+            return
+        self._post_norm = self._post_norm or (value is self._stream and name != "embed")
+        if self._added:
+            block, _, last_product = self._last_product.rpartition(".")
+            stream = f"{block}.{STREAM_AFTER[last_product]}"
             if self._post_norm:
-                self.keep(f"{block}.{STREAM_AFTER[part]}", out, outputs=gathered)
+                self.keep(stream, value, rows)
             else:
-                self.keep(f"{block}.{STREAM_AFTER[part]}", x)
-        if weight is not None:
-            self.keep(name, out, outputs=gathered)
-
-    def matmul(self, name: str, src: Value, segments: Any, outputs: bool = False) -> None:
-        super().matmul(name, src, segments, outputs=outputs)
-        self._writers.update((out, name) for _, out, _, _ in segments)
-        if not outputs:  # those are logits, which may have to be capped
-            for _, out, _, _ in segments:
-                self.keep(name if len(segments) == 1 else f"{name}.{out.name}", out)
-
-    def rope(self, name: str, q: Value, k: Value, *args: Any, **kwargs: Any) -> None:
-        super().rope(name, q, k, *args, **kwargs)
-        self.keep(f"{name}.q", q)
-        self.keep(f"{name}.k", k)
-
-    def attention(self, name: str, q: Value, cache: Any, out: Value, *args: Any, **kwargs: Any) -> None:
-        super().attention(name, q, cache, out, *args, **kwargs)
-        self.keep(name, out)
-
-    def glu(self, name: str, src: Value, segments: Any, out: Value, act: str) -> None:
-        super().glu(name, src, segments, out, act)
-        out.want("rows")
-        self.keep(name, out)
+                self.keep(stream, self._stream)
+            self._added = False
+        if last in STREAM_AFTER:
+            self._last_product = name
+        self.keep(f"{name}.{part}" if part else name, value, rows)

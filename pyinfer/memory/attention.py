@@ -51,7 +51,7 @@ class KVCache:
             if spec.k_dim != spec.v_dim:
                 raise ParameterError(f"keys of {spec.k_dim} and values of {spec.v_dim} dimensions differ")
         kind = KV_TYPES[kv_type]
-        sizes = [_kernels.Cache.page_bytes(kind, spec.n_kv_heads, spec.k_dim) for spec in specs]
+        sizes = [_kernels.Cache.page_bytes(kind, spec.n_kv_heads, spec.k_dim, spec.v_dim) for spec in specs]
         self.kv_type = kv_type
         # without causality no later pass reads what is cached, so all layers can use the same memory
         self.page_bytes = sum(sizes) if causal else max(sizes)
@@ -71,7 +71,7 @@ class KVCache:
             raise ParameterError(f"{what}; expected less: {error}, for keys and values") from None
         offsets = np.cumsum([0, *sizes]).tolist() if causal else [0] * len(sizes)
         self.layers = [
-            _kernels.Cache(kind, spec.n_kv_heads, spec.k_dim, region, offset, self.page_bytes)
+            _kernels.Cache(kind, spec.n_kv_heads, spec.k_dim, spec.v_dim, region, offset, self.page_bytes)
             for spec, offset in zip(specs, offsets, strict=False)
         ]
         self.pages: NDArray[np.uint8] = region.reshape(self.n_pages, self.page_bytes)

@@ -31,8 +31,8 @@ Floats = NDArray[np.float32]
 ScaleOf = Literal["product", "sum", "nothing"]
 
 # How a plan is told to run an operation on the rows that are wanted only: a norm that picks them, what follows it.
-PICKED: dict[str, Any] = {"gather": True}
-OF_OUTPUTS: dict[str, Any] = {"outputs": True}
+PICKED: dict[str, Any] = {"rows": "outputs"}
+OF_OUTPUTS: dict[str, Any] = {"rows": "logits"}
 
 
 @dataclass(frozen=True)

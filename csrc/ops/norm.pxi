@@ -1,0 +1,27 @@
+def norm(_PlanBase self, str name, Value x, weight, Value out, float eps, Value y=None, post=None, rows="tokens",
+         bint gather=True, bias=None, bint centered=False, float y_scale=1.0):
+    """x += y_scale * y, or y's norm times `post`; then out = norm(x) * weight + bias, where out may be x.
+
+    rows "outputs" or "logits": of the tokens that are wanted only, whose rows are picked from x and y; gather=False: x
+    and y have been picked from before. centered: LayerNorm, else RMSNorm. weight None: only x += ...
+    """
+    keep = []
+    cdef Op op = new_op(kNorm)
+    if centered and post is not None:
+        raise ParameterError(f"{name}: a LayerNorm of what is added is not implemented")
+    check_width(name, out, x.k)
+    if y is not None:
+        check_width(name, y, x.k)
+    op.norm.weight, op.norm.post = floats(keep, weight, x.k, name), floats(keep, post, x.k, name)
+    op.norm.bias = floats(keep, bias, x.k, name)
+    op.norm.gather = gather and rows in ("outputs", "logits")
+    if op.norm.gather and out is x:
+        raise ParameterError(f"{name}: {x.name} cannot take the place of what it is picked from")
+    op.norm.eps, op.norm.centered, op.norm.y_scale = eps, centered, y_scale
+    self.add(&op, name, rows, [
+        rows_of(&op, &op.norm.x, x), rows_of(&op, &op.norm.y, y), forms_of(&op, &op.norm.out, out),
+    ], NO_COST, (keep,))
+    if y is not None:
+        self.wrote(name, "x", x, "tokens" if op.norm.gather else rows)
+    if weight is not None:
+        self.wrote(name, "", out, rows)
