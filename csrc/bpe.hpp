@@ -1,14 +1,15 @@
-// Vocabularies as hash tables, and the one algorithm behind BPE and SentencePiece's "llama" model: join the best pair
+// Vocabularies as hash tables, and the one algorithm of both BPE and SentencePiece's "llama" model: join the best pair
 // of neighbours, the leftmost of equals, until no pair can be joined. A heap of candidates over a doubly linked list
-// makes it O(n log n) for a text of n symbols, whatever the text.
+// makes it O(n log n) for any text of n symbols.
 //
-// Strings are bytes. A *symbol* is an interned string: tokens have their ids, strings that only occur in merges follow.
-// Callers have checked that offsets and lengths lie in the buffers; ids and types are checked in Python.
+// Strings are bytes. A *symbol* is an interned string: tokens have their ids, then come strings that occur in merges
+// only. Callers have checked that offsets and lengths lie in the buffers; ids and types are checked in Python.
 #pragma once
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -47,7 +48,7 @@ inline size_t table_size(size_t entries) {
     return size;
 }
 
-// Strings with numbers, in one arena; some of them can be found by their bytes.
+// Strings, numbered in the order in which they are added; those that were indexed can be found by their bytes.
 class Strings {
   public:
     void reserve(size_t strings, size_t bytes) {
@@ -94,10 +95,10 @@ class Strings {
         for (int32_t i : old)
             if (i >= 0) place(i);
     }
-    std::string arena_;
-    std::vector<size_t> ends_;
-    std::vector<int32_t> slots_;
-    size_t indexed_ = 0;
+    std::string arena_;           // the bytes of all strings, one after the other
+    std::vector<size_t> ends_;    // of string i in the arena
+    std::vector<int32_t> slots_;  // hash table of string numbers, -1: free; a power of two of them, at most half full
+    size_t indexed_ = 0;          // strings in the table, with equal ones
 };
 
 struct Symbol {
@@ -107,17 +108,17 @@ struct Symbol {
 };
 
 struct Joined {
-    uint32_t order;  // the smallest is joined first
-    int32_t id;      // symbol of the joined pair, or -1: this pair is never joined
+    uint32_t order;  // the pair with the smallest is joined first
+    int32_t id;      // symbol of the joined pair; -1: this pair is never joined
 };
 
-// Joins pairs of `symbols` in place until `pair(left, right) -> Joined` knows none.
+// Joins pairs of neighbours in place until `pair(left, right) -> Joined` gives none to join.
 template <class Pair>
 void join_pairs(std::vector<Symbol>& symbols, const Pair& pair) {
     struct Candidate {
         uint32_t order;
         int32_t left, right, id;
-        uint32_t length;  // of both when it was found: tells a candidate that is out of date
+        uint32_t length;  // bytes of both when the candidate was found; differs if one has been joined since
     };
     const auto later = [](const Candidate& a, const Candidate& b) {
         return a.order != b.order ? a.order > b.order : a.left > b.left;
@@ -159,7 +160,7 @@ inline void link(std::vector<Symbol>& symbols) {
     }
 }
 
-// The ids of recent short words. Bounded: a word goes to one slot and replaces what is there.
+// The ids of recent short words. Its size is bounded: a word has one slot, and replaces the word that is there.
 class WordCache {
   public:
     static constexpr size_t SLOTS = 1 << 15, MAX_BYTES = 27, MAX_IDS = 8;
@@ -189,7 +190,37 @@ class WordCache {
     std::vector<Entry> entries_;
 };
 
-// Byte-level BPE. Tokens are kept as the bytes that they stand for, not in GPT-2's printable alphabet.
+// What encoding writes to: one thread at a time may use it.
+struct Workspace {
+    WordCache cache;
+    std::vector<Symbol> symbols;
+
+    void shrink() {
+        if (symbols.capacity() > (1u << 16)) std::vector<Symbol>().swap(symbols);
+    }
+};
+
+// The workspace that the threads of one tokenizer share. A thread that finds it in use takes one of its own: nobody
+// waits, and so a process that forks while another thread encodes has a lock in it that no one will ever release, and
+// goes on.
+class SharedWorkspace {
+  public:
+    // Calls f(workspace).
+    template <class F>
+    auto with(F f) {
+        const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+        if (lock.owns_lock()) return f(shared_);
+        Workspace own;
+        return f(own);
+    }
+
+  private:
+    std::mutex mutex_;
+    Workspace shared_;
+};
+
+// Byte-level BPE. Tokens are kept as the bytes that they stand for, not in GPT-2's printable alphabet. Several threads
+// may encode at once.
 class BytePairs {
   public:
     // alphabet[c]: the byte that code point c stands for, or -1 (c < 512; greater ones stand for no byte).
@@ -211,7 +242,7 @@ class BytePairs {
             const bool ordinary = type != CONTROL && type != UNKNOWN && type != USER_DEFINED;
             const bool spelled = to_bytes(text, decoded);
             strings_.append(ordinary && spelled ? std::string_view(decoded) : text);
-            // A user-defined text that the alphabet can spell may also be the result of merges.
+            // A user-defined token that the alphabet can spell may also be the result of merges.
             if (spelled && !text.empty() && (ordinary || (type == USER_DEFINED && decoded == text))) strings_.index(i);
         }
         n_tokens_ = n;
@@ -242,35 +273,11 @@ class BytePairs {
         return -1;
     }
 
-    // Appends the ids of one pre-tokenized word. `whole`: a word that is a token is taken as it is, without merges.
-    void encode(std::string_view word, bool whole, std::vector<int32_t>& out) {
-        if (cache_.find(word, out)) return;
-        const size_t first = out.size();
-        const int32_t id = whole ? strings_.find(word) : -1;
-        if (id >= 0 && id < n_tokens_) {
-            out.push_back(id);
-        } else {
-            symbols_.resize(word.size());
-            for (size_t i = 0; i < word.size(); ++i) {
-                const int32_t symbol = byte_symbols_[static_cast<uint8_t>(word[i])];
-                symbols_[i] = {static_cast<uint32_t>(i), 1, symbol, 0, 0};
-            }
-            link(symbols_);
-            join_pairs(symbols_, [this](const Symbol& a, const Symbol& b) { return joined(a.id, b.id); });
-            for (const Symbol& s : symbols_) {
-                if (s.length == 0) continue;
-                if (s.id < n_tokens_) {
-                    out.push_back(s.id);
-                } else {  // a merge whose result is no token: its bytes, as far as they are tokens
-                    for (uint32_t i = s.start; i < s.start + s.length; ++i) {
-                        const int32_t byte = byte_symbols_[static_cast<uint8_t>(word[i])];
-                        if (byte < n_tokens_) out.push_back(byte);
-                    }
-                }
-            }
-            if (symbols_.capacity() > (1u << 16)) std::vector<Symbol>().swap(symbols_);
-        }
-        cache_.put(word, out.data() + first, out.size() - first);
+    // Appends the ids of n pre-tokenized words. `whole`: a word that is a token becomes that token, without merges.
+    void encode(const std::string_view* words, size_t n, bool whole, std::vector<int32_t>& out) {
+        workspace_.with([&](Workspace& workspace) {
+            for (size_t i = 0; i < n; ++i) encode_word(words[i], whole, workspace, out);
+        });
     }
 
     int32_t find(std::string_view bytes) const {
@@ -280,6 +287,36 @@ class BytePairs {
     std::string_view bytes(int32_t id) const { return strings_.at(id); }
 
   private:
+    void encode_word(std::string_view word, bool whole, Workspace& workspace, std::vector<int32_t>& out) const {
+        if (workspace.cache.find(word, out)) return;
+        std::vector<Symbol>& symbols = workspace.symbols;
+        const size_t first = out.size();
+        const int32_t id = whole ? strings_.find(word) : -1;
+        if (id >= 0 && id < n_tokens_) {
+            out.push_back(id);
+        } else {
+            symbols.resize(word.size());
+            for (size_t i = 0; i < word.size(); ++i) {
+                const int32_t symbol = byte_symbols_[static_cast<uint8_t>(word[i])];
+                symbols[i] = {static_cast<uint32_t>(i), 1, symbol, 0, 0};
+            }
+            link(symbols);
+            join_pairs(symbols, [this](const Symbol& a, const Symbol& b) { return joined(a.id, b.id); });
+            for (const Symbol& s : symbols) {
+                if (s.length == 0) continue;
+                if (s.id < n_tokens_) {
+                    out.push_back(s.id);
+                } else {  // the result of a merge that is no token: those of its bytes that are tokens
+                    for (uint32_t i = s.start; i < s.start + s.length; ++i) {
+                        const int32_t byte = byte_symbols_[static_cast<uint8_t>(word[i])];
+                        if (byte < n_tokens_) out.push_back(byte);
+                    }
+                }
+            }
+            workspace.shrink();
+        }
+        workspace.cache.put(word, out.data() + first, out.size() - first);
+    }
     struct Merge {
         uint64_t key;
         uint32_t rank;
@@ -327,12 +364,11 @@ class BytePairs {
     Strings strings_;
     std::vector<Merge> merges_;
     int32_t n_tokens_ = 0;
-    WordCache cache_;
-    std::vector<Symbol> symbols_;
+    SharedWorkspace workspace_;
 };
 
-// SentencePiece's BPE by scores ("llama"): pieces are UTF-8 with spaces as spaces; what is no piece falls back to
-// bytes.
+// SentencePiece's BPE by scores ("llama"): pieces are UTF-8, with spaces as they are; text without a piece becomes
+// tokens of its bytes.
 class ScoredPieces {
   public:
     // Texts have spaces already; byte_values[i] is the byte of a byte token, else -1.
@@ -372,16 +408,19 @@ class ScoredPieces {
     // Appends the ids of valid UTF-8. Returns the position of a character without a token, or -1.
     // unknown: the id for such a character, or -1.
     int64_t encode(std::string_view text, int32_t unknown, std::vector<int32_t>& out) {
-        size_t start = 0;
-        while (start < text.size()) {
-            // A byte that precedes a space in no piece ends a word: no join crosses that border.
-            size_t end = start + 1;
-            while (end < text.size() && (text[end] != ' ' || joins_space_[static_cast<uint8_t>(text[end - 1])])) ++end;
-            const int64_t bad = encode_word(text.substr(start, end - start), unknown, out);
-            if (bad >= 0) return static_cast<int64_t>(start) + bad;
-            start = end;
-        }
-        return -1;
+        return workspace_.with([&](Workspace& workspace) -> int64_t {
+            size_t start = 0;
+            while (start < text.size()) {
+                // A byte that no piece has before a space ends a word: no join crosses that border.
+                size_t end = start + 1;
+                while (end < text.size() && (text[end] != ' ' || joins_space_[static_cast<uint8_t>(text[end - 1])]))
+                    ++end;
+                const int64_t bad = encode_word(text.substr(start, end - start), unknown, workspace, out);
+                if (bad >= 0) return static_cast<int64_t>(start) + bad;
+                start = end;
+            }
+            return -1;
+        });
     }
 
     int32_t find(std::string_view bytes) const { return strings_.find(bytes); }
@@ -399,10 +438,11 @@ class ScoredPieces {
     }
 
   private:
-    int64_t encode_word(std::string_view word, int32_t unknown, std::vector<int32_t>& out) {
-        if (cache_.find(word, out)) return -1;
+    int64_t encode_word(std::string_view word, int32_t unknown, Workspace& workspace, std::vector<int32_t>& out) const {
+        if (workspace.cache.find(word, out)) return -1;
+        std::vector<Symbol>& symbols = workspace.symbols;
         const size_t first = out.size();
-        symbols_.clear();
+        symbols.clear();
         for (size_t i = 0; i < word.size();) {
             const uint8_t lead = static_cast<uint8_t>(word[i]);
             const size_t length = std::min<size_t>(lead < 0x80   ? 1
@@ -411,17 +451,17 @@ class ScoredPieces {
                                                                  : 4,
                                                    word.size() - i);
             const int32_t id = strings_.find(word.substr(i, length));
-            symbols_.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(length), id, 0, 0});
+            symbols.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(length), id, 0, 0});
             i += length;
         }
-        link(symbols_);
-        join_pairs(symbols_, [&](const Symbol& a, const Symbol& b) {
+        link(symbols);
+        join_pairs(symbols, [&](const Symbol& a, const Symbol& b) {
             const size_t length = static_cast<size_t>(a.length) + b.length;
             const int32_t id = length > longest_ ? -1 : strings_.find(word.substr(a.start, length));
             return Joined{id < 0 ? 0 : orders_[id], id};
         });
         int64_t bad = -1;
-        for (const Symbol& s : symbols_) {
+        for (const Symbol& s : symbols) {
             if (s.length == 0 || bad >= 0) continue;
             if (s.id >= 0) {
                 out.push_back(s.id);
@@ -439,8 +479,8 @@ class ScoredPieces {
                 bad = s.start;
             }
         }
-        if (symbols_.capacity() > (1u << 16)) std::vector<Symbol>().swap(symbols_);
-        if (bad < 0) cache_.put(word, out.data() + first, out.size() - first);
+        workspace.shrink();
+        if (bad < 0) workspace.cache.put(word, out.data() + first, out.size() - first);
         return bad;
     }
     // Greater scores first; -0 equals 0. Scores are not NaN.
@@ -457,8 +497,7 @@ class ScoredPieces {
     std::array<int32_t, 256> byte_tokens_{};
     size_t longest_ = 0;
     std::array<bool, 256> joins_space_{};  // bytes before a space in some piece
-    WordCache cache_;
-    std::vector<Symbol> symbols_;
+    SharedWorkspace workspace_;
 };
 
 }  // namespace pyinfer

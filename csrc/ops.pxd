@@ -13,9 +13,9 @@ cdef extern from "kernels/ops.hpp" namespace "pyinfer" nogil:
         float* tiles
         int8_t* quants
         float* scales
-        int32_t* nsums
-        int32_t* npairs
-        float* fsums
+        int32_t* offset_sums
+        int32_t* pair_sums
+        float* block_sums
 
     ctypedef struct Weight:
         const uint8_t* data

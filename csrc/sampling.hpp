@@ -1,8 +1,9 @@
 // Steps of sampling that look at every logit: weights, the cuts of top-k, min-p, top-p and typical-p, the draw.
 //
-// Candidates are ids and logits, in the order of their ids, and stay in it. A cut is found first and applied then. Sums
-// have the same terms in the same order for any width of vectors, and nothing is fused, so that a seed gives the same
-// tokens on every processor. No logit is NaN or +inf; those of -inf are impossible, and one at least is not.
+// Candidates are token ids [n] and logits [n], in ascending order of ids. A filter first finds a cut, then applies it;
+// what is left stays in that order. Sums have the same terms in the same order for any width of vectors, and no
+// multiplication is fused with an addition, so that a seed gives the same tokens on every processor. No logit is NaN or
+// +inf; those of -inf are impossible, and at least one is not.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -11,7 +12,8 @@
 #include <limits>
 #include <vector>
 
-// Loops without branches, which the compiler turns into vectors: compiled for wide ones, too, and chosen when loaded.
+// Marks loops without branches, which the compiler turns into vectors: they are compiled for wide vectors, too, and the
+// loader chooses.
 #if defined(__x86_64__) && defined(__GLIBC__) && __GNUC__ >= 12 && !defined(__clang__)
 #define PYINFER_VECTORS __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #else
@@ -20,50 +22,50 @@
 
 namespace pyinfer {
 
-constexpr int kLanes = 16;     // sums that run side by side
-constexpr int kBlock = 32;     // values that a search passes over at once where none of them matters
-constexpr int kStretch = 512;  // logits of which keys and weights are made at a time, in the first-level cache
-constexpr int kGuess = 16384;  // logits, from which on a sample of them saves more time than it takes
-constexpr int kBins = 2048;    // of the histogram over
-constexpr float kRange = 24;   // nats; all that lies farther away is in the last bin
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr int kLanes = 16;          // sums that run side by side
+constexpr int kSpan = 32;           // logits that a search skips together, if none of them matters
+constexpr int kChunk = 512;         // logits whose keys and weights are computed at a time, in L1
+constexpr int kMinSampled = 16384;  // from so many logits on, to look at a sample first saves more time than it takes
+constexpr int kBins = 2048;         // of the histogram of weight over distance
+constexpr float kRange = 24;        // nats of distance that the histogram covers; what lies farther is in the last bin
+constexpr float kImpossible = -std::numeric_limits<float>::infinity();
 
-inline float next_above(float x) { return std::nextafter(x, -kNever); }
+inline float next_above(float x) { return std::nextafter(x, -kImpossible); }
 
 PYINFER_VECTORS float largest(const float* x, int64_t n) {
-    float lanes[kBlock];
-    std::fill_n(lanes, kBlock, kNever);
-    for (; n >= kBlock; n -= kBlock, x += kBlock)
-        for (int l = 0; l < kBlock; ++l) lanes[l] = x[l] > lanes[l] ? x[l] : lanes[l];
+    float lanes[kSpan];
+    std::fill_n(lanes, kSpan, kImpossible);
+    for (; n >= kSpan; n -= kSpan, x += kSpan)
+        for (int l = 0; l < kSpan; ++l) lanes[l] = x[l] > lanes[l] ? x[l] : lanes[l];
     for (int l = 0; l < n; ++l) lanes[0] = std::max(lanes[0], x[l]);
-    return *std::max_element(lanes, lanes + kBlock);
+    return *std::max_element(lanes, lanes + kSpan);
 }
 
-// The start of the first block from `i` on with a value of at least `floor`, or of what does not fill a block.
-PYINFER_VECTORS int64_t next_block(const float* x, int64_t i, int64_t n, float floor) {
-    for (; i + kBlock <= n; i += kBlock) {
+// The start of the first span from `i` on with a value of at least `floor`, or of the rest that does not fill a span.
+PYINFER_VECTORS int64_t next_span(const float* x, int64_t i, int64_t n, float floor) {
+    for (; i + kSpan <= n; i += kSpan) {
         int any = 0;
-        for (int l = 0; l < kBlock; ++l) any |= x[i + l] >= floor;
+        for (int l = 0; l < kSpan; ++l) any |= x[i + l] >= floor;
         if (any) break;
     }
     return i;
 }
 
-// Calls f(i) for every index, in order, but for blocks without a value of at least `floor`; the more blocks with one
-// come one after the other, the less often is looked.
+// Calls f(i) for every index, in order, without spans that have no value of at least `floor`. While one span after the
+// other has such a value, the next ones are checked less and less often.
 template <class F>
-void for_blocks(const float* x, int64_t n, float floor, F f) {
-    int64_t run = kBlock;
-    for (int64_t end = 0, i; (i = next_block(x, end, n, floor)) < n;) {
-        run = i == end ? 2 * run : kBlock;
+void for_spans(const float* x, int64_t n, float floor, F f) {
+    int64_t run = kSpan;
+    for (int64_t end = 0, i; (i = next_span(x, end, n, floor)) < n;) {
+        run = i == end ? 2 * run : kSpan;
         for (end = std::min(n, i + run); i < end; ++i) f(i);
     }
 }
 
-// Calls f(start, count) for stretch after stretch.
+// Calls f(start, count) for one chunk after the other.
 template <class F>
-void for_stretches(int64_t n, F f) {
-    for (int64_t start = 0; start < n; start += kStretch) f(start, int(std::min<int64_t>(kStretch, n - start)));
+void for_chunks(int64_t n, F f) {
+    for (int64_t start = 0; start < n; start += kChunk) f(start, int(std::min<int64_t>(kChunk, n - start)));
 }
 
 // 2^x for -127 <= x <= 0, where 2^-127 is 0; relative error 2e-7.
@@ -99,9 +101,9 @@ inline float exponent(float x, float top, float scale) {
 
 inline float weight(float x, float top, float scale) { return power_of_2(exponent(x, top, scale)); }
 
-// The weights of at most a stretch, e^((x - top) * scale); returns their sum.
+// Writes the weights e^((x - top) * scale) of up to a chunk of logits; returns their sum.
 PYINFER_VECTORS double weigh(const float* x, int n, float top, float scale, float* weights) {
-    // by itself, since the compiler would branch around the polynomial
+    // in a loop of its own, since the compiler would branch around the polynomial
     for (int i = 0; i < n; ++i) weights[i] = exponent(x[i], top, scale);
     float lanes[kLanes] = {};
     for (; n >= kLanes; n -= kLanes, weights += kLanes)
@@ -112,14 +114,14 @@ PYINFER_VECTORS double weigh(const float* x, int n, float top, float scale, floa
 
 inline double weigh_all(const float* x, int64_t n, float top, float scale, float* weights) {
     double total = 0;
-    for_stretches(n, [&](int64_t start, int count) { total += weigh(x + start, count, top, scale, weights + start); });
+    for_chunks(n, [&](int64_t start, int count) { total += weigh(x + start, count, top, scale, weights + start); });
     return total;
 }
 
 inline double total_weight(const float* x, int64_t n, float top) {
-    float weights[kStretch];
+    float weights[kChunk];
     double total = 0;
-    for_stretches(n, [&](int64_t start, int count) { total += weigh(x + start, count, top, 1, weights); });
+    for_chunks(n, [&](int64_t start, int count) { total += weigh(x + start, count, top, 1, weights); });
     return total;
 }
 
@@ -133,11 +135,11 @@ PYINFER_VECTORS double weighted_below(const float* x, int n, float top, const fl
     return sum_lanes(lanes);
 }
 
-// How far logits lie below the largest on average, by weight: the entropy less the logarithm of the total weight.
+// The mean of how far logits lie below the largest, by weight: the entropy minus the logarithm of the total weight.
 inline double mean_below(const float* x, int64_t n, float top) {
-    float weights[kStretch];
+    float weights[kChunk];
     double total = 0, below = 0;
-    for_stretches(n, [&](int64_t start, int count) {
+    for_chunks(n, [&](int64_t start, int count) {
         total += weigh(x + start, count, top, 1, weights);
         below += weighted_below(x + start, count, top, weights);
     });
@@ -145,13 +147,13 @@ inline double mean_below(const float* x, int64_t n, float top) {
 }
 
 struct Moments {
-    double count, sum, squares;  // of the possible logits, less `top`
+    double count, sum, squares;  // of (logit - top) over the possible logits
 };
 
 PYINFER_VECTORS void add_moments(const float* x, int n, float top, Moments& moments) {
-    float possible[kStretch];
-    for (int i = 0; i < n; ++i) possible[i] = x[i] > kNever ? x[i] : top;
-    for (int i = 0; i < n; ++i) moments.count += x[i] > kNever;
+    float possible[kChunk];
+    for (int i = 0; i < n; ++i) possible[i] = x[i] > kImpossible ? x[i] : top;
+    for (int i = 0; i < n; ++i) moments.count += x[i] > kImpossible;
     double sums[kLanes] = {}, squares[kLanes] = {};
     for (int start = 0; start + kLanes <= n; start += kLanes)
         for (int l = 0; l < kLanes; ++l) {
@@ -171,7 +173,7 @@ PYINFER_VECTORS void add_moments(const float* x, int n, float top, Moments& mome
 // The standard deviation of the possible logits.
 inline double deviation(const float* x, int64_t n, float top) {
     Moments m{};
-    for_stretches(n, [&](int64_t start, int count) { add_moments(x + start, count, top, m); });
+    for_chunks(n, [&](int64_t start, int count) { add_moments(x + start, count, top, m); });
     const double mean = m.sum / m.count;
     return std::sqrt(std::max(0.0, m.squares / m.count - mean * mean));
 }
@@ -179,19 +181,19 @@ inline double deviation(const float* x, int64_t n, float top) {
 // The index where the running sum of weights passes the fraction `uniform`, in [0, 1), of all; its weight is above 0.
 inline int64_t draw(const float* x, int64_t n, float scale, double uniform) {
     const float top = largest(x, n);
-    float weights[kStretch];
+    float weights[kChunk];
     std::vector<double> sums;
     double total = 0;
-    for_stretches(n, [&](int64_t start, int count) {
+    for_chunks(n, [&](int64_t start, int count) {
         sums.push_back(weigh(x + start, count, top, scale, weights));
         total += sums.back();
     });
     double rest = uniform * total;
-    size_t stretch = 0;
-    for (; stretch + 1 < sums.size() && rest >= sums[stretch]; ++stretch) rest -= sums[stretch];
-    while (sums[stretch] == 0) --stretch;  // rounding left a rest behind the last weight
-    const int64_t start = int64_t(stretch) * kStretch;
-    const int count = int(std::min<int64_t>(kStretch, n - start));
+    size_t chunk = 0;
+    for (; chunk + 1 < sums.size() && rest >= sums[chunk]; ++chunk) rest -= sums[chunk];
+    while (sums[chunk] == 0) --chunk;  // rounding left a rest after the last weight
+    const int64_t start = int64_t(chunk) * kChunk;
+    const int count = int(std::min<int64_t>(kChunk, n - start));
     weigh(x + start, count, top, scale, weights);
     int found = 0;
     for (int i = 0; i < count && rest >= 0; ++i) {
@@ -201,11 +203,12 @@ inline int64_t draw(const float* x, int64_t n, float scale, double uniform) {
     return start + found;
 }
 
-// What candidates are ordered by: the logits, or minus how far they lie from `center` below the largest, `top`.
+// What candidates are ordered by, the greatest first: their logits, or the negated distance of their logits from
+// top - center.
 struct Keys {
-    const float* logits;
-    bool plain;
-    float top, center;
+    const float* logits;  // [n]
+    bool plain;           // keys are the logits
+    float top, center;    // the largest logit; how far below it the distance is 0
     float of(float x) const { return plain ? x : -std::fabs(top - x - center); }
 };
 
@@ -220,10 +223,11 @@ inline const float* keys_of(const Keys& keys, int64_t start, int count, float* b
     return buffer;
 }
 
-// Keys above `key` pass, and of those that equal it the ones up to index `last`; so do no more than `at_most`.
+// What a filter keeps: keys above `key`, and of those that equal it the ones up to index `last`.
 struct Cut {
     float key;
-    int64_t last, at_most;
+    int64_t last;
+    int64_t at_most;  // no more candidates than this are kept
 };
 
 PYINFER_VECTORS int64_t count_at_least(const float* x, int64_t n, float floor) {
@@ -232,13 +236,13 @@ PYINFER_VECTORS int64_t count_at_least(const float* x, int64_t n, float floor) {
     return count;
 }
 
-// Writes the ids and logits that pass, and maybe one more; returns how many pass.
+// Writes the ids and logits of the candidates that are kept, and maybe one more; returns how many are kept.
 inline int64_t compact(const Keys& keys, Cut cut, const int32_t* ids, int64_t n, int32_t* out_ids, float* out_logits) {
-    float buffer[kStretch];
+    float buffer[kChunk];
     int64_t m = 0;
-    for_stretches(n, [&](int64_t start, int count) {
+    for_chunks(n, [&](int64_t start, int count) {
         const float* key = keys_of(keys, start, count, buffer);
-        for_blocks(key, count, cut.key, [&](int64_t i) {
+        for_spans(key, count, cut.key, [&](int64_t i) {
             out_ids[m] = ids[start + i];
             out_logits[m] = keys.logits[start + i];
             m += (key[i] > cut.key) | ((key[i] == cut.key) & (start + i <= cut.last));
@@ -248,13 +252,13 @@ inline int64_t compact(const Keys& keys, Cut cut, const int32_t* ids, int64_t n,
 }
 
 PYINFER_VECTORS void mark_below(const float* keys, const float* x, int n, float floor, float* out) {
-    for (int i = 0; i < n; ++i) out[i] = keys[i] >= floor ? x[i] : kNever;
+    for (int i = 0; i < n; ++i) out[i] = keys[i] >= floor ? x[i] : kImpossible;
 }
 
-// Writes all logits, -inf for those that do not pass.
+// Writes all logits, with -inf for the candidates that are not kept.
 inline void mark(const Keys& keys, Cut cut, int64_t n, float* out) {
-    float buffer[kStretch];
-    for_stretches(n, [&](int64_t start, int count) {
+    float buffer[kChunk];
+    for_chunks(n, [&](int64_t start, int count) {
         const float* key = keys_of(keys, start, count, buffer);
         const int equals = int(std::max<int64_t>(0, std::min<int64_t>(count, cut.last + 1 - start)));
         const float* x = keys.logits + start;
@@ -272,7 +276,7 @@ PYINFER_VECTORS int64_t count_bits(const uint32_t* mask, int64_t n) {
     return count;
 }
 
-// As compact and mark, for the indices whose bits are set.
+// As compact and mark, where the candidates with set bits are kept.
 inline void compact_bits(const uint32_t* mask, const float* x, int64_t n, int32_t* out_ids, float* out_logits) {
     for (int64_t start = 0; start < n; start += 32)
         for (uint32_t word = mask[start / 32]; word; word &= word - 1) {
@@ -283,13 +287,13 @@ inline void compact_bits(const uint32_t* mask, const float* x, int64_t n, int32_
         }
 }
 
-// Beside compact_bits, NaNs stay where they are, set or not; out may be x.
+// Unlike for compact_bits, x may have NaNs, and they stay whether their bits are set or not; out may be x.
 PYINFER_VECTORS void mark_bits(const uint32_t* mask, const float* x, int64_t n, float* out) {
     for (int64_t start = 0; start < n; start += 32) {
         const uint32_t word = mask[start / 32];
         const int count = int(std::min<int64_t>(32, n - start));
         for (int l = 0; l < count; ++l) {
-            const float most = word >> l & 1 ? -kNever : kNever, value = x[start + l];
+            const float most = word >> l & 1 ? -kImpossible : kImpossible, value = x[start + l];
             out[start + l] = value > most ? most : value;
         }
     }
@@ -300,23 +304,24 @@ struct Item {
     int64_t index;
 };
 
-inline bool before(const Item& a, const Item& b) { return a.key != b.key ? a.key > b.key : a.index < b.index; }
+inline bool ranks_before(const Item& a, const Item& b) { return a.key != b.key ? a.key > b.key : a.index < b.index; }
 
-// The cut that leaves the k largest logits, the first of equals.
-inline Cut k_largest(const float* x, int64_t n, int64_t k) {
+// The cut that keeps the k largest logits; of equals, the first.
+inline Cut cut_largest(const float* x, int64_t n, int64_t k) {
     std::vector<Item> items;
-    items.reserve(2 * k + 4 * kBlock);
-    float floor = std::numeric_limits<float>::lowest();  // just above the k-th largest so far: equals lose to it
+    items.reserve(2 * k + 4 * kSpan);
+    // just above the k-th largest so far, since a later equal is not kept
+    float floor = std::numeric_limits<float>::lowest();
     const auto prune = [&] {
         if (int64_t(items.size()) < k) return;
-        std::nth_element(items.begin(), items.begin() + (k - 1), items.end(), before);
+        std::nth_element(items.begin(), items.begin() + (k - 1), items.end(), ranks_before);
         items.resize(k);
         floor = next_above(items.back().key);
     };
-    for (int64_t i = 0; (i = next_block(x, i, n, floor)) < n;) {
-        for (const int64_t end = std::min(n, i + kBlock); i < end; ++i)
+    for (int64_t i = 0; (i = next_span(x, i, n, floor)) < n;) {
+        for (const int64_t end = std::min(n, i + kSpan); i < end; ++i)
             if (x[i] >= floor) items.push_back({x[i], 0, i});
-        if (items.size() + kBlock > items.capacity()) prune();
+        if (items.size() + kSpan > items.capacity()) prune();
     }
     prune();
     if (int64_t(items.size()) < k) return {std::numeric_limits<float>::lowest(), n, int64_t(items.size())};
@@ -329,66 +334,68 @@ inline int bin_of(float x, float top, float center) {
     return int(bin < kBins - 1 ? bin : kBins - 1);
 }
 
-// The bins of a stretch; kBins behind its end.
+// Writes the bins of a chunk [kChunk]; kBins after its last logit.
 PYINFER_VECTORS void bins_of(const float* x, int n, float top, float center, int32_t* bins) {
     for (int i = 0; i < n; ++i) bins[i] = bin_of(x[i], top, center);
-    for (int i = n; i < kStretch; ++i) bins[i] = kBins;
+    for (int i = n; i < kChunk; ++i) bins[i] = kBins;
 }
 
-// The weight of a stretch in bins before the first.
+// The total weight of a chunk's logits in bins before `first`.
 PYINFER_VECTORS double weight_before(const int32_t* bins, const float* weights, int first) {
-    float before[kStretch];  // by themselves, since the compiler makes worse vectors of it all in one loop
-    for (int i = 0; i < kStretch; ++i) before[i] = bins[i] < first ? weights[i] : 0;
+    float before[kChunk];  // apart, since the compiler makes worse vectors of one loop
+    for (int i = 0; i < kChunk; ++i) before[i] = bins[i] < first ? weights[i] : 0;
     double lanes[kLanes] = {};
-    for (int start = 0; start < kStretch; start += kLanes)
+    for (int start = 0; start < kChunk; start += kLanes)
         for (int l = 0; l < kLanes; ++l) lanes[l] += before[start + l];
     return sum_lanes(lanes);
 }
 
 PYINFER_VECTORS int count_up_to(const int32_t* bins, int last) {
     int count = 0;
-    for (int i = 0; i < kStretch; ++i) count += bins[i] <= last;
+    for (int i = 0; i < kChunk; ++i) count += bins[i] <= last;
     return count;
 }
 
-// Sets the bits of those of a stretch that are in bins from `first` to `last`.
+// Sets the bits of a chunk's logits that are in bins `first` to `last`.
 PYINFER_VECTORS void mark_between(const int32_t* bins, int first, int last, uint32_t* mask) {
     const uint32_t most = last - first;
-    for (int start = 0; start < kStretch; start += 32) {
+    for (int start = 0; start < kChunk; start += 32) {
         uint32_t word = 0;
         for (int l = 0; l < 32; ++l) word |= uint32_t(uint32_t(bins[start + l] - first) <= most) << l;
         mask[start / 32] = word;
     }
 }
 
-// Calls f(i) for every bit of a stretch that is set.
+// Calls f(i) for every bit of a chunk that is set.
 template <class F>
 void for_bits(const uint32_t* mask, F f) {
-    for (int start = 0; start < kStretch; start += 64) {
+    for (int start = 0; start < kChunk; start += 64) {
         uint64_t word = uint64_t(mask[start / 32 + 1]) << 32 | mask[start / 32];
         for (; word; word &= word - 1) f(start + __builtin_ctzll(word));
     }
 }
 
 struct Histogram {
-    double total = 0, before = 0;                           // all weight, and that in bins before the first
-    std::vector<double> sums = std::vector<double>(kBins);  // from the first bin to the last; others mean nothing
+    double total = 0, before_first = 0;  // all weight; the weight in bins before `first`
+    // [kBins] weight of bins `first` to `last`; others mean nothing
+    std::vector<double> sums = std::vector<double>(kBins);
 };
 
-// Of weight over distance. Additions one by one take the most time, so the fewer are from `first` to `last` the better.
+// The histogram of weight over distance. Its additions, one by one, take the most time, so the fewer logits are in bins
+// `first` to `last`, the faster it is.
 inline Histogram histogram(const float* x, int64_t n, float top, float center, float scale, int first, int last) {
-    float weights[kStretch] = {};
-    int32_t bins[kStretch];
-    uint32_t mask[kStretch / 32];
-    const bool all = n <= kStretch || (first == 0 && last == kBins - 1);
+    float weights[kChunk] = {};
+    int32_t bins[kChunk];
+    uint32_t mask[kChunk / 32];
+    const bool all = n <= kChunk || (first == 0 && last == kBins - 1);
     Histogram h;
     double* sums = h.sums.data();
-    for_stretches(n, [&](int64_t start, int count) {
+    for_chunks(n, [&](int64_t start, int count) {
         h.total += weigh(x + start, count, top, scale, weights);
         bins_of(x + start, count, top, center, bins);
-        if (first > 0) h.before += weight_before(bins, weights, first);
+        if (first > 0) h.before_first += weight_before(bins, weights, first);
         if (!all) mark_between(bins, first, last, mask);
-        if (all || count_bits(mask, kStretch) > kStretch / 2)
+        if (all || count_bits(mask, kChunk) > kChunk / 2)
             for (int i = 0; i < count; ++i) sums[bins[i]] += weights[i];
         else
             for_bits(mask, [&](int i) { sums[bins[i]] += weights[i]; });
@@ -396,11 +403,11 @@ inline Histogram histogram(const float* x, int64_t n, float top, float center, f
     return h;
 }
 
-// The last of the fewest items, largest keys first, whose weights add up to `mass`; n > 0.
-inline Item enough(Item* items, size_t n, double mass) {
+// The last of the fewest items, largest keys first, whose weights add up to at least `mass`; n > 0.
+inline Item fewest_with(Item* items, size_t n, double mass) {
     while (n > 1) {
         const size_t half = n / 2;
-        std::nth_element(items, items + half, items + n, before);
+        std::nth_element(items, items + half, items + n, ranks_before);
         double sum = 0;
         for (size_t i = 0; i < half; ++i) sum += items[i].weight;
         if (sum >= mass) {
@@ -414,14 +421,14 @@ inline Item enough(Item* items, size_t n, double mass) {
     return *items;
 }
 
-// Narrows `first` and `last` to the bins between which the sum of weights passes the share p, going by a sample: it is
-// probably right, and leaves them where a sample tells nothing.
-inline void guess(const float* x, int64_t n, float top, float center, double p, int& first, int& last) {
+// Narrows `first` and `last` to bins between which the running sum of weights probably passes the share p of all, as a
+// sample of the logits tells. Leaves them as they are where a sample tells nothing.
+inline void narrow_bins(const float* x, int64_t n, float top, float center, double p, int& first, int& last) {
     std::vector<float> sample;
-    for_stretches(n, [&](int64_t start, int count) {
+    for_chunks(n, [&](int64_t start, int count) {
         sample.insert(sample.end(), x + start, x + start + std::min(count, kLanes));
     });
-    // or a few logits, that may not be in it, have much of the weight
+    // a few logits have much of the weight, and may not be in the sample
     if (total_weight(sample.data(), sample.size(), top) < 16) return;
     const Histogram weights = histogram(sample.data(), sample.size(), top, center, 1, 0, kBins - 1);
     Histogram squares = histogram(sample.data(), sample.size(), top, center, 2, 0, kBins - 1);
@@ -432,7 +439,7 @@ inline void guess(const float* x, int64_t n, float top, float center, double p, 
         sum += weights.sums[bin];
         variance += off * off * squares.sums[bin];
     }
-    const double margin = 3 * std::sqrt(variance);  // one guess of 400 is wrong
+    const double margin = 3 * std::sqrt(variance);  // wrong once in 400 times
     sum = weights.sums[first];
     while (first < last && sum < p * weights.total - margin) sum += weights.sums[++first];
     int end = first;
@@ -440,28 +447,28 @@ inline void guess(const float* x, int64_t n, float top, float center, double p, 
     last = end;
 }
 
-// The cut that leaves the fewest candidates, nearest to `center` below the largest logit first, that have at least the
-// share p of all weight. A histogram of weight over distance finds the bin where the sum passes p; only that bin is
-// looked into. Of large sets, the histogram is made of the bins near a guess first.
-inline Cut share(const Keys& keys, int64_t n, double p) {
+// The cut that keeps the fewest candidates that have at least the share p of all weight, those first whose logits lie
+// nearest to top - center. A histogram of weight over distance finds the bin in which the running sum passes p; only
+// the logits in that bin are sorted. Of many logits, the histogram first covers only the bins that a sample suggests.
+inline Cut cut_share(const Keys& keys, int64_t n, double p) {
     const float top = keys.top, center = keys.center, possible = std::numeric_limits<float>::lowest();
-    // in the order of weight, those below have less than the share 1 - p altogether, as the largest weight is 1
+    // where keys are plain: all below this have less than the share 1 - p together, since the largest weight is 1
     const float negligible = center == 0 ? top + float(std::log(std::max(0.0, 1 - p) / double(n))) : possible;
     const int end = bin_of(negligible, top, center);
-    int32_t bins[kStretch];
-    uint32_t mask[kStretch / 32];
+    int32_t bins[kChunk];
+    uint32_t mask[kChunk / 32];
     int first = 0, last = end, border;
-    if (n >= kGuess) guess(keys.logits, n, top, center, p, first, last);
+    if (n >= kMinSampled) narrow_bins(keys.logits, n, top, center, p, first, last);
     double mass;
     for (;; first = 0, last = end) {
         const Histogram h = histogram(keys.logits, n, top, center, 1, first, last);
-        mass = p * h.total - h.before;
+        mass = p * h.total - h.before_first;
         for (border = first; border < kBins - 1 && h.sums[border] < mass; ++border) mass -= h.sums[border];
-        if ((first == 0 || mass > 0) && (border <= last || last == end)) break;  // or the guess was wrong
+        if ((first == 0 || mass > 0) && (border <= last || last == end)) break;  // else the sample misled
     }
     std::vector<Item> items;
     int64_t at_most = 0;
-    for_stretches(n, [&](int64_t start, int count) {
+    for_chunks(n, [&](int64_t start, int count) {
         const float* x = keys.logits + start;
         bins_of(x, count, top, center, bins);
         at_most += count_up_to(bins, border);
@@ -470,8 +477,8 @@ inline Cut share(const Keys& keys, int64_t n, double p) {
             if (x[i] >= possible) items.push_back({keys.of(x[i]), weight(x[i], top, 1), start + i});
         });
     });
-    if (items.empty()) return {kNever, n, n};  // rounding left a rest behind the last weight
-    const Item final = enough(items.data(), items.size(), mass);
+    if (items.empty()) return {kImpossible, n, n};  // rounding left a rest after the last weight
+    const Item final = fewest_with(items.data(), items.size(), mass);
     return {final.key, final.index, at_most};
 }
 
