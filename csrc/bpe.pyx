@@ -19,7 +19,7 @@ cdef extern from "<string_view>" namespace "std" nogil:
         size_t size()
 
 
-cdef extern from "bpe.hpp" namespace "pyinfer" nogil:
+cdef extern from "byte_pairs.hpp" namespace "pyinfer" nogil:
     cdef cppclass CBytePairs "pyinfer::BytePairs":
         void set_alphabet(const int16_t*)
         void add_tokens(const char*, const int64_t*, const int64_t*, const int32_t*, int32_t) except +
@@ -28,6 +28,8 @@ cdef extern from "bpe.hpp" namespace "pyinfer" nogil:
         int32_t find(string_view)
         string_view bytes(int32_t)
 
+
+cdef extern from "scored_pieces.hpp" namespace "pyinfer" nogil:
     cdef cppclass CScoredPieces "pyinfer::ScoredPieces":
         void add_tokens(const char*, const int64_t*, const int64_t*, const int32_t*, const int16_t*, const float*,
                         int32_t) except +

@@ -1,5 +1,5 @@
 # distutils: language = c++
-"""Front ends of csrc/sampling.hpp and csrc/repeats.hpp: candidates in, candidates out.
+"""Front ends of csrc/logits.hpp, cuts.hpp and repeats.hpp: candidates in, candidates out.
 
 Candidates are ids int32 [n], ascending, and logits float32 [n]: none is NaN or +inf, impossible ones are -inf, and at
 least one is possible. Callers have made sure of it.
@@ -14,7 +14,16 @@ from libcpp cimport bool as cbool
 from libcpp.unordered_map cimport unordered_map
 
 
-cdef extern from "sampling.hpp" namespace "pyinfer" nogil:
+cdef extern from "logits.hpp" namespace "pyinfer" nogil:
+    float largest(const float*, int64_t)
+    int64_t count_at_least(const float*, int64_t, float)
+    double weigh_all(const float*, int64_t, float, float, float*)
+    double total_weight(const float*, int64_t, float)
+    double c_mean_below "pyinfer::mean_below"(const float*, int64_t, float)
+    double c_deviation "pyinfer::deviation"(const float*, int64_t, float)
+    int64_t c_draw "pyinfer::draw"(const float*, int64_t, float, double) except +
+
+cdef extern from "cuts.hpp" namespace "pyinfer" nogil:
     cdef struct Cut:
         float key
         int64_t last
@@ -26,14 +35,7 @@ cdef extern from "sampling.hpp" namespace "pyinfer" nogil:
         float top
         float center
 
-    float largest(const float*, int64_t)
-    int64_t count_at_least(const float*, int64_t, float)
     int64_t count_bits(const uint32_t*, int64_t)
-    double weigh_all(const float*, int64_t, float, float, float*)
-    double total_weight(const float*, int64_t, float)
-    double c_mean_below "pyinfer::mean_below"(const float*, int64_t, float)
-    double c_deviation "pyinfer::deviation"(const float*, int64_t, float)
-    int64_t c_draw "pyinfer::draw"(const float*, int64_t, float, double) except +
     int64_t compact(const Keys&, Cut, const int32_t*, int64_t, int32_t*, float*)
     void mark(const Keys&, Cut, int64_t, float*)
     void compact_bits(const uint32_t*, const float*, int64_t, int32_t*, float*)

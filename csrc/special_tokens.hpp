@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <bitset>
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <vector>
 
-#include "bpe.hpp"
+#include "strings.hpp"
 
 namespace pyinfer {
 
