@@ -27,6 +27,16 @@ FIX = [["ruff", "check", "--fix", *PYTHON], ["ruff", "format", *PYTHON], ["clang
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
 
 
+def compilers() -> list[str]:
+    """GCC and clang, of which the newest is taken where none has the plain name."""
+    names = {"g++": ["g++"], "clang++": ["clang++", *(f"clang++-{version}" for version in range(30, 13, -1))]}
+    found = {kind: next(filter(shutil.which, names[kind]), None) for kind in names}
+    for kind in names:
+        if found[kind] is None:
+            print(f"{kind} is not on the PATH: its warnings are not looked for")
+    return [name for name in found.values() if name]
+
+
 def compiled(compiler: str, source: Path | None, flags: list[str]) -> str:
     """What a compiler has to say about a source; None: about the headers of the Cython front ends."""
     headers = "" if source else "".join(f'#include "{p.name}"\n' for p in sorted(Path("csrc").glob("*.hpp")))
@@ -39,15 +49,12 @@ def check_warnings() -> bool:
     """Compiles the units of all instruction sets and the front ends' headers; True if there were warnings."""
     isas = ISA_FLAGS if X86 else {"scalar": ISA_FLAGS["scalar"]}
     sources = [(Path("csrc/units") / f"{isa}_kernels.cpp", [*KERNELS, *flags]) for isa, flags in isas.items()]
-    jobs = []
-    for compiler in ("g++", "clang++"):
-        if shutil.which(compiler):
-            jobs += [(compiler, *source) for source in sources]
-            # clang has <omp.h> in a package of its own, without which the pragmas are checked all the same
-            jobs.append((compiler, None, OPENMP if compiler == "g++" else []))
-        else:
-            print(f"{compiler} is not on the PATH: its warnings are not looked for")
-    print("$", " and ".join(dict.fromkeys(job[0] for job in jobs)), *WARNINGS, "…", flush=True)
+    jobs: list[tuple[str, Path | None, list[str]]] = []
+    for compiler in compilers():
+        print("$", compiler, *WARNINGS, "…", flush=True)
+        jobs += [(compiler, *source) for source in sources]
+        # clang's <omp.h> is in a package of its own
+        jobs.append((compiler, None, OPENMP if compiler == "g++" else []))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         said = list(pool.map(lambda job: compiled(*job), jobs))
     print("".join(said), end="")

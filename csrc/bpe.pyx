@@ -33,7 +33,7 @@ cdef extern from "scored_pieces.hpp" namespace "pyinfer" nogil:
     cdef cppclass CScoredPieces "pyinfer::ScoredPieces":
         void add_tokens(const char*, const int64_t*, const int64_t*, const int32_t*, const int16_t*, const float*,
                         int32_t) except +
-        int64_t encode(string_view, int32_t, vector[int32_t]&) except +
+        int64_t encode(string_view, size_t&, size_t, int32_t, vector[int32_t]&) except +
         int32_t find(string_view)
         string_view bytes(int32_t)
 
@@ -50,7 +50,9 @@ cdef extern from "special_tokens.hpp" namespace "pyinfer" nogil:
 
 
 cdef enum:
-    WORDS_AT_ONCE = 4096  # between which another thread may have the GIL
+    # after so many, another thread may have the GIL: to make a list of ids takes it
+    WORDS_AT_ONCE = 4096
+    IDS_AT_ONCE = 16384
 
 
 cdef inline string_view view(bytes text):
@@ -133,10 +135,15 @@ cdef class ScoredPieces:
         """
         cdef vector[int32_t] ids
         cdef string_view all_text = view(text)
-        cdef int64_t bad
-        with nogil:
-            bad = self.pieces.encode(all_text, unknown, ids)
-        return ids, bad
+        cdef size_t start = 0
+        cdef int64_t bad = -1
+        all_ids = []
+        while bad < 0 and start < all_text.size():
+            ids.clear()
+            with nogil:
+                bad = self.pieces.encode(all_text, start, IDS_AT_ONCE, unknown, ids)
+            all_ids += ids
+        return all_ids, bad
 
     def find(self, bytes text):
         """The id of the ordinary piece with these bytes, or -1."""

@@ -50,12 +50,12 @@ class ScoredPieces {
         if (longest_ == 0) longest_ = 1;
     }
 
-    // Appends the ids of valid UTF-8. Returns the position of a character without a token, or -1.
-    // unknown: the id for such a character, or -1.
-    int64_t encode(std::string_view text, int32_t unknown, std::vector<int32_t>& out) {
+    // Appends the ids of valid UTF-8 from `start` on, until the text ends or `out` has `enough` ids; `start` moves to
+    // where to go on. Returns the position of a character without a token, or -1. unknown: the id for such a character,
+    // or -1.
+    int64_t encode(std::string_view text, size_t& start, size_t enough, int32_t unknown, std::vector<int32_t>& out) {
         return workspace_.with([&](Workspace& workspace) -> int64_t {
-            size_t start = 0;
-            while (start < text.size()) {
+            while (start < text.size() && out.size() < enough) {
                 // A byte that no piece has before a space ends a word: no join crosses that border.
                 size_t end = start + 1;
                 while (end < text.size() && (text[end] != ' ' || joins_space_[static_cast<uint8_t>(text[end - 1])]))
