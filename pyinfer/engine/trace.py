@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,6 @@ from numpy.typing import NDArray
 from pyinfer._kernels import Plan, Value
 from pyinfer.arguments import as_list_or_none, quoted
 from pyinfer.errors import ParameterError
-
-if TYPE_CHECKING:
-    from pyinfer._kernels import Rows
 
 STREAM_AFTER = {"attn_output": "mid", "ffn_down": "out"}  # the residual stream, once the result of these is in it
 
@@ -58,7 +55,7 @@ class TracedPlan(Plan):
         self._added = False  # whether a norm has just added it
         self._post_norm = False  # whether norms write the stream itself
 
-    def keep(self, name: str, value: Value, rows: Rows = "tokens") -> None:
+    def keep(self, name: str, value: Value, rows: Any = "tokens") -> None:
         """Copy a value here, if it is wanted; rows: as of operations."""
         self._found.append(name)
         if self._globs is not None and not any(fnmatchcase(name, glob) for glob in self._globs):
@@ -79,7 +76,7 @@ class TracedPlan(Plan):
         """After a pass over n tokens: the copies, float32 [n, width]."""
         return {name: value.rows[:n] for name, value in self._copies.items()}
 
-    def wrote(self, name: str, part: str, value: Value, rows: Rows) -> None:
+    def wrote(self, name: str, part: str, value: Value, rows: Any) -> None:
         if self._copying or rows == "logits" or name == "angles":  # logits may have to be capped yet
             return
         block, _, last = name.rpartition(".")
