@@ -103,6 +103,14 @@ def run(
     )
 
 
+def value(name: str, k: int, n: int, data=None) -> _kernels.Value:
+    """Activations [n, k] in rows, of these numbers."""
+    v = _kernels.Value(name, k, n).want("rows")
+    if data is not None:
+        v.rows[:n] = data
+    return v
+
+
 def multiply(
     weights: list[_kernels.Matrix], x: np.ndarray, n_threads: int = 1, biases=None, scales=None
 ) -> tuple[list[np.ndarray], np.ndarray]:

@@ -15,8 +15,8 @@ def norm(_PlanBase self, str name, Value x, weight, Value out, float eps, Value 
     op.norm.weight, op.norm.post = floats(keep, weight, x.k, name), floats(keep, post, x.k, name)
     op.norm.bias = floats(keep, bias, x.k, name)
     op.norm.gather = gather and rows in ("outputs", "logits")
-    if op.norm.gather and out is x:
-        raise ParameterError(f"{name}: {x.name} cannot take the place of what it is picked from")
+    if op.norm.gather and (out is x or out is y):
+        raise ParameterError(f"{name}: {out.name} cannot take the place of what it is picked from")
     op.norm.eps, op.norm.centered, op.norm.y_scale = eps, centered, y_scale
     self.add(&op, name, rows, [
         rows_of(&op, &op.norm.x, x), rows_of(&op, &op.norm.y, y), forms_of(&op, &op.norm.out, out),

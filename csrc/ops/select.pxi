@@ -20,6 +20,8 @@ def gather(_PlanBase self, str name, Value x, Counts chosen not None, Value out)
     """out[i] = x[chosen.rows[i]], in the forms that out's readers want."""
     cdef Op op = new_op(kGather)
     check_width(name, out, x.k)
+    if out is x:
+        raise ParameterError(f"{name}: {x.name} cannot take the place of what it is picked from")
     op.gather.indices = &chosen.indices[0]
     self.add(&op, name, chosen, [rows_of(&op, &op.gather.x, x), forms_of(&op, &op.gather.out, out)], NO_COST, (chosen,))
     self.wrote(name, "", out, chosen)
