@@ -121,13 +121,14 @@ class Graph:
         self.plan = plan
         self.weights = weights
         self.caches = caches
-        self.rotations: list[Rotation | None] = [None] * len(caches)  # None: keys that no position is in
+        self.rotations: list[Rotation | None] = [None] * len(caches)  # of each; None: keys that no position is in
         self.can_shift = True  # False: keys know their positions in ways that no rotation undoes
         self._free: dict[tuple[str, int], list[Value]] = {}
         self._angles: dict[Rope, tuple[Rows, Rotation]] = {}
 
-    def layer(self, index: int) -> Layer:
-        return Layer(self, index)
+    def layer(self, index: int, cache: int | None = None) -> Layer:
+        """A layer, with the cache of this number where it is not its own: that of another, or of another round."""
+        return Layer(self, index, index if cache is None else cache)
 
     def rows(self, role: str, width: int) -> Rows:
         """Activations that nobody else refers to."""
@@ -276,13 +277,14 @@ class Layer:
 
     graph: Graph
     index: int
+    cache_index: int
 
     def name(self, name: str) -> str:
         return f"blk.{self.index}.{name}"
 
     @property
     def cache(self) -> _kernels.Cache:
-        return self.graph.caches[self.index]
+        return self.graph.caches[self.cache_index]
 
     def norm(self, x: Stream | Rows, name: str, kind: Norm, outputs: bool = False) -> Rows:
         return self.graph.norm(x, self.name(name), kind, outputs)
