@@ -147,8 +147,8 @@ def test_a_trace_of_parallel_blocks_has_the_stream_after_each(madeup):
     n = norm(m, "blk.0.attn_norm", x)
     mid = x + attend(m, 0, n)
     expected = {"blk.0.mid": mid, "blk.0.out": mid + oracle.feed_forward(m, 0, n)}
-    found = engine.trace(TOKENS, ["blk.0.mid", "blk.0.out"])
-    assert set(found) == set(expected)
+    found = engine.trace(TOKENS, None)
+    assert [name for name in found if name.rpartition(".")[2] in ("mid", "out", "add")] == list(expected)
     for name, rows in expected.items():
         assert oracle_error(found[name], rows) < 1e-9, name
 
@@ -190,9 +190,8 @@ def test_two_streams_may_be_added_to_each_other_and_go_on_apart(madeup):
         low = g.stream(g.read(high, "low"))
         for i in range(c.n_layers):
             h = g.layer(i)
-            low += high
-            low += attention(h, h.norm(low, "attn_norm", c.norm), c.attention[i])
-            high += low  # as it is now: what is added to it next does not count
+            low += high  # as it is now: what is added to it next does not count
+            high += attention(h, h.norm(high, "attn_norm", c.norm), c.attention[i])
             low += feed_forward(h, h.norm(high, "ffn_norm", c.norm), c.feed_forward[i])
         high += low
         return end(g, high, c)
@@ -201,8 +200,7 @@ def test_two_streams_may_be_added_to_each_other_and_go_on_apart(madeup):
     high = low = first(m)
     for i in range(2):
         low = low + high
-        low = low + attend(m, i, norm(m, f"blk.{i}.attn_norm", low))
-        high = high + low
+        high = high + attend(m, i, norm(m, f"blk.{i}.attn_norm", high))
         low = low + oracle.feed_forward(m, i, norm(m, f"blk.{i}.ffn_norm", high))
     check(engine, m, high + low)
 
