@@ -1,9 +1,10 @@
 """The graph of a model: what an architecture calls, in the order data flows, to record its operations on a plan.
 
 Rows are activations, [n_tokens, width]. Those that play the same role share memory: it is handed out again once nobody
-refers to the Rows that had it, so what a variable names lasts as long as the variable. A Stream is a residual stream,
-x: `x += y` only notes what is to be added, and the next norm of x does it in the same operation. Additions happen in
-the order in which they are written, before x is read.
+refers to the Rows that had it, so what a variable names lasts as long as the variable (one that is set anew in every
+layer costs a second piece: nest calls where nothing is read twice). A Stream is a residual stream, x: `x += y` only
+notes what is to be added, and the next norm of x does it in the same operation. Additions happen in the order in which
+they are written, before x is read.
 
     x = g.stream(rows)
     x += attention(h, h.norm(x, "attn_norm", c.norm), c.attention[i])     # sequential
