@@ -131,8 +131,9 @@ def test_reference_files_are_read_despite_keys_of_other_architectures(reference,
 
 
 def test_gemma3_slides_in_all_but_every_sixth_layer():
-    heads = config_of(fake("gemma3", attention__sliding_window=32, rope__freq_base=1e6)).attention
-    assert by_layer(heads, "window") == (32, 32, 32, 32, 32, 0) * 2
+    model = read_model(fake("gemma3", attention__sliding_window=32, rope__freq_base=1e6))
+    heads = model.config.attention
+    assert by_layer(heads, "window") == by_layer(model.memory, "window") == (32, 32, 32, 32, 32, 0) * 2
     assert tuple(a.rope.freq_base for a in heads) == (10000, 10000, 10000, 10000, 10000, 1e6) * 2
 
 

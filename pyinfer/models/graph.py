@@ -1,9 +1,10 @@
 """The graph of a model: what an architecture calls, in the order data flows, to record its operations on a plan.
 
 Rows are activations, [n_tokens, width]. Those that play the same role share memory: it is handed out again once nobody
-refers to the Rows that had it, so what a variable names lasts as long as the variable. A Stream is a residual stream,
-x: `x += y` only notes what is to be added, and the next norm of x does it in the same operation. Additions happen in
-the order in which they are written, before x is read.
+refers to the Rows that had it, so what a variable names lasts as long as the variable (one that is set anew in every
+layer costs a second piece: nest calls where nothing is read twice). A Stream is a residual stream, x: `x += y` only
+notes what is to be added, and the next norm of x does it in the same operation. Additions happen in the order in which
+they are written, before x is read.
 
     x = g.stream(rows)
     x += attention(h, h.norm(x, "attn_norm", c.norm), c.attention[i])     # sequential
@@ -121,13 +122,14 @@ class Graph:
         self.plan = plan
         self.weights = weights
         self.caches = caches
-        self.rotations: list[Rotation | None] = [None] * len(caches)  # None: keys that no position is in
+        self.rotations: list[Rotation | None] = [None] * len(caches)  # of each; None: keys that no position is in
         self.can_shift = True  # False: keys know their positions in ways that no rotation undoes
         self._free: dict[tuple[str, int], list[Value]] = {}
         self._angles: dict[Rope, tuple[Rows, Rotation]] = {}
 
-    def layer(self, index: int) -> Layer:
-        return Layer(self, index)
+    def layer(self, index: int, cache: int | None = None) -> Layer:
+        """A layer, with the cache of this number where it is not its own: that of another, or of another round."""
+        return Layer(self, index, index if cache is None else cache)
 
     def rows(self, role: str, width: int) -> Rows:
         """Activations that nobody else refers to."""
@@ -276,13 +278,14 @@ class Layer:
 
     graph: Graph
     index: int
+    cache_index: int
 
     def name(self, name: str) -> str:
         return f"blk.{self.index}.{name}"
 
     @property
     def cache(self) -> _kernels.Cache:
-        return self.graph.caches[self.index]
+        return self.graph.caches[self.cache_index]
 
     def norm(self, x: Stream | Rows, name: str, kind: Norm, outputs: bool = False) -> Rows:
         return self.graph.norm(x, self.name(name), kind, outputs)

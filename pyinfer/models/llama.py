@@ -10,7 +10,7 @@ from pyinfer.models.rope import Rope, read_rope
 from pyinfer.models.transformer import Transformer, begin, memory, read_rms_norm, read_transformer
 
 
-def read(keys: Keys, rope: Rope, scale_of: ScaleOf = "nothing") -> Transformer:
+def read(keys: Keys, rope: Rope | None, scale_of: ScaleOf = "nothing") -> Transformer:
     norm = read_rms_norm(keys)
     heads = read_attention(keys, rope, head_norm=norm)
     return read_transformer(keys, norm, heads, read_feed_forward(keys, "silu", scale_of=scale_of), read_output(keys))

@@ -107,7 +107,7 @@ def attention(h: Layer, x: Rows, a: Attention) -> Rows:
     """The layer's attention of x, projected to x's width."""
     g, w = h.graph, h.graph.weights
     q, k, v = _qkv(h, x, a)
-    angles, g.rotations[h.index] = (None, None) if a.rope is None else g.angles(a.rope)
+    angles, g.rotations[h.cache_index] = (None, None) if a.rope is None else g.angles(a.rope)
     q_norm, k_norm = (
         None if a.head_norm is None else w.vector_or_none(h.name(f"attn_{role}_norm.weight"), a.k_dim) for role in "qk"
     )
