@@ -195,7 +195,7 @@ def test_another_process_that_was_faster_does_no_harm(monkeypatch, cache, wheel)
 
 def test_the_cache_is_in_the_users_cache_folder_unless_told_otherwise(monkeypatch, tmp_path):
     monkeypatch.delenv("PYINFER_CACHE", raising=False)
-    monkeypatch.setattr("pyinfer.system.user_cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("pyinfer.hub.packaged.user_cache_dir", lambda: tmp_path)
     assert packaged.cache_dir() == tmp_path / "pyinfer"
 
 

@@ -125,14 +125,6 @@ def test_cpu_name_without_proc_is_not_empty(tmp_path):
     assert system.cpu_name(tmp_path)
 
 
-@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG is for Linux and its like")
-@pytest.mark.parametrize(("xdg", "expected"), [("/x/cache", "/x/cache"), ("rel", "/h/.cache"), ("", "/h/.cache")])
-def test_cache_dir_follows_xdg_if_absolute(monkeypatch, xdg, expected):
-    monkeypatch.setenv("XDG_CACHE_HOME", xdg)
-    monkeypatch.setenv("HOME", "/h")
-    assert system.user_cache_dir() == Path(expected)
-
-
 @pytest.mark.parametrize("size", [0, 1, 4096, system.HUGE_PAGE + 1])
 def test_allocated_memory_is_zeroed_writable_and_aligned(size):
     memory = system.allocate(size)

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pyinfer.errors import DownloadError
-from pyinfer.files import replaced
+from pyinfer.files import atomic_write
 from pyinfer.hub.cache import REVISION, blob_lock, hub_library, repo_folder
 from pyinfer.hub.checksums import check_digest
 from pyinfer.hub.choice import choose, labels, models_in
@@ -73,7 +73,7 @@ def fetch_from_hub(model: HubModel, progress: Progress | None = None) -> Path:
         # last: a reference leads to whole models only
         reference = folder / "refs" / REVISION
         reference.parent.mkdir(parents=True, exist_ok=True)
-        with replaced(reference) as output:
+        with atomic_write(reference) as output:
             output.write(commit.encode())
         return snapshot / files[0].path
 

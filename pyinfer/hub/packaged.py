@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyinfer.errors import DownloadError
+from pyinfer.files import user_cache_dir
 from pyinfer.hub.checksums import check_digest
 from pyinfer.hub.progress import SECONDS_BETWEEN, Counter, Progress
 
@@ -56,8 +57,6 @@ class PackagedModel:
 
 def cache_dir() -> Path:
     """The folder of models out of packages: PYINFER_CACHE, or `pyinfer` in the user's folder of caches."""
-    from pyinfer.system import user_cache_dir  # with NumPy, which names alone do not need
-
     chosen = os.environ.get("PYINFER_CACHE")
     try:
         return Path(chosen).expanduser() if chosen else user_cache_dir() / "pyinfer"
