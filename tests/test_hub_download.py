@@ -16,7 +16,7 @@ from hub_server import Hub, Repo, git_sha1, sha256
 from huggingface_hub import constants
 
 from pyinfer.errors import DownloadError, ParameterError
-from pyinfer.hub import download, resolve_model
+from pyinfer.hub import resolve_model
 from pyinfer.hub.cache import blob_lock, cached_models, hub_cache_dir, incomplete_downloads
 from pyinfer.hub.download import fetch_from_hub
 from pyinfer.hub.names import HubModel
@@ -68,11 +68,11 @@ def test_what_huggingface_hub_fetched_is_found(hub):
 
 
 def test_small_files_in_git_itself_have_its_checksum(hub):
-    commit, files = download._list_files(NAME)
-    counter = download.Counter(7, None)
-    download._fetch_file(NAME, commit, files["README.md"], counter)
-    found = huggingface_hub.hf_hub_download(NAME, "README.md", local_files_only=True, revision=commit)
-    assert Path(found).resolve().name == git_sha1(b"# small")
+    hub.repos["maker/tiny"] = Repo({"tiny-q8_0.gguf": b"GGUF"}, in_git=frozenset({"tiny-q8_0.gguf"}))
+    path = fetch_from_hub(HubModel("maker/tiny"))
+    found = huggingface_hub.hf_hub_download("maker/tiny", "tiny-q8_0.gguf", local_files_only=True)
+    assert Path(found) == path
+    assert path.resolve().name == git_sha1(b"GGUF")
 
 
 def test_all_parts_of_a_split_model_arrive(hub):
