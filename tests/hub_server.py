@@ -1,7 +1,7 @@
 """A server on the loopback that speaks the Hugging Face hub's protocol, as far as fetching models needs it.
 
 The hub answers /api/models/ORG/REPO/revision/REVISION with the commit and the files, and /ORG/REPO/resolve/COMMIT/PATH
-with headers that describe a file and a redirect to where its bytes are: here /cdn/SHA256, which knows ranges.
+with headers that describe a file and a redirect to its bytes: here /cdn/SHA256, which takes ranges.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is what some tests are about."""
+        """Be silent: some tests are about clients that go away."""
 
 
 @contextmanager

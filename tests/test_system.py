@@ -1,4 +1,4 @@
-"""What the system tells of itself: cores, memory, names; from fake /proc and cgroup trees where a test needs others."""
+"""Cores, memory and names of the machine; from fake /proc and cgroup trees where a test needs others."""
 
 import mmap
 import os
@@ -102,7 +102,7 @@ def test_default_threads_without_an_affinity_call_are_all_cores(monkeypatch):
     assert system.default_threads() == 3
 
 
-def test_peak_rss_covers_memory_that_was_touched_and_given_back():
+def test_peak_rss_covers_memory_that_was_used_and_released():
     before = system.peak_rss_bytes()
     if before is None:
         pytest.skip(f"{sys.platform} does not tell peak memory")
