@@ -1,6 +1,6 @@
 """A made-up byte-level BPE vocabulary of any size, as GGUF metadata: bytes, results of merges, control tokens, padding.
 
-Tokens are groups of two to four letters, with and without a space before, those of frequent letters first.
+Tokens are groups of two to four letters, with and without a space before them; those of frequent letters come first.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from pyinfer.tokenizer.bpe import byte_of_code_point
 
 NORMAL, CONTROL, UNUSED = 1, 3, 5
 LETTERS = "etaoinshrdlcumwfgypbvkjxqz"  # most frequent first
-SPACE = "Ġ"  # how GPT-2's alphabet writes it
+SPACE = "Ġ"  # a space in GPT-2's alphabet
 CONTROL_TEXTS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
 def vocabulary(n_vocab: int, n_words: int) -> dict[str, Any]:
     """Metadata `tokenizer.ggml.*`.
 
-    n_words: bytes and results of merges, at the beginning; control tokens follow, then unused ones up to n_vocab.
+    n_words: the number of bytes and results of merges, which come first. Control tokens follow, then unused ones, up to
+    n_vocab tokens in all.
     """
     pairs = merges(n_words - 256)
     code_points = byte_of_code_point().tolist()
@@ -43,7 +44,7 @@ def vocabulary(n_vocab: int, n_words: int) -> dict[str, Any]:
 
 
 def merges(n: int) -> list[tuple[str, str]]:
-    """n merges, those that come first applied first; both parts of each are bytes or results of others."""
+    """n merges in the order in which they are applied; both parts of each are bytes or results of others."""
     twos = by_frequency(LETTERS, LETTERS)
     pairs = [one + two for one, two in twos]
     threes = by_frequency(pairs, LETTERS)
@@ -58,6 +59,6 @@ def merges(n: int) -> list[tuple[str, str]]:
 
 
 def by_frequency(first: str | list[str], second: str | list[str]) -> list[tuple[str, str]]:
-    """All combinations, those of frequent parts first; parts come in the order of their frequency."""
+    """All combinations, those of frequent parts first. first, second: parts in descending order of frequency."""
     ranks = sorted(product(range(len(first)), range(len(second))), key=sum)
     return [(first[i], second[j]) for i, j in ranks]

@@ -1,6 +1,6 @@
-"""Structured output, by size of the vocabulary: masks computed and applied, forced tokens, and what comes before.
+"""Structured output, by size of the vocabulary: masks, forced tokens, and compilation.
 
-A text is followed token by token; for each that is not forced, the mask is computed and applied to the logits.
+A matcher follows a text token by token. For each token that is not forced, the mask is computed and applied to logits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from guided_texts import ARITHMETIC
+from guided_texts import ARITHMETIC, JSON
 from real_models import REAL_MODELS
 
 from pyinfer.guides.guide import Guide
@@ -39,15 +39,6 @@ PERSON_TEXT = (
     '{"name": "Ada Lovelace, Countess of Lovelace", "age": 36, "email": "ada.lovelace@example.org", '
     '"tags": ["mathematics", "engines"], "home": {"street": "12 St James\'s Square, London", "kind": "house"}}'
 )
-JSON_GBNF = r"""
-root   ::= object
-value  ::= object | array | string | number | ("true" | "false" | "null") ws
-object ::= "{" ws (string ":" ws value ("," ws string ":" ws value)*)? "}" ws
-array  ::= "[" ws (value ("," ws value)*)? "]" ws
-string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\"" ws
-number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws
-ws     ::= | " " | "\n" [ \t]{0,20}
-"""
 LARK_CALCULATION = r"""
 start: sum
 sum: product (("+" | "-") product)*
@@ -57,7 +48,7 @@ NUMBER: /[0-9]+(\.[0-9]+)?/
 NAME: /[a-z_][a-z0-9_]*/
 %ignore /[ \t]+/
 """
-# a word is a lexeme, and so is what parts it from the next: a token may go through both
+# words and the separators between them are lexemes of their own: a token may have parts of both
 LARK_SENTENCES = r"""
 start: sentence (" " sentence)*
 sentence: WORD ((" " | ", ") WORD)* "."
@@ -67,7 +58,7 @@ CASES = {
     "json": (Guide.json(PERSON), PERSON_TEXT),
     "json, fixed": (Guide.json(PERSON, whitespace=False), PERSON_TEXT),
     "any json": (Guide.json({"type": "object"}), PERSON_TEXT),
-    "gbnf json": (Guide.gbnf(JSON_GBNF), PERSON_TEXT),
+    "gbnf json": (Guide.gbnf(JSON), PERSON_TEXT),
     "gbnf arithmetic": (Guide.gbnf(ARITHMETIC), "(total_1 +22)*price= 3125 \nx*(y-17)=z\n"),
     "lark calculation": (Guide.lark(LARK_CALCULATION), "sqrt(width * width + 3.14159) / max(total_count, 27)"),
     "lark sentences": (
@@ -138,7 +129,7 @@ def test_vocabulary_is_compiled(benchmark, path):
     def compile_for(tokenizer: Tokenizer) -> None:
         Guide.regex("a").matcher(tokenizer)
 
-    # a new tokenizer each time: what was compiled for one goes with it
+    # a new tokenizer each time: a compiled vocabulary is kept as long as its tokenizer
     benchmark.pedantic(compile_for, setup=lambda: ((load_tokenizer(path),), {}), rounds=3)
 
 
@@ -146,5 +137,7 @@ def test_vocabulary_is_compiled(benchmark, path):
 def test_guide_is_compiled(benchmark, tokenizer, case):
     guide, _ = CASES[case]
     Guide.regex("a").matcher(tokenizer)
-    fresh = (Guide(guide.kind, guide.source + " " * n, guide.whitespace) for n in range(1, 60))  # none is kept yet
+    fresh = (
+        Guide(guide.kind, guide.source + " " * n, guide.whitespace) for n in range(1, 60)
+    )  # none was compiled before
     benchmark.pedantic(lambda one: one.matcher(tokenizer), setup=lambda: ((next(fresh),), {}), rounds=20)

@@ -1,4 +1,4 @@
-"""What happens between two passes, by size of the vocabulary: the next token is chosen and becomes text.
+"""The work between two forward passes, by size of the vocabulary: the next token is chosen and becomes text.
 
 The limit is NumPy's argmax, which reads every logit once.
 """
@@ -35,16 +35,16 @@ CHAINS = {
     "adaptive_p": {**OFF, "adaptive_target": 0.3},
     "bans": {**OFF, "banned_tokens": [1, 2, 3]},
 }
-N_PROMPT = 16_384  # tokens, which penalties and DRY look at
+N_PROMPT = 16_384  # tokens, which penalties and DRY read
 
 
 def flat_logits(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Of a model that knows nothing: many thousand tokens share 95 % of the probability."""
+    """Logits of a model that knows nothing: many thousand tokens share 95 % of the probability."""
     return rng.standard_normal(n).astype(np.float32)
 
 
 def peaked_logits(rng: np.random.Generator, n: int) -> np.ndarray:
-    """As text has them: probabilities fall with the square of the rank."""
+    """Logits as after a usual text: probabilities fall with the square of the rank."""
     return (rng.permutation(-2 * np.log(np.arange(1, n + 1))) + 15).astype(np.float32)
 
 
@@ -74,7 +74,7 @@ def test_sampling(benchmark, chain, make_logits, n_vocab):
 @pytest.mark.parametrize("n_vocab", SIZES)
 @pytest.mark.parametrize("n_words", ["few", "half", "all"])
 def test_masked(benchmark, n_words, n_vocab):
-    """Under the mask of a guide."""
+    """With the mask of a guide."""
     rng = np.random.default_rng(0)
     words = {"few": np.zeros, "half": lambda n, t: rng.integers(0, 2**32, n, t), "all": lambda n, t: ~np.zeros(n, t)}
     mask = words[n_words]((n_vocab + 31) // 32, np.uint32)
@@ -87,7 +87,7 @@ def test_masked(benchmark, n_words, n_vocab):
 
 @pytest.mark.parametrize("n_vocab", SIZES)
 def test_logprobs(benchmark, n_vocab):
-    """Of one token and the 20 likeliest."""
+    """Those of one token and of the 20 likeliest."""
     logits = peaked_logits(np.random.default_rng(0), n_vocab)
     benchmark.pedantic(choice_of, (logits, 7, 20), rounds=30, iterations=3, warmup_rounds=3)
     benchmark.extra_info["us a token"] = round(benchmark.stats.stats.median * 1e6, 1)

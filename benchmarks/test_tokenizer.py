@@ -1,4 +1,4 @@
-"""Tokenizers: loading, text to ids and back, for a made-up vocabulary of 152,064 tokens and the real ones at hand."""
+"""Tokenizers: loading, text to ids and back; a made-up vocabulary of 152,064 tokens, and those of real models."""
 
 import pytest
 from made_up_text import code, prose
@@ -38,7 +38,7 @@ def test_decode(benchmark, tokenizer, text):
 
 @pytest.mark.parametrize("path", REAL_MODELS, ids=lambda path: path.stem)
 def test_loading_a_tokenizer(benchmark, path):
-    """With the reading of the file's metadata."""
+    """Includes reading the file's metadata."""
     tokenizer = benchmark.pedantic(load_tokenizer, (path,), rounds=5, warmup_rounds=1)
     seconds = benchmark.stats.stats.median
     benchmark.extra_info["ms"] = round(seconds * 1e3, 1)

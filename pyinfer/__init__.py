@@ -5,7 +5,7 @@
     with pyinfer.LLM("model.gguf") as llm:
         print(llm.generate("The capital of France is").text)
 
-Names are imported when they are first used, so that `import pyinfer` costs next to nothing.
+A name is imported when it is first used, so that `import pyinfer` takes milliseconds.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = [
     "load_tokenizer",
 ]
 
-_HOMES = {
+_MODULES = {
     "LLM": "pyinfer.api.llm",
     "AsyncLLM": "pyinfer.api.async_llm",
     "ChatCompletion": "pyinfer.chat.calls",
@@ -73,7 +73,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'pyinfer' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES.get(name, "pyinfer.errors")), name)
+    value = getattr(importlib.import_module(_MODULES.get(name, "pyinfer.errors")), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""Checks of what callers give: numbers, token ids, lists of them or of texts; and how errors quote a value."""
+"""Checks of arguments: numbers, token ids, lists of them or of texts; and how errors quote a value."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ import numpy as np
 
 from pyinfer.errors import ParameterError
 
-Bytes = bytes | bytearray | memoryview  # they iterate as whole numbers, but who gives them means a text
+Bytes = bytes | bytearray | memoryview  # they iterate as whole numbers, but a caller who gives them means a text
+
+MAX_QUOTED = 80  # characters of a value in an error, so that a message stays a line or two
 
 
 def quoted(value: Any) -> str:
-    """A value as errors show it: long ones cut short."""
+    """A value as errors show it: its repr, cut after 80 characters."""
     try:
         text = repr(value)
     except ValueError:  # Python does not write whole numbers of thousands of digits
         text = object.__repr__(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}..."
 
 
 def is_number(value: Any, kinds: Any) -> bool:
+    """Whether a value is of the types `kinds`; True and False are no numbers."""
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def finite_float(value: Any) -> float:
-    """A number as a float, which NumPy's smaller types compare as without overflow; NaN for all that is none."""
+    """A number as a float; NaN for what is no number, infinite or too large.
+
+    NumPy's smaller types become float as well: compared with a large bound, they would overflow.
+    """
     if not is_number(value, int | float | np.integer | np.floating):
         return math.nan
     try:
@@ -39,27 +45,31 @@ def finite_float(value: Any) -> float:
 
 
 def check_float(name: str, value: Any, low: float, high: float, allowed: str) -> None:
-    """Raises ParameterError unless value is a finite number from low to high."""
+    """Raise ParameterError unless value is a finite number from low to high. allowed: the range in words."""
     if not low <= finite_float(value) <= high:
         raise ParameterError(f"{name} is {quoted(value)}; expected {allowed}")
 
 
 def check_integer(name: str, value: Any, first: int, last: int | None, allowed: str) -> None:
-    """Raises ParameterError unless value is a whole number from first to last."""
+    """Raise ParameterError unless value is a whole number from first to last (None: without a bound).
+
+    allowed: the range in words.
+    """
     if not is_number(value, int | np.integer) or value < first or (last is not None and value > last):
         raise ParameterError(f"{name} is {quoted(value)}; expected {allowed}")
 
 
-def check_positive(name: str, value: int | None, default: int, most: int | None = None) -> int:
-    """A whole number from 1 to `most`, or the default for None; ParameterError for others."""
+def check_positive(name: str, value: int | None, default: int, maximum: int | None = None) -> int:
+    """A whole number from 1 to `maximum`, or the default for None. Raises ParameterError for other values."""
     if value is None:
         return default
-    check_integer(name, value, 1, most, "a whole number " + ("of at least 1" if most is None else f"from 1 to {most}"))
+    allowed = "a whole number " + ("of at least 1" if maximum is None else f"from 1 to {maximum}")
+    check_integer(name, value, 1, maximum, allowed)
     return int(value)
 
 
 def as_list_or_none(values: Any) -> list[Any] | None:
-    """What a list, array, set or other iterable holds; None for texts, bytes, mappings, and what holds nothing."""
+    """The items of a list, array, set or other iterable; None for text, bytes, mappings, and what is not iterable."""
     if isinstance(values, str | Bytes | Mapping):
         return None
     try:
@@ -70,9 +80,10 @@ def as_list_or_none(values: Any) -> list[Any] | None:
 
 
 def checked_ids(tokens: Any, n_vocab: int, what: str = "the prompt") -> list[int]:
-    """The ids of a list or array, each from 0 to n_vocab - 1; none for an empty one.
+    """The token ids of a list or array, each from 0 to n_vocab - 1; an empty one gives no ids.
 
-    Raises ParameterError for what is no list of whole numbers, or has one out of range; it calls them `what`.
+    what: how errors name the argument. Raises ParameterError where tokens is no list of whole numbers, and where one
+    of them is out of range.
     """
     items = as_list_or_none(tokens) if isinstance(tokens, Sequence | np.ndarray) else None
     if items is None:

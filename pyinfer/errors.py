@@ -41,7 +41,7 @@ class BusyError(PyinferError):
 
 
 class DownloadError(PyinferError):
-    """A model could not be fetched, or what arrived is not what was asked for."""
+    """A model could not be downloaded, or the bytes that arrived are not those that were asked for."""
 
 
 class PassStopped(Exception):

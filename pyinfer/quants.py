@@ -11,9 +11,14 @@ from pyinfer.gguf import TensorType
 
 
 def dequantize(rows: NDArray[np.uint8], type: TensorType, k: int) -> NDArray[np.float32]:
-    """Rows of blocks as a file has them, uint8 [n_rows, row_bytes], to float32 [n_rows, k].
+    """Convert quantized rows to float32.
 
-    Raises ParameterError for a type without kernels and for rows that are not k values long.
+    - `rows`: rows of blocks as a file has them, uint8 [n_rows, row_bytes].
+    - `type`: the quantization format.
+    - `k`: values in a row.
+
+    Returns float32 [n_rows, k]. Raises ParameterError for a type without kernels and for rows that are not k values
+    long.
 
         dequantize(info.rows(), info.type, info.file_shape[0])
     """

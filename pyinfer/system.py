@@ -1,6 +1,6 @@
-"""What only one operating system has: huge pages, dropping pages, affinity, quotas, process figures, cache folders.
+"""What operating systems do differently: huge pages, dropping pages, affinity, quotas, figures of the process.
 
-Each call has a fallback that is right, if slower or less exact, where the system does not offer the thing.
+Where the system has no such call, a fallback is used that is right, but slower or less exact.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+if sys.platform != "win32":
+    import resource
+
 HUGE_PAGE = 2 << 20  # bytes, on x86-64
-UNKNOWN_MEMORY = 8 << 30  # bytes, where the system does not tell
+UNKNOWN_MEMORY = 8 << 30  # bytes that are assumed where the system does not tell: an ordinary small machine
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def allocate(n_bytes: int) -> NDArray[np.uint8]:
-    """Zeroed memory, uint8 [n_bytes], in huge pages where the system has them. Untouched pages take no memory.
+    """Allocate zeroed memory: uint8 [n_bytes], in huge pages where the system has them.
 
-    Raises MemoryError for more than there can be.
+    A page takes memory once it is written to. Raises MemoryError where the system cannot give so many bytes.
     """
     size = max(n_bytes, 1)
-    # shared mappings, Python's default, get no huge pages
+    # Python's default is a shared mapping, which gets no huge pages
     flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     try:
         region = mmap.mmap(-1, size + HUGE_PAGE, **flags)
@@ -41,7 +44,7 @@ def allocate(n_bytes: int) -> NDArray[np.uint8]:
 
 
 def drop_pages(region: mmap.mmap, start: int, length: int) -> None:
-    """Forget a file mapping's pages that lie wholly in [start, start + length); a later read brings them back."""
+    """Drop a file mapping's pages that lie wholly in bytes [start, start + length); a later read loads them again."""
     if not hasattr(mmap, "MADV_DONTNEED"):
         return
     first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -51,7 +54,10 @@ def drop_pages(region: mmap.mmap, start: int, length: int) -> None:
 
 
 def default_threads() -> int:
-    """The cores that this process may really use: its affinity mask, and its cgroups' CPU quota rounded up."""
+    """The number of cores that this process may use: those of its affinity mask, or its CPU quota if that is less.
+
+    A quota that is not whole is rounded up.
+    """
     try:
         cores = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):  # macOS and Windows have no such call
@@ -61,30 +67,22 @@ def default_threads() -> int:
 
 
 def cgroup_cpu_quota(proc: Path = PROC, cgroups: Path = CGROUPS) -> float | None:
-    """CPUs that the process's cgroups (v1 or v2) allow it, the least of its own and its ancestors'; None: unlimited."""
-    quotas: list[float | None] = []
-    for line in _lines(proc / "self" / "cgroup"):  # HIERARCHY:CONTROLLERS:GROUP, no controllers in v2
-        controllers, _, group = line.partition(":")[2].partition(":")
-        if controllers == "":
-            quotas += [_quota_v2(folder) for folder in _with_ancestors(cgroups, group)]
-        elif "cpu" in controllers.split(","):
-            quotas += [_quota_v1(folder) for folder in _with_ancestors(cgroups / controllers, group)]
+    """CPUs that the process may use by its cgroups (v1 or v2): the least of its own and its ancestors' quotas.
+
+    None: there is no limit.
+    """
+    folders = _cgroup_folders("cpu", proc, cgroups)
+    quotas = [_quota_v2(folder) if version == 2 else _quota_v1(folder) for version, folder in folders]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def usable_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
     """Bytes of RAM that this process may use: the machine's, or what its cgroups (v1 or v2) allow, if that is less."""
     limits = [_physical_memory()]
-    for line in _lines(proc / "self" / "cgroup"):
-        controllers, _, group = line.partition(":")[2].partition(":")
-        if controllers == "":
-            files = [folder / "memory.max" for folder in _with_ancestors(cgroups, group)]
-        elif "memory" in controllers.split(","):
-            files = [folder / "memory.limit_in_bytes" for folder in _with_ancestors(cgroups / controllers, group)]
-        else:
-            continue
-        # v2 says "max" where there is no limit
-        limits += [int(text) for path in files for text in _lines(path)[:1] if text.strip().isdigit()]
+    for version, folder in _cgroup_folders("memory", proc, cgroups):
+        text = "".join(_lines(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes"))[:1])
+        if text.strip().isdigit():  # v2 says "max" where there is no limit
+            limits.append(int(text))
     return min(limits)
 
 
@@ -95,8 +93,20 @@ def _physical_memory() -> int:
         return UNKNOWN_MEMORY
 
 
+def _cgroup_folders(controller: str, proc: Path, cgroups: Path) -> list[tuple[int, Path]]:
+    """(version, folder) of each cgroup that limits the process by a controller, each followed by its ancestors."""
+    folders: list[tuple[int, Path]] = []
+    for line in _lines(proc / "self" / "cgroup"):  # HIERARCHY:CONTROLLERS:GROUP; v2 names no controllers
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if controllers == "":
+            folders += [(2, folder) for folder in _with_ancestors(cgroups, group)]
+        elif controller in controllers.split(","):
+            folders += [(1, folder) for folder in _with_ancestors(cgroups / controllers, group)]
+    return folders
+
+
 def _with_ancestors(mount: Path, group: str) -> list[Path]:
-    """The folder of a cgroup and all above it up to the mount, which in a container may be the only one that exists."""
+    """The folder of a cgroup, then those above it up to the mount, which in a container may be the only one."""
     parts = [part for part in group.split("/") if part not in ("", "..")]
     return [mount.joinpath(*parts[:n]) for n in range(len(parts), -1, -1)]
 
@@ -128,34 +138,21 @@ def _lines(path: Path) -> list[str]:
 
 
 def peak_rss_bytes(proc: Path = PROC) -> int | None:
-    """The most resident memory that this process had so far; None where the system does not tell."""
-    # first choice on Linux: getrusage also counts what the parent had before exec
+    """The largest resident memory of this process so far, in bytes; None where the system does not tell."""
+    # /proc comes first: on Linux, getrusage also counts the memory that the parent had before exec
     for line in _lines(proc / "self" / "status"):
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:
+    if sys.platform == "win32":
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
 def cpu_name(proc: Path = PROC) -> str:
-    """The processor's model name, or its architecture where the system tells no more."""
+    """The processor's model name, or its architecture where the system does not name the model."""
     for line in _lines(proc / "cpuinfo"):
         key, _, value = line.partition(":")
         if key.strip() == "model name" and value.strip():
             return value.strip()
     return platform.processor() or platform.machine() or "unknown"
-
-
-def user_cache_dir() -> Path:
-    """The folder where programs keep what they can fetch again. Raises RuntimeError where there is no home folder."""
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return Path(local) if local else Path.home() / "AppData" / "Local"
-    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if xdg.is_absolute():  # the specification has relative paths ignored
-        return xdg
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")

@@ -1,7 +1,7 @@
 """A server on the loopback that speaks the Hugging Face hub's protocol, as far as fetching models needs it.
 
 The hub answers /api/models/ORG/REPO/revision/REVISION with the commit and the files, and /ORG/REPO/resolve/COMMIT/PATH
-with headers that describe a file and a redirect to where its bytes are: here /cdn/SHA256, which knows ranges.
+with headers that describe a file and a redirect to its bytes: here /cdn/SHA256, which takes ranges.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pyinfer.hub import download
 class Repo:
     files: dict[str, bytes]
     commit: str = "c0ffee" + 34 * "0"
+    in_git: frozenset[str] = frozenset()  # GGUF files that are in git itself, as other files are
     gated: bool = False
 
 
@@ -57,15 +58,20 @@ def description(repo: Repo, name: str) -> dict[str, object]:
             "rfilename": path,
             "size": len(content),
             "blobId": git_sha1(content),
-            **({"lfs": {"sha256": sha256(content), "size": len(content), "pointerSize": 130}} if is_lfs(path) else {}),
+            **(
+                {"lfs": {"sha256": sha256(content), "size": len(content), "pointerSize": 130}}
+                if is_lfs(repo, path)
+                else {}
+            ),
         }
         for path, content in sorted(repo.files.items())
     ]
     return {"id": name, "modelId": name, "sha": repo.commit, "tags": [], "downloads": 0, "siblings": siblings}
 
 
-def is_lfs(path: str) -> bool:
-    return path.endswith(".gguf")
+def is_lfs(repo: Repo, path: str) -> bool:
+    """Whether a file is in large-file storage."""
+    return path.endswith(".gguf") and path not in repo.in_git
 
 
 def sha256(content: bytes) -> str:
@@ -113,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
             self.error(404, "EntryNotFound", "Entry not found")
         else:
             content = repo.files[path]
-            digest = sha256(content) if is_lfs(path) else git_sha1(content)
+            digest = sha256(content) if is_lfs(repo, path) else git_sha1(content)
             headers = {
                 "X-Repo-Commit": repo.commit,
                 "X-Linked-Etag": f'"{digest}"',
@@ -170,7 +176,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is what some tests are about."""
+        """Be silent: some tests are about clients that go away."""
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""What samplers are defined as: float64, full sorts, one token after the other. And the statistics of draws."""
+"""The definitions of samplers: float64, full sorts, one token after the other. And the statistics of draws."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def entropy(logits: np.ndarray) -> float:
 
 
 def follows_the_law(counts: np.ndarray, probabilities: np.ndarray, chance: float = 1e-6) -> bool:
-    """Pearson's chi-square test: whether draws of these probabilities would be as uneven more often than `chance`.
+    """Pearson's chi-square test: whether draws by these probabilities are as uneven as these with more than `chance`.
 
     Tokens of probability 0 must not have been drawn at all.
     """
@@ -50,6 +50,11 @@ def follows_the_law(counts: np.ndarray, probabilities: np.ndarray, chance: float
     return statistic <= limit
 
 
+def counts_of_draws(choose: Callable[[float], int], n_vocab: int, n: int = 20_000) -> np.ndarray:
+    """How often each token is chosen by n uniform numbers: int64 [n_vocab]."""
+    return np.bincount([choose(u) for u in np.random.default_rng(0).random(n)], minlength=n_vocab)
+
+
 def penalized(logits: np.ndarray, recent: Sequence[int], repetition: float, frequency: float, presence: float):
     out = logits.astype(np.float64)
     for token in set(recent):
@@ -60,9 +65,9 @@ def penalized(logits: np.ndarray, recent: Sequence[int], repetition: float, freq
 
 
 def repeat_lengths(tokens: Sequence[int], limit: int, shortest: int) -> dict[int, int]:
-    """For every token that has been there: the longest end of the text that stands before an earlier one of it."""
+    """For each token of the text: the longest end of the text that also stands before an earlier occurrence of it."""
     longest: dict[int, int] = {}
-    for at in range(1, len(tokens)):  # tokens[at] would come again
+    for at in range(1, len(tokens)):  # if tokens[at] came next, it would be repeated
         length = 0
         while length < min(at, limit) and tokens[at - 1 - length] == tokens[-1 - length]:
             length += 1

@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files are written whole or not at all; the folder of caches is that of the system."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
-from pyinfer.files import replaced
+from pyinfer.files import atomic_write, user_cache_dir
 
 
 @pytest.fixture
@@ -15,7 +17,7 @@ def old(tmp_path):
 
 
 def test_a_file_takes_its_name_when_the_block_ends(old):
-    with replaced(old) as file:
+    with atomic_write(old) as file:
         file.write(b"new")
         file.flush()
         assert old.read_bytes() == b"old"
@@ -24,14 +26,14 @@ def test_a_file_takes_its_name_when_the_block_ends(old):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(old, error):
-    with pytest.raises(error), replaced(old) as file:
+    with pytest.raises(error), atomic_write(old) as file:
         file.write(b"half")
         raise error
     assert old.read_bytes() == b"old" and list(old.parent.iterdir()) == [old]
 
 
 def test_two_at_once_do_not_mix(old):
-    with replaced(old) as one, replaced(old) as other:
+    with atomic_write(old) as one, atomic_write(old) as other:
         one.write(b"11")
         other.write(b"22")
     assert old.read_bytes() == b"11"
@@ -42,7 +44,7 @@ def test_two_at_once_do_not_mix(old):
 def test_permissions_are_those_asked_for_less_the_umask(old, mode, expected):
     before = os.umask(0o027)
     try:
-        with replaced(old, mode):
+        with atomic_write(old, mode):
             pass
     finally:
         os.umask(before)
@@ -50,5 +52,13 @@ def test_permissions_are_those_asked_for_less_the_umask(old, mode, expected):
 
 
 def test_a_folder_that_is_not_there_is_an_error_with_a_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"), replaced(tmp_path / "nowhere" / "name"):
+    with pytest.raises(FileNotFoundError, match="nowhere"), atomic_write(tmp_path / "nowhere" / "name"):
         pass
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG is for Linux and its like")
+@pytest.mark.parametrize(("xdg", "expected"), [("/x/cache", "/x/cache"), ("rel", "/h/.cache"), ("", "/h/.cache")])
+def test_cache_dir_follows_xdg_if_absolute(monkeypatch, xdg, expected):
+    monkeypatch.setenv("XDG_CACHE_HOME", xdg)
+    monkeypatch.setenv("HOME", "/h")
+    assert user_cache_dir() == Path(expected)

@@ -1,4 +1,4 @@
-"""Which files of a repository are meant by a quant."""
+"""Which files of a repository a quant means."""
 
 import pytest
 from hypothesis import given

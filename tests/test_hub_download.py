@@ -1,4 +1,4 @@
-"""Fetching from the hub: a server on the loopback speaks its protocol; huggingface_hub reads what was fetched."""
+"""Downloads from the hub: a server on the loopback speaks its protocol; huggingface_hub reads what was downloaded."""
 
 import errno
 import io
@@ -16,7 +16,7 @@ from hub_server import Hub, Repo, git_sha1, sha256
 from huggingface_hub import constants
 
 from pyinfer.errors import DownloadError, ParameterError
-from pyinfer.hub import download, resolve_model
+from pyinfer.hub import resolve_model
 from pyinfer.hub.cache import blob_lock, cached_models, hub_cache_dir, incomplete_downloads
 from pyinfer.hub.download import fetch_from_hub
 from pyinfer.hub.names import HubModel
@@ -49,7 +49,7 @@ def test_the_model_of_a_quant_arrives_whole_and_alone(hub, quant, content):
     assert len(hub.downloads()) == 1
 
 
-def test_huggingface_hub_finds_what_was_fetched(hub):
+def test_huggingface_hub_finds_what_was_downloaded(hub):
     path = fetch_from_hub(HubModel(NAME))
     found = huggingface_hub.hf_hub_download(NAME, "small-q4_k_m.gguf", local_files_only=True)
     assert Path(found) == path
@@ -60,7 +60,7 @@ def test_huggingface_hub_finds_what_was_fetched(hub):
     assert len(hub.downloads()) == n_downloads
 
 
-def test_what_huggingface_hub_fetched_is_found(hub):
+def test_what_huggingface_hub_downloaded_is_found(hub):
     path = huggingface_hub.hf_hub_download(NAME, "small-q8_0.gguf")
     n_requests = len(hub.requests)
     assert resolve_model(f"{NAME}:Q8_0") == Path(path)
@@ -68,14 +68,14 @@ def test_what_huggingface_hub_fetched_is_found(hub):
 
 
 def test_small_files_in_git_itself_have_its_checksum(hub):
-    commit, files = download._list_files(NAME)
-    counter = download.Counter(7, None)
-    download._fetch_file(NAME, commit, files["README.md"], counter)
-    found = huggingface_hub.hf_hub_download(NAME, "README.md", local_files_only=True, revision=commit)
-    assert Path(found).resolve().name == git_sha1(b"# small")
+    hub.repos["maker/tiny"] = Repo({"tiny-q8_0.gguf": b"GGUF"}, in_git=frozenset({"tiny-q8_0.gguf"}))
+    path = fetch_from_hub(HubModel("maker/tiny"))
+    found = huggingface_hub.hf_hub_download("maker/tiny", "tiny-q8_0.gguf", local_files_only=True)
+    assert Path(found) == path
+    assert path.resolve().name == git_sha1(b"GGUF")
 
 
-def test_all_parts_of_a_split_model_arrive(hub):
+def test_all_parts_of_a_split_model_are_downloaded(hub):
     parts = {f"Q6_K/big-Q6_K-{i:05}-of-00003.gguf": bytes([i]) * 1000 * i for i in (1, 2, 3)}
     hub.repos["maker/big"] = Repo({**parts, "mmproj-big-Q6_K.gguf": b"projector"})
     seen: list[tuple[int, int]] = []
@@ -88,14 +88,14 @@ def test_all_parts_of_a_split_model_arrive(hub):
 
 
 def test_progress_grows_to_the_size(hub, monkeypatch):
-    monkeypatch.setattr("pyinfer.hub.progress.SECONDS_BETWEEN", 0)
+    monkeypatch.setattr("pyinfer.hub.progress.REPORT_SECONDS", 0)
     seen: list[tuple[int, int]] = []
     fetch_from_hub(HubModel(NAME), lambda done, total: seen.append((done, total)))
     assert seen == sorted(seen) and len(set(seen)) > 3
     assert {total for _, total in seen} == {len(Q4)} and seen[-1][0] == len(Q4)
 
 
-def test_a_connection_that_breaks_is_taken_up_again(hub):
+def test_after_a_broken_connection_a_new_one_continues(hub):
     hub.cuts = [100_000, 80_000]
     assert fetch_from_hub(HubModel(NAME)).read_bytes() == Q4
     ranges = hub.downloads()
@@ -104,7 +104,7 @@ def test_a_connection_that_breaks_is_taken_up_again(hub):
     assert 0 < starts[0] <= 100_000 and starts[0] < starts[1] <= starts[0] + 80_000
 
 
-def test_a_download_that_ended_early_goes_on_with_the_next_call(hub):
+def test_the_next_call_continues_a_download_that_ended_early(hub):
     hub.cuts = [200_000] + 5 * [0]
     with pytest.raises(DownloadError, match=r"small-q4_k_m.gguf stopped at 0 of 0 MB .*; the next one goes on"):
         fetch_from_hub(HubModel(NAME))
@@ -142,7 +142,7 @@ def test_other_bytes_than_the_hub_describes_are_refused(hub):
     assert fetch_from_hub(HubModel(NAME)).read_bytes() == Q4
 
 
-def test_a_partial_file_of_other_bytes_is_noticed_and_thrown_away(hub):
+def test_a_partial_file_of_other_bytes_is_noticed_and_removed(hub):
     partial(Q4).parent.mkdir(parents=True)
     partial(Q4).write_bytes(b"not the beginning of this file")
     with pytest.raises(DownloadError, match="has sha256"):
@@ -167,14 +167,14 @@ def test_a_newer_version_with_the_same_file_is_not_downloaded_again(hub):
     assert len(hub.downloads()) == n_downloads
 
 
-def test_what_is_there_needs_no_server(hub, monkeypatch):
+def test_a_cached_model_needs_no_server(hub, monkeypatch):
     path = fetch_from_hub(HubModel(NAME))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     for name in (f"hf:{NAME}", f"{NAME}:q4_k_m", f"{NAME}:small"):
         assert resolve_model(name) == path
 
 
-def test_without_a_connection_the_nearest_that_is_there_is_taken(hub, monkeypatch):
+def test_without_a_connection_the_nearest_cached_model_is_taken(hub, monkeypatch):
     path = fetch_from_hub(HubModel(NAME, "Q8_0"))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert resolve_model(f"hf:{NAME}") == path
@@ -182,7 +182,7 @@ def test_without_a_connection_the_nearest_that_is_there_is_taken(hub, monkeypatc
         resolve_model(f"hf:{NAME}:Q4_K_M")
 
 
-def test_an_unknown_quant_lists_those_that_are_there(hub):
+def test_the_error_of_an_unknown_quant_lists_the_known_ones(hub):
     with pytest.raises(DownloadError, match=rf"{NAME} has no model Q5_K_M; it has Q4_K_M, Q8_0$"):
         fetch_from_hub(HubModel(NAME, "Q5_K_M"))
     hub.repos["maker/torch"] = Repo({"model.safetensors": b"x"})
@@ -190,7 +190,7 @@ def test_an_unknown_quant_lists_those_that_are_there(hub):
         fetch_from_hub(HubModel("maker/torch"))
 
 
-def test_a_repository_that_is_not_there_is_named(hub):
+def test_the_error_of_an_unknown_repository_names_it(hub):
     with pytest.raises(DownloadError, match=rf"{hub.endpoint} has no model repository maker/none, or it is private"):
         fetch_from_hub(HubModel("maker/none"))
 
@@ -235,7 +235,7 @@ def test_a_disk_without_room_is_noticed_before_the_download(hub, monkeypatch):
     assert hub.downloads() == []
 
 
-def test_a_disk_that_fills_up_keeps_what_came(hub, monkeypatch):
+def test_a_disk_that_fills_up_keeps_what_arrived(hub, monkeypatch):
     class Full(io.FileIO):
         def write(self, chunk):
             if self.tell() + len(chunk) > 150_000:
@@ -257,8 +257,8 @@ def test_a_cache_that_cannot_be_made_is_named(hub, tmp_path):
         fetch_from_hub(HubModel(NAME))
 
 
-def test_ctrl_c_keeps_what_came(hub, monkeypatch):
-    monkeypatch.setattr("pyinfer.hub.progress.SECONDS_BETWEEN", 0)
+def test_ctrl_c_keeps_what_arrived(hub, monkeypatch):
+    monkeypatch.setattr("pyinfer.hub.progress.REPORT_SECONDS", 0)
     hub.pause = threading.Event()
 
     def interrupt(done: int, total: int) -> None:
@@ -312,7 +312,7 @@ def test_without_links_the_file_itself_is_in_the_snapshot(hub, monkeypatch):
     assert resolve_model(f"{NAME}:Q4_K_M") == path
 
 
-def test_a_link_whose_blob_is_gone_is_mended(hub):
+def test_a_link_whose_blob_is_gone_is_repaired(hub):
     path = fetch_from_hub(HubModel(NAME))
     blob(Q4).unlink()
     assert cached_models(NAME) == []

@@ -1,4 +1,4 @@
-"""Names to files, and what the caches hold: found, listed and removed, and nothing else."""
+"""From names to files; models of the caches are found, listed and removed, and nothing else is."""
 
 import os
 import time
@@ -73,7 +73,7 @@ def test_the_default_model_comes_out_of_its_own_cache(hub, monkeypatch, tmp_path
         find_stored("smollm2:135m")
 
 
-def test_the_list_has_what_is_there_then_the_catalogue(hub):
+def test_the_list_has_cached_models_and_then_the_catalogue(hub):
     pull_model(f"{NAME}:Q8_0")
     pull_model(f"{NAME}:Q4_K_M")
     entries = list_models()
@@ -85,7 +85,7 @@ def test_the_list_has_what_is_there_then_the_catalogue(hub):
         assert resolve_model(entry.name) == entry.path
 
 
-def test_the_list_knows_what_huggingface_hub_fetched_and_leaves_out_what_is_no_model(hub):
+def test_the_list_knows_what_huggingface_hub_downloaded_and_leaves_out_what_is_no_model(hub):
     huggingface_hub.hf_hub_download(NAME, "config.json")
     assert fetched() == {}
     huggingface_hub.hf_hub_download(NAME, "two-Q8_0.gguf")
@@ -98,7 +98,7 @@ def test_the_list_needs_neither_the_library_nor_a_cache(hub, monkeypatch):
     assert not hub_cache_dir().exists()
 
 
-def test_using_a_model_is_noted(hub):
+def test_a_use_of_a_model_is_recorded(hub):
     path = pull_model(f"{NAME}:Q8_0")
     written = path.stat().st_mtime
     os.utime(path, (1000, written))
@@ -186,7 +186,7 @@ def test_an_interrupted_download_and_a_whole_model_have_names_of_their_own(hub):
     assert fetched() == {f"hf:{NAME}:Q4_K_M": len(Q4)} and whole.read_bytes() == Q4
 
 
-def test_a_download_under_way_is_not_removed(hub):
+def test_a_running_download_is_not_removed(hub):
     hub.cuts = [100_000] + 5 * [0]
     with pytest.raises(DownloadError):
         pull_model(f"{NAME}:Q8_0")
@@ -207,7 +207,7 @@ def test_a_download_under_way_is_not_removed(hub):
         ("./model.gguf", "./model.gguf is a path; expected a name that `pyinfer list` shows"),
     ],
 )
-def test_what_cannot_be_removed_is_said(hub, name, message):
+def test_the_error_says_what_cannot_be_removed(hub, name, message):
     pull_model(f"{NAME}:Q8_0")
     pull_model(f"{NAME}:Q4_K_M")
     before = files_below(hub_cache_dir())

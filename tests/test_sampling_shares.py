@@ -1,4 +1,4 @@
-"""The fewest candidates of a share, of awkward logits: against a full sort in float64."""
+"""The fewest candidates of a total probability, of awkward logits: against a full sort in float64."""
 
 import numpy as np
 import pytest

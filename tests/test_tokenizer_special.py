@@ -220,7 +220,7 @@ def test_an_unknown_vocabulary_is_refused_with_the_name_of_the_file(tmp_path):
         load_tokenizer(path)
 
 
-def test_a_text_that_continues_another_has_no_space_in_front():
+def test_a_text_that_continues_another_has_no_space_before_it():
     tokenizer = tokenizer_from_metadata(spm_metadata({"▁a": 0.0, "a": -1.0, "▁": -2.0}))
 
     assert tokenizer.decode_bytes(tokenizer.encode("a", add_special=False)) == b" a"

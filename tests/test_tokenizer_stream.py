@@ -1,4 +1,4 @@
-"""Text that comes token by token is the text that comes at once, and never half a character."""
+"""Text that is decoded token by token is the text that is decoded at once, and never has half a character."""
 
 import hypothesis.strategies as st
 from hypothesis import given, settings

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfer.errors import ParameterError
-from pyinfer.files import replaced
+from pyinfer.files import atomic_write
 
 Message = dict[str, Any]
 
@@ -68,7 +68,7 @@ class Dialogue:
     def save(self, path: Path) -> None:
         """Write all messages as JSON, for the user alone to read. Raises OSError; `path` is then as it was."""
         text = json.dumps({"messages": self._system_message() + self.messages}, ensure_ascii=False, indent=2) + "\n"
-        with replaced(path, 0o600) as file:
+        with atomic_write(path, 0o600) as file:
             file.write(text.encode())
 
     def load(self, path: Path) -> None:

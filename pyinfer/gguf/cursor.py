@@ -1,66 +1,27 @@
-"""Reads the values of GGUF from bytes, and checks every length against what is there before it is used.
+"""Reads the values of GGUF from bytes. Every length is checked against the bytes that are left before it is used.
 
-All arithmetic on lengths is in Python's integers, which do not overflow.
+Arithmetic on lengths uses Python's integers, which do not overflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, overload
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer._gguf_index import index_strings
 from pyinfer.errors import GGUFError
+from pyinfer.gguf.strings import ByteStrings, StringArray
 from pyinfer.gguf.types import NUMBER_TYPES, ValueType
 
-MAX_DEPTH = 4  # of arrays in arrays; files in use have none
-MAX_KEY_BYTES = 65535  # the specification's bound
-
-
-class StringArray(Sequence[str]):
-    """The strings of an array, decoded when they are asked for.
-
-    buffer: uint8, the file; offsets, lengths: int64 [n], where string i lies in it.
-    """
-
-    def __init__(
-        self, where: str, buffer: NDArray[np.uint8], offsets: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> None:
-        self.buffer, self.offsets, self.lengths = buffer, offsets, lengths
-        self._where = where
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def raw(self, index: int) -> bytes:
-        """The bytes of one string."""
-        start = int(self.offsets[index])
-        return self.buffer[start : start + int(self.lengths[index])].tobytes()
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        try:
-            return self.raw(index).decode()
-        except UnicodeDecodeError as error:
-            raise GGUFError(f"{self._where}: string {index} is not UTF-8 ({error})") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
-
-    def __repr__(self) -> str:
-        return f"<StringArray of {len(self)}>"
+MAX_DEPTH = 4  # arrays within arrays; no known file nests them at all, and recursion must have an end
+MAX_KEY_BYTES = 65535  # the bound of the specification
 
 
 class Cursor:
-    """A place in a file's bytes that moves forward as values are read."""
+    """A position in a file's bytes, which moves forward as values are read."""
 
     def __init__(self, path: Path, buffer: NDArray[np.uint8]) -> None:
         self.path = path
@@ -68,10 +29,11 @@ class Cursor:
         self.position = 0
 
     def fail(self, what: str) -> NoReturn:
+        """Raise GGUFError for what is wrong with the file."""
         raise GGUFError(f"{self.path}: {what}")
 
     def take(self, n_bytes: int, what: str) -> NDArray[np.uint8]:
-        """The next n_bytes as a view; GGUFError if the file ends before."""
+        """A view of the next bytes, uint8 [n_bytes]. GGUFError, which calls them `what`, if the file ends before."""
         left = len(self.buffer) - self.position
         if n_bytes > left:
             self.fail(f"the file is cut short: {what} at byte {self.position} takes {n_bytes} bytes, {left} are left")
@@ -79,7 +41,7 @@ class Cursor:
         return self.buffer[self.position - n_bytes : self.position]
 
     def number(self, kind: ValueType, what: str) -> Any:
-        """A number or truth value."""
+        """The next number or truth value."""
         dtype = np.dtype(NUMBER_TYPES[kind])
         raw = self.take(dtype.itemsize, what)
         if kind == ValueType.BOOL and raw[0] > 1:
@@ -87,9 +49,11 @@ class Cursor:
         return raw.view(dtype)[0].item()
 
     def count(self, what: str) -> int:
+        """The next uint64."""
         return int.from_bytes(self.take(8, what).tobytes(), "little")
 
     def string(self, what: str, maximum: int | None = None) -> str:
+        """The next string, of at most `maximum` bytes (None: any number)."""
         length = self.count(f"the length of {what}")
         if maximum is not None and length > maximum:
             self.fail(f"{what} at byte {self.position} is {length} bytes long, expected at most {maximum}")
@@ -99,6 +63,7 @@ class Cursor:
             self.fail(f"{what} at byte {self.position - length} is not UTF-8 ({error})")
 
     def kind(self, what: str) -> ValueType:
+        """The next value type: that of `what`."""
         number = self.number(ValueType.UINT32, f"the type of {what}")
         if number not in ValueType._value2member_map_:
             known = ", ".join(f"{t.value} {t.name}" for t in ValueType)
@@ -106,7 +71,7 @@ class Cursor:
         return ValueType(number)
 
     def value(self, kind: ValueType, what: str, depth: int = 0) -> Any:
-        """A value of any type: bool, int, float, str, read-only array of numbers, StringArray, list of arrays."""
+        """The next value: bool, int, float, str, read-only array of numbers, StringArray or list of arrays."""
         if kind == ValueType.STRING:
             return self.string(what)
         if kind != ValueType.ARRAY:
@@ -129,5 +94,5 @@ class Cursor:
             if found is None:
                 self.fail(f"the file is cut short: a string of {what} reaches beyond its end")
             offsets, lengths, self.position = found
-            return StringArray(f"{self.path}: {what}", self.buffer, offsets, lengths)
+            return StringArray(f"{self.path}: {what}", ByteStrings(self.buffer, offsets, lengths))
         return [self.value(element, what, depth + 1) for _ in range(n)]

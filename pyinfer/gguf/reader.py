@@ -1,8 +1,8 @@
 """Reads GGUF files: metadata, the index of tensors, and zero-copy views of their bytes.
 
-A file is mapped into memory, not read. Everything that the index says is checked when the file is opened: types, sizes,
-that tensors lie within the file and do not overlap. Views of tensors keep their mapping alive, so that one which is
-still held when the file is closed stays readable.
+A file is mapped into memory, not read. When it is opened, everything that the index says is checked: types, sizes, that
+tensors lie within the file and do not overlap. A view of a tensor keeps its mapping alive: after the file was closed,
+the view can still be read.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -22,20 +22,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import GGUFError
-from pyinfer.gguf.cursor import MAX_KEY_BYTES, Cursor, StringArray
+from pyinfer.gguf.cursor import MAX_KEY_BYTES, Cursor
+from pyinfer.gguf.strings import StringArray
 from pyinfer.gguf.types import TensorType, ValueType
 from pyinfer.system import drop_pages
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
-MAX_DIMS = 4
-DEFAULT_ALIGNMENT = 32
-MAX_ALIGNMENT = 1 << 20
-MAX_TENSOR_BYTES = 1 << 50
+MAX_DIMS = 4  # ggml's bound
+DEFAULT_ALIGNMENT = 32  # bytes; the format's default
+MAX_ALIGNMENT = 1 << 20  # bytes; far above what files have, and small enough that padding stays harmless
+MAX_TENSOR_BYTES = 1 << 50  # larger than any file, so that sums of offsets and sizes fit int64
 SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
-SMALLEST_ENTRY = 8 + 4  # bytes of a key or a tensor's name and of the type behind it
+SMALLEST_ENTRY = 8 + 4  # bytes: the length of a key or of a tensor's name, and the type after it
 
-MISSING: Any = object()
+MISSING: Any = object()  # the default of a key that must be there
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class TensorInfo:
         return self.file_shape[0] // self.type.block_size * self.type.block_bytes
 
     def rows(self) -> NDArray[np.uint8]:
-        """The tensor's bytes, a read-only view uint8 [n_rows, row_bytes]; rows lie along the fastest dimension.
+        """View the tensor's bytes: uint8 [n_rows, row_bytes], read-only; rows run along the fastest dimension.
 
-        Raises GGUFError once the file is closed; a view taken before stays valid.
+        Raises GGUFError after the file was closed; a view that was taken before stays valid.
         """
         return self._file._bytes(self).reshape(-1, self.row_bytes)
 
@@ -88,10 +89,16 @@ class Part:
 
 
 class GGUFFile:
-    """A GGUF file, or all parts of one that is split (any of them may be named).
+    """Open a GGUF file, or all parts of a split one.
 
-    path, version, alignment; metadata: of the first part; tensors: of all parts, by name, in file order.
-    Raises GGUFError, which says what is wrong and where. A context manager; `close` gives the mapping back.
+    - `path`: the file; of a split one, any part.
+
+    Attributes: `path`, `version`, `alignment` (bytes), `metadata` of the first part, and `tensors` of all parts by
+    name, in the order of the file. Raises GGUFError, which says what is wrong and where. It is a context manager;
+    `close` releases the mappings.
+
+        with GGUFFile("model.gguf") as file:
+            print(file.get_str("general.architecture"), len(file.tensors))
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -118,31 +125,31 @@ class GGUFFile:
         self.close()
 
     def close(self) -> None:
-        """Give up the mappings; each is unmapped when the last view of it is gone."""
+        """Release the mappings; each is unmapped when its last view is gone."""
         self._parts = None
 
     def get_int(self, key: str, default: int = MISSING) -> int:
-        """A whole number; GGUFError if it is missing (and there is no default) or of another type."""
+        """Get a whole number of the metadata; GGUFError if it is missing without a default, or of another type."""
         value: int = self._get(key, int, default)
         return value
 
     def get_float(self, key: str, default: float = MISSING) -> float:
-        """A number; as get_int."""
+        """Get a number; otherwise as get_int."""
         value = self._get(key, (int, float), default)
         return float(value)
 
     def get_str(self, key: str, default: str = MISSING) -> str:
-        """A string; as get_int."""
+        """Get a string; otherwise as get_int."""
         value: str = self._get(key, str, default)
         return value
 
     def get_bool(self, key: str, default: bool = MISSING) -> bool:
-        """A truth value; as get_int."""
+        """Get a truth value; otherwise as get_int."""
         value: bool = self._get(key, bool, default)
         return value
 
     def drop_pages(self, info: TensorInfo, start: int = 0, length: int | None = None) -> None:
-        """Tell the system that bytes [start, start + length) of a tensor need not stay in memory."""
+        """Tell the system not to keep bytes [start, start + length) of a tensor in memory; None: to its end."""
         length = info.n_bytes - start if length is None else min(length, info.n_bytes - start)
         drop_pages(self._part(info.part).mapping, info.offset + start, length)
 
@@ -207,7 +214,7 @@ class GGUFFile:
 
 
 def describe(value: object) -> str:
-    """The type of a metadata value, for messages."""
+    """The type of a metadata value, in words for errors."""
     if isinstance(value, StringArray):
         return f"array of {len(value)} strings"
     if isinstance(value, np.ndarray):
@@ -216,7 +223,7 @@ def describe(value: object) -> str:
 
 
 def split_paths(path: Path) -> list[Path]:
-    """The parts of a split file, of which `path` names one; or `path` alone. GGUFError if a part is missing."""
+    """The parts of a split file, of which `path` is one; or `path` alone. Raises GGUFError if a part is missing."""
     match = SPLIT_NAME.fullmatch(path.name)
     if match is None:
         return [path]
@@ -231,7 +238,7 @@ def split_paths(path: Path) -> list[Path]:
 
 
 def read_header(cursor: Cursor) -> int:
-    """The version, once the file is known to be GGUF in this byte order."""
+    """Check that the file is GGUF in this byte order; returns its version."""
     magic = cursor.take(min(4, len(cursor.buffer)), "the magic").tobytes()
     if magic != MAGIC:
         cursor.fail(f"not a GGUF file: it begins with {magic!r}, expected {MAGIC!r}")
@@ -245,7 +252,7 @@ def read_header(cursor: Cursor) -> int:
 
 
 def read_count(cursor: Cursor, what: str, smallest: int) -> int:
-    """A number of entries of at least `smallest` bytes each, which the file must have room for."""
+    """The next number of entries; GGUFError if so many, of at least `smallest` bytes each, do not fit the file."""
     n = cursor.count(what)
     left = len(cursor.buffer) - cursor.position
     if n * smallest > left:
@@ -254,7 +261,7 @@ def read_count(cursor: Cursor, what: str, smallest: int) -> int:
 
 
 def read_tensor(cursor: Cursor, index: int) -> tuple[str, TensorType, tuple[int, ...], int, int]:
-    """Name, type, shape in file order, size in bytes and offset of an entry of the index."""
+    """The next tensor of the index: name, type, shape in file order, size in bytes, offset in bytes."""
     name = cursor.string(f"the name of tensor {index}", MAX_KEY_BYTES)
     where = f"tensor {name!r}"
     n_dims = cursor.number(ValueType.UINT32, f"the number of dimensions of {where}")
@@ -280,7 +287,7 @@ def read_tensor(cursor: Cursor, index: int) -> tuple[str, TensorType, tuple[int,
 
 
 def check_overlap(cursor: Cursor, entries: list[tuple[str, TensorType, tuple[int, ...], int, int]]) -> None:
-    """entries: in order of their offsets"""
+    """Raise GGUFError if two tensors share bytes. entries: as read_tensor gives them, in the order of their offsets."""
     for one, two in pairwise(entries):
         if one[4] + one[3] > two[4]:
             cursor.fail(

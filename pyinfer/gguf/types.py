@@ -23,7 +23,7 @@ class ValueType(IntEnum):
     FLOAT64 = 12
 
 
-# NumPy's names of the types of fixed size
+# NumPy's names of the types that have a fixed size
 NUMBER_TYPES: dict[ValueType, str] = {
     ValueType.UINT8: "<u1",
     ValueType.INT8: "<i1",
@@ -40,7 +40,7 @@ NUMBER_TYPES: dict[ValueType, str] = {
 
 
 class TensorType(IntEnum):
-    """Types of tensors: a row is a sequence of blocks of `block_size` values in `block_bytes` bytes."""
+    """Types of tensors. A row is a sequence of blocks; a block has `block_size` values in `block_bytes` bytes."""
 
     block_size: int
     block_bytes: int
@@ -54,7 +54,7 @@ class TensorType(IntEnum):
 
     @classmethod
     def of(cls, number: int) -> TensorType:
-        """The type with a ggml number; ValueError if there is none."""
+        """The type that ggml gives this number. Raises ValueError if there is none."""
         member = cls._value2member_map_.get(number)
         if not isinstance(member, cls):
             raise ValueError(f"{number} is no tensor type")

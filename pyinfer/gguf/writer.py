@@ -1,10 +1,10 @@
-"""Writes GGUF files (version 3): metadata, then tensors, in one pass and without holding all tensors in memory.
+"""Writes GGUF files (version 3): metadata, then tensors, one after the other, so that not all need be in memory.
 
     writer = GGUFWriter("model.gguf", {"general.architecture": "llama"})
     writer.add_tensor("token_embd.weight", embedding)
     writer.write()
 
-The file appears under its name only when it is whole. With a bound on tensors or bytes a part it is split into
+The file gets its name when it is whole. With a bound on the tensors or bytes of a part, it is split into
 NAME-00001-of-0000N.gguf and so on, as llama.cpp does it.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ParameterError
-from pyinfer.files import replaced
+from pyinfer.files import atomic_write
 from pyinfer.gguf.reader import DEFAULT_ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_DIMS
 from pyinfer.gguf.types import NUMBER_TYPES, TensorType, ValueType
 
@@ -46,10 +46,18 @@ class Entry:
 
 
 class GGUFWriter:
-    """Collects metadata and tensors, then writes them.
+    """Collect metadata and tensors, then write them.
 
-    metadata: values are bool, int, float, str, sequences of one of them, NumPy numbers and arrays, or (ValueType,
-    value) to say the type. alignment: of tensors, in bytes.
+    - `path`: the file to be written.
+    - `metadata` (none): values by key: bool, int, float, str, sequences of one of them, NumPy numbers and arrays, or
+      (ValueType, value) to choose the type.
+    - `alignment` (32): of tensors, in bytes; a power of two of at most 1 MiB.
+
+    Raises ParameterError for another alignment.
+
+        writer = GGUFWriter("new.gguf", {"general.architecture": "llama"})
+        writer.add_tensor("token_embd.weight", embedding)
+        writer.write()
     """
 
     def __init__(
@@ -71,11 +79,16 @@ class GGUFWriter:
         type: TensorType | None = None,
         shape: Sequence[int] | None = None,
     ) -> None:
-        """Add a tensor; its data is used when the file is written.
+        """Add a tensor; its data is read when the file is written.
 
-        data: a float array of the tensor's shape; or, with type and row-major shape, its bytes (uint8 of any shape) or
-        a function that returns them in chunks. Raises ParameterError for names that stand already, more than 4
-        dimensions, rows that are not whole blocks, or bytes that do not match the shape.
+        - `name`: of the tensor, once a file.
+        - `data`: a float array of the tensor's shape; or, with `type` and `shape`, its bytes (uint8 of any shape) or a
+          function that returns them in chunks.
+        - `type` (that of the array): the format of the bytes.
+        - `shape` (that of the array): row-major, 1 to 4 dimensions.
+
+        Raises ParameterError for a name that was added before, for other numbers of dimensions, for rows that are not
+        whole blocks, and for bytes that do not match the shape.
         """
         if name in self._entries:
             raise ParameterError(f"tensor {name!r} was added before")
@@ -104,7 +117,14 @@ class GGUFWriter:
         self._entries[name] = entry
 
     def write(self, max_tensors: int | None = None, max_bytes: int | None = None) -> list[Path]:
-        """Write the file, or its parts of at most so many tensors or bytes of tensors; returns the paths."""
+        """Write the file, or its parts.
+
+        - `max_tensors` (None: no bound): tensors of a part.
+        - `max_bytes` (None: no bound): bytes of a part's tensors; one that is larger has a part of its own.
+
+        Returns the paths. Raises ParameterError where a function of `add_tensor` gives another number of bytes, and
+        OSError.
+        """
         parts = self._split(max_tensors, max_bytes)
         if len(parts) == 1:
             self._write_part(self.path, self.metadata, parts[0])
@@ -134,7 +154,7 @@ class GGUFWriter:
         return parts
 
     def _write_part(self, path: Path, metadata: Mapping[str, Any], entries: list[Entry]) -> None:
-        with replaced(path) as f:
+        with atomic_write(path) as f:
             f.write(MAGIC + struct.pack("<IQQ", VERSION, len(entries), len(metadata)))
             for key, value in metadata.items():
                 f.write(encode_string(key) + encode_value(key, value))
@@ -160,12 +180,13 @@ class GGUFWriter:
 
 
 def encode_string(text: str | bytes) -> bytes:
+    """The length in bytes, then the text."""
     raw = text.encode() if isinstance(text, str) else text
     return struct.pack("<Q", len(raw)) + raw
 
 
 def encode_value(key: str, value: Any) -> bytes:
-    """The type and the value, as the file has them."""
+    """The type, then the value."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], ValueType):
         kind, value = value
     else:
@@ -174,6 +195,7 @@ def encode_value(key: str, value: Any) -> bytes:
 
 
 def encode_payload(key: str, kind: ValueType, value: Any) -> bytes:
+    """The value alone. Raises ParameterError, which names the key, for an array of several types."""
     if kind == ValueType.STRING:
         return encode_string(value)
     if kind in NUMBER_TYPES:
@@ -194,6 +216,7 @@ def encode_payload(key: str, kind: ValueType, value: Any) -> bytes:
 
 
 def encode_numbers(key: str, kind: ValueType, value: Any) -> bytes:
+    """A number or an array of numbers. Raises ParameterError, which names the key, for one out of the type's range."""
     try:
         return np.asarray(value, NUMBER_TYPES[kind]).tobytes()
     except (OverflowError, ValueError, TypeError) as error:
@@ -201,7 +224,7 @@ def encode_numbers(key: str, kind: ValueType, value: Any) -> bytes:
 
 
 def infer_type(key: str, value: Any) -> ValueType:
-    """The type for a value: the narrowest of INT32, UINT32, INT64, UINT64 for whole numbers, FLOAT32 for floats."""
+    """The type for a value: the first of UINT32, INT32, INT64, UINT64 that has a whole number; FLOAT32 for floats."""
     if isinstance(value, bool | np.bool_):
         return ValueType.BOOL
     if isinstance(value, np.generic):

@@ -1,1 +1,1 @@
-"""Guides: what a text must look like, and which tokens may come next for it to do so."""
+"""Guides: what a text must look like, and which tokens may therefore come next."""

@@ -1,7 +1,7 @@
 """Guides compiled for a vocabulary: llguidance's view of a tokenizer, and the grammars that were compiled for it.
 
-Both are kept: a vocabulary's as long as its tokenizer, a grammar's until others have been used more recently. Copies of
-a compiled grammar share its lexer, whose states are then computed once for all requests.
+Both are kept: a view as long as its tokenizer lives, a grammar until MAX_GRAMMARS others were used more recently.
+Copies of a compiled grammar share its lexer, whose states are then computed once for all requests.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 MAX_GRAMMARS = 64  # kept for a vocabulary; a large one takes some megabytes
-# As llama.cpp's grammar for JSON has it: a model can't add spaces and new lines without end.
+# White space as llama.cpp's grammar for JSON has it: a model can't add spaces and new lines without end.
 FREE_SPACE = {"whitespace_pattern": r" |\n[ \t]{0,20}"}
 
-ASCII_CLASSES = "d"  # \\d is 0 to 9, as JSON schemas have it; \\w and \\s are Unicode's
+ASCII_CLASSES = "d"  # of regular expressions: \\d is 0 to 9, as in JSON schemas; \\w and \\s are Unicode's
 
 _lock = threading.Lock()
 _vocabularies: weakref.WeakKeyDictionary[Tokenizer, CompiledVocabulary] = weakref.WeakKeyDictionary()
 
 
-def compiled(tokenizer: Tokenizer) -> CompiledVocabulary:
-    """What is kept for a tokenizer. Raises ParameterError as Guide.matcher does."""
+def compile_vocabulary(tokenizer: Tokenizer) -> CompiledVocabulary:
+    """The compiled vocabulary of a tokenizer, made by the first call. Raises ParameterError as Guide.matcher does."""
     try:
         import llguidance  # noqa: F401
     except ImportError as error:
@@ -52,7 +52,7 @@ def compiled(tokenizer: Tokenizer) -> CompiledVocabulary:
 
 
 def grammar_of(guide: GuideSpec) -> str:
-    """What llguidance is given: Lark, or its own JSON. Raises ParameterError."""
+    """The grammar that llguidance compiles for a guide: in Lark, or in its own JSON. Raises ParameterError."""
     return GRAMMARS[guide.kind](guide)
 
 
@@ -105,11 +105,11 @@ class CompiledVocabulary:
 
     @cached_property
     def closing(self) -> ClosingTokens:
-        """For the search of short endings."""
+        """Tokens that the search for a short completion tries."""
         return ClosingTokens(self._tokens, self._ends)
 
     def shortest(self, guide: GuideSpec, find: Callable[[], list[int] | None]) -> int:
-        """The number of tokens that `find` gives of a guide, 0 for None; found once."""
+        """The number of tokens that `find` gives for a guide, 0 for None; `find` is called once for each guide."""
         if guide not in self._shortest:
             if len(self._shortest) >= MAX_GRAMMARS:
                 self._shortest.clear()
@@ -117,7 +117,7 @@ class CompiledVocabulary:
         return self._shortest[guide]
 
     def matcher(self, guide: GuideSpec) -> LLMatcher:
-        """A matcher at the beginning of a text. Raises ParameterError as Guide.matcher does."""
+        """A new matcher, at the beginning of a text. Raises ParameterError as Guide.matcher does."""
         with self._lock:
             return self._matcher(guide)
 
@@ -134,7 +134,7 @@ class CompiledVocabulary:
 
         matcher = LLMatcher(self._tokenizer, grammar_of(guide), log_level=0, limits=self._limits)
         if not matcher.is_error():
-            # a grammar that nothing can begin, or that forces a text without end, is noticed with the first step only
+            # only the first step shows that nothing can begin a text, or that the grammar forces a text without end
             first = matcher.deep_copy()
             first.consume_tokens(first.compute_ff_tokens())
             first.compute_bitmask()
@@ -145,10 +145,10 @@ class CompiledVocabulary:
 
 
 class _TokenizerView:
-    """What llguidance asks of a tokenizer (its TokenizerWrapper), without keeping it alive.
+    """What llguidance asks of a tokenizer (its TokenizerWrapper); it does not keep the tokenizer alive.
 
-    Tokens that are no text are marked as special; those that can't be met in a text are left without bytes, which
-    llguidance never allows: unused ones, and the bytes of SentencePiece that also are a piece.
+    Tokens that are no text are marked as special. Tokens that no text has get no bytes, and llguidance never allows
+    those: unused ones, and SentencePiece's byte tokens whose byte is a piece as well.
     """
 
     is_tokenizer_wrapper = True
@@ -171,7 +171,7 @@ class _TokenizerView:
         self._tokenizer = weakref.ref(tokenizer)
 
     def __call__(self, text: str) -> list[int]:
-        """Ids of a text that continues another; their bytes are always the text's."""
+        """Ids of a text that continues another one; joined, their bytes are the text's."""
         tokenizer = self._tokenizer()
         assert tokenizer is not None  # a GuideMatcher keeps it
         try:
@@ -180,6 +180,6 @@ class _TokenizerView:
                 return ids
         except TokenizerError:
             pass
-        # what encode changes (a piece for U+2581 is a space's), or has no token for
+        # encode changed a character (SentencePiece writes U+2581 for a space), or has no token for one
         assert self.llguidance is not None
         return self.llguidance.greedy_tokenize(text)

@@ -1,10 +1,12 @@
-"""The end of a text under a guide: a short completion, so that a text that has to stop can still be whole.
+"""The end of a text under a guide: a short completion, so that a text whose tokens run out can still be whole.
 
-A beam search finds a completion. From each node some tokens are tried, a short and a long one of those with the same
-first character, and the grammar's fixed texts; it goes on from a few nodes where different tokens may follow, first
-from where signs that close or fixed texts have led. `Closing` watches one text: near its limit it knows a completion,
-and as long as there are just enough tokens for it, each drawn token must leave one; where one would not, the text takes
-the completion that is known. Where there is none that short, the text is cut as any other.
+A completion is a list of tokens after which the text may end. A beam search finds one. From each node it tries some
+tokens, of those with the same first character a short and a long one, and the grammar's fixed texts; it goes on from a
+few nodes where different tokens may follow, and prefers those that a closing sign or a fixed text has led to.
+
+`Closing` watches one text. Near the text's limit it knows a completion. From there on, while there are just enough
+tokens left for it, a drawn token is kept only if a completion fits after it; else the text takes the completion that is
+known. Where none is short enough, the text is cut as any other.
 """
 
 from __future__ import annotations
@@ -21,55 +23,67 @@ from pyinfer.guides.masks import has_ids
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
-# First characters of tokens, by how near they bring a text to its end.
+# First characters of tokens: the lower the cost, the nearer they bring a text to its end.
 COSTS = {'"': 0, **dict.fromkeys("'`)]}>", 1), **dict.fromkeys(",:;=", 2), **dict.fromkeys("@\n", 3), "0": 4}
 COST_OF_OTHERS = 5
-COST_OF_TEXTS = -1  # of the grammar's fixed texts, where they change what may follow
-MOST_IN_WAYS = 16  # texts, of which three in their order are tried
-TRIED_AGAIN = 8  # tokens after which they are, as a text may have to be longer than it was
+COST_OF_FIXED_TEXTS = -1  # where they change what may follow: they are meant to, and so come first
 SIGNS = string.punctuation.encode()
-MOST_ALIKE = 64  # tokens looked at of those that begin alike
-MOST_TRIED = 40  # at each place
-MOST_LOOKED_AT = 6  # places with the same number of tokens, many of which are alike
-WIDTH = 4  # places with the same number of tokens from which the search goes on
-WATCHED = (
-    128  # tokens before the limit, beside those of the shortest text, from which on ways to the end are looked for
-)
-TIGHT = 40  # tokens more than the way takes: with fewer, each drawn token is tried first
+
+# Bounds of the search, which is to take about a millisecond.
+BEAM_WIDTH = 4  # nodes with the same number of tokens from which the search goes on
+MAX_VISITED = 6  # nodes with the same number of tokens that are looked at; many of them allow the same tokens
+MAX_TRIED = 40  # tokens tried at a node
+MAX_GROUP = 64  # tokens kept of those with the same first character
+RETRY_FIXED_TEXTS = 8  # tokens after which they are tried again where the same may follow: some texts need a length
+MAX_FIXED_TEXTS = 16  # fixed texts of which sequences are tried
+MAX_SEQUENCE = 3  # fixed texts in such a sequence
+
+# When a text is watched.
+WATCH_TOKENS = 128  # tokens before the limit, and those of the guide's shortest text, from which on it is
+MAX_SLACK = 40  # tokens left beyond a completion's own; with fewer, each drawn token is checked
 
 
-class Place(NamedTuple):
-    """Where tokens lead to: how little the last one closes, and the step there from the matcher of the place before."""
+class Node(NamedTuple):
+    """A state of the search.
+
+    cost: of the last step. tokens: from the search's start to here. parent, step: the matcher of the node before, and
+    the tokens from there to here, which are consumed only if the search goes on from this node.
+    """
 
     cost: int
     tokens: list[int]
-    before: LLMatcher
+    parent: LLMatcher
     step: list[int]
 
 
 class Step(NamedTuple):
-    """Tokens that may be next. unchanged: the mask before; a fixed text that leaves it so is like any other text."""
+    """Tokens that may come next.
+
+    mask_before: of a fixed text, the mask of the node that it is tried at. Where the text leaves the mask so, it was
+    taken as any other text would have been, and leads nowhere.
+    """
 
     cost: int
     tokens: list[int]
-    unchanged: bytes | None = None
+    mask_before: bytes | None = None
 
 
 class ClosingTokens:
-    """The tokens of a vocabulary that may bring a text to its end, grouped by what they begin with."""
+    """The tokens of a vocabulary that may bring a text to its end, in groups by their first character."""
 
     def __init__(self, tokens: list[bytes], ends: frozenset[int]) -> None:
+        """tokens: the bytes of each. ends: tokens that end a text, which are in no group."""
         groups: dict[bytes, list[int]] = {}
         for token, text in enumerate(tokens):
             if token in ends or not text:
                 continue
             first = b"0" if text[:1].isdigit() else text[:1]
-            # signs followed by others open something, such as a quote and a word
+            # a sign and then other characters open something, such as a quote and a word
             if first not in SIGNS or not text.strip(SIGNS):
                 groups.setdefault(first, []).append(token)
         for group in groups.values():
             group.sort(key=lambda token: (len(tokens[token]), token))
-            del group[MOST_ALIKE // 2 : -MOST_ALIKE // 2]
+            del group[MAX_GROUP // 2 : -MAX_GROUP // 2]
         self._costs = np.array([COSTS.get(first.decode("latin-1"), COST_OF_OTHERS) for first in groups])
         self._tokens = np.array([token for group in groups.values() for token in group], np.int64)
         self._groups = np.repeat(np.arange(len(groups)), [len(group) for group in groups.values()])
@@ -82,20 +96,21 @@ class ClosingTokens:
         ends = np.concatenate([[0], borders, borders - 1, [len(found) - 1]]) if len(found) else found
         chosen = found[np.unique(ends)]
         costs = self._costs[self._groups[chosen]]
-        order = np.argsort(costs, kind="stable")[:MOST_TRIED]
+        order = np.argsort(costs, kind="stable")[:MAX_TRIED]
         costs = costs[order]
-        # tokens of one cost mostly lead to like places: the first of each cost come before all second ones
+        # tokens of one cost mostly lead to similar nodes: the first token of each cost comes before all second ones
         nth = np.arange(len(costs)) - np.searchsorted(costs, costs)
-        costs = (COST_OF_OTHERS + 1) * nth + costs - costs.min(initial=COST_OF_OTHERS)  # what must be, is not dear
+        # costs begin at 0: a token is not expensive where all others cost more
+        costs = (COST_OF_OTHERS + 1) * nth + costs - costs.min(initial=COST_OF_OTHERS)
         return list(zip(costs.tolist(), self._tokens[chosen[order]].tolist(), strict=True))
 
 
-def usable_rest(matcher: LLMatcher, known: Sequence[int], most: int) -> list[int] | None:
-    """The longest end of a known way, of at most `most` tokens, that leads to an end from here, too."""
+def reuse_completion(matcher: LLMatcher, known: Sequence[int], max_tokens: int) -> list[int] | None:
+    """The longest end of a known completion that is one from here, too, of at most max_tokens; None: there is none."""
     walker = matcher.deep_copy()
     forced = walker.compute_ff_tokens() if known else []
     walker.consume_tokens(forced)
-    for start in range(max(0, len(known) + len(forced) - most), len(known)):
+    for start in range(max(0, len(known) + len(forced) - max_tokens), len(known)):
         rest = list(known[start:])
         taken = walker.try_consume_tokens(rest)
         if taken == len(rest) and walker.is_accepting():
@@ -104,53 +119,59 @@ def usable_rest(matcher: LLMatcher, known: Sequence[int], most: int) -> list[int
     return None
 
 
-def way_of_texts(here: LLMatcher, texts: Sequence[list[int]], most: int, n_texts: int = 3) -> list[int] | None:
-    """At most n_texts of the texts, in their order, after which the text may end: where masks show nothing of a way."""
+def complete_with_texts(
+    matcher: LLMatcher, texts: Sequence[list[int]], max_tokens: int, n_texts: int = MAX_SEQUENCE
+) -> list[int] | None:
+    """At most n_texts of the texts, in their order, after which the text may end: for where masks show no completion.
+
+    The matcher stays as it is, unless there is one.
+    """
     for i, text in enumerate(texts):
-        if len(text) > most or here.is_error():
+        if len(text) > max_tokens or matcher.is_error():
             continue
-        taken = here.try_consume_tokens(text)
+        taken = matcher.try_consume_tokens(text)
         if taken == len(text):
-            if here.is_accepting():
+            if matcher.is_accepting():
                 return text
-            rest = way_of_texts(here, texts[i + 1 :], most - len(text), n_texts - 1) if n_texts > 1 else None
+            others = texts[i + 1 :]
+            rest = complete_with_texts(matcher, others, max_tokens - len(text), n_texts - 1) if n_texts > 1 else None
             if rest is not None:
                 return text + rest
-        here.rollback(taken)
+        matcher.rollback(taken)
     return None
 
 
-def find_ending(
+def find_completion(
     matcher: LLMatcher,
     closing: ClosingTokens,
-    most: int,
+    max_tokens: int,
     n_words: int,
     known: Sequence[int] = (),
     texts: Sequence[list[int]] = (),
 ) -> list[int] | None:
-    """At most `most` tokens after which the text may end; None if no such way was found. The matcher stays as it is.
+    """At most max_tokens after which the text may end; None if no such completion was found.
 
-    known: a way from nearby, such as before the last token, the rest of which may lead from here as well. texts: the
-    tokens of the grammar's fixed texts.
+    The matcher stays as it is. n_words: uint32 words of a mask. known: a completion from nearby, such as from before
+    the last token; its rest may be one from here. texts: the tokens of the grammar's fixed texts.
     """
     if matcher.is_accepting():
         return []
-    if (rest := usable_rest(matcher, known, most)) is not None:
+    if (rest := reuse_completion(matcher, known, max_tokens)) is not None:
         return rest
     mask = np.empty(n_words, np.uint32)
-    places: list[list[Place]] = [[] for _ in range(most + 1)]  # by the number of tokens there
-    places[0].append(Place(0, [], matcher, []))
-    tried: set[bytes] = set()  # masks of places from which the texts were tried
-    for length in range(most):
-        seen: set[bytes] = set()  # of two places where the same may follow, one is enough
+    nodes: list[list[Node]] = [[] for _ in range(max_tokens + 1)]  # by their number of tokens
+    nodes[0].append(Node(0, [], matcher, []))
+    tried: set[bytes] = set()  # masks of nodes at which the fixed texts were tried
+    for length in range(max_tokens):
+        seen: set[bytes] = set()  # of nodes where the same may follow, one is enough
         n_forced = 0
-        for place in sorted(places[length], key=lambda place: place.cost)[:MOST_LOOKED_AT]:
-            if len(seen) + n_forced == WIDTH:
+        for node in sorted(nodes[length], key=lambda node: node.cost)[:MAX_VISITED]:
+            if len(seen) + n_forced == BEAM_WIDTH:
                 break
-            here = place.before.deep_copy()
-            here.consume_tokens(place.step)
+            here = node.parent.deep_copy()
+            here.consume_tokens(node.step)
             if forced := here.compute_ff_tokens():
-                steps = [Step(place.cost, forced)]
+                steps = [Step(node.cost, forced)]
                 n_forced += 1
             else:
                 here.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
@@ -158,90 +179,94 @@ def find_ending(
                     continue
                 seen.add(key)
                 steps = [Step(cost, [token]) for cost, token in closing.allowed(mask)]
-                if key not in tried or length % TRIED_AGAIN == 0:
+                if key not in tried or length % RETRY_FIXED_TEXTS == 0:
                     tried.add(key)
-                    steps += [Step(COST_OF_TEXTS, text, key) for text in texts]
-            for cost, step, unchanged in steps:
-                if length + len(step) > most or here.is_error():
+                    steps += [Step(COST_OF_FIXED_TEXTS, text, key) for text in texts]
+            for cost, step, mask_before in steps:
+                if length + len(step) > max_tokens or here.is_error():
                     continue
                 taken = here.try_consume_tokens(step)
                 if taken == len(step):
-                    tokens = [*place.tokens, *step]
+                    tokens = [*node.tokens, *step]
                     if here.is_accepting():
                         return tokens
-                    if unchanged is not None:
+                    if mask_before is not None:
                         here.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-                    if mask.tobytes() != unchanged:
-                        places[len(tokens)].append(Place(cost, tokens, here, step))
+                    if mask.tobytes() != mask_before:
+                        nodes[len(tokens)].append(Node(cost, tokens, here, step))
                 here.rollback(taken)
-        places[length].clear()
-    return way_of_texts(matcher.deep_copy(), texts[:MOST_IN_WAYS], most)
+        nodes[length].clear()
+    return complete_with_texts(matcher.deep_copy(), texts[:MAX_FIXED_TEXTS], max_tokens)
 
 
 class Endable(Protocol):
-    """What is asked of a guide's matcher."""
+    """What `Closing` asks of a guide's matcher."""
 
     @property
     def shortest(self) -> int: ...
     def accept(self, token: int) -> None: ...
-    def ending(self, most: int, known: Sequence[int] = ()) -> list[int] | None: ...
+    def ending(self, max_tokens: int, known: Sequence[int] = ()) -> list[int] | None: ...
     def rollback(self, n: int) -> None: ...
 
 
 class Closing:
-    """The end of one text."""
+    """Brings one text to its end before its tokens run out.
+
+    For each token the caller asks `bound` for the mask, draws, and asks whether the token `allows` a completion; if it
+    does not, the mask of `lead` takes its place. It tells `note` of each token that is added.
+    """
 
     def __init__(self, matcher: Endable) -> None:
         self._matcher = matcher
-        self.leads = False  # only the way that is known may be gone
-        self._way: list[int] | None = None  # from here to the end, if one is known
-        self._way_behind: list[int] | None = None  # the token that was tried
-        self._look_at: float | None = None  # tokens left at which to look for a way the next time
+        self.leads = False  # from now on the text takes the known completion
+        self._completion: list[int] | None = None  # from here, if one is known
+        self._next_completion: list[int] | None = None  # from after the drawn token that was checked
+        self._look_at: float | None = None  # tokens left at which to look for a completion the next time
 
     @property
     def complete(self) -> bool:
         """Whether the text is known to be complete as it stands."""
-        return self._way is not None and not self._way
+        return self._completion is not None and not self._completion
 
     def bound(self, mask: NDArray[np.uint32], n_left: float) -> NDArray[np.uint32]:
-        """The mask of the next token, of which n_left may come; of the only one, if the end is led to."""
-        if self.leads and self._way is None:  # tokens that were forced are others than those of the way
-            self._way = self._matcher.ending(int(n_left))
-            self.leads = bool(self._way)
+        """The mask of the next token, of n_left that may come: of one token only, if the text takes the completion."""
+        if self.leads and self._completion is None:  # other tokens were forced than those of the completion
+            self._completion = self._matcher.ending(int(n_left))
+            self.leads = bool(self._completion)
         if self.leads:
             return self.lead(mask)
         if self._look_at is None:
-            self._look_at = WATCHED + (self._matcher.shortest if WATCHED < n_left < np.inf else 0)
-        if self._way is None and n_left <= self._look_at:
+            self._look_at = WATCH_TOKENS + (self._matcher.shortest if WATCH_TOKENS < n_left < np.inf else 0)
+        if self._completion is None and n_left <= self._look_at:
             n = int(n_left)
-            self._way = self._matcher.ending(n)
-            if self._way is None:
+            self._completion = self._matcher.ending(n)
+            if self._completion is None:
                 self._look_at = n * 0.75
-            elif n - len(self._way) > TIGHT:
-                self._look_at = n - 1 - (n - len(self._way) - TIGHT) // 8
-                self._way = None
+            elif n - len(self._completion) > MAX_SLACK:
+                self._look_at = n - 1 - (n - len(self._completion) - MAX_SLACK) // 8
+                self._completion = None
         return mask
 
     def allows(self, token: int, n_left: float) -> bool:
-        """Whether a drawn token leaves a way to the end with the n_left that may follow it, if that is watched yet."""
-        if self._way is None or self.leads:
+        """Whether a completion of at most n_left tokens fits after a drawn token; True while nothing is watched yet."""
+        if self._completion is None or self.leads:
             return True
         self._matcher.accept(token)
-        self._way_behind = self._matcher.ending(int(n_left), self._way)
+        self._next_completion = self._matcher.ending(int(n_left), self._completion)
         self._matcher.rollback(1)
-        return self._way_behind is not None
+        return self._next_completion is not None
 
     def lead(self, mask: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """From here on the known way is gone: the mask of its next token."""
+        """Take the known completion from here on; returns the mask of its next token."""
         self.leads = True
-        assert self._way
+        assert self._completion
         only = np.zeros_like(mask)
-        only[self._way[0] // 32] = 1 << self._way[0] % 32
+        only[self._completion[0] // 32] = 1 << self._completion[0] % 32
         return only
 
     def note(self, token: int) -> None:
-        """A token was added to the text."""
-        if self._way_behind is not None:
-            self._way, self._way_behind = self._way_behind, None
-        elif self._way:
-            self._way = self._way[1:] if self._way[0] == token else None
+        """Follow the text, to which a token was added."""
+        if self._next_completion is not None:
+            self._completion, self._next_completion = self._next_completion, None
+        elif self._completion:
+            self._completion = self._completion[1:] if self._completion[0] == token else None

@@ -1,4 +1,4 @@
-"""What llguidance says of a guide, as pyinfer's errors say it."""
+"""llguidance's messages about guides as errors of pyinfer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from pyinfer.errors import ParameterError
 from pyinfer.guides.spec import GuideSpec
 
-MAX_MESSAGE = 300  # characters
-LISTED = re.compile(r"\d+ \| ")  # a line of the grammar
+MAX_MESSAGE = 300  # characters of llguidance's message
+LISTED = re.compile(r"\d+ \| ")  # the number before a line of the grammar that the message quotes
 ABOUT_REGEX = re.compile(r"^at \d+\(\d+\): invalid regex .* \(in regex\): (regex parse error: .*? error: )?")
 
 
 def guide_error(guide: GuideSpec, message: str) -> ParameterError:
-    """llguidance's message in a line, without its state, marks, and what pyinfer wrote around an expression."""
+    """llguidance's message in one line, without its state, its marks, and what pyinfer wrote around an expression."""
     message = message.partition("<state>")[0].replace("<non-verbose/>", "")
     message = message.replace("NoExtensionBias", "no token can follow")
     lines = [line.strip() for line in message.splitlines() if line.strip(" ^")]

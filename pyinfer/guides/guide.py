@@ -1,7 +1,7 @@
 """`Guide`: structured output as users describe it.
 
-A guide is a description, the same for any number of requests and models; `guide.matcher(tokenizer)` is one text under
-it (`pip install pyinfer[guided]`).
+A guide is a description, and any number of requests and models may share it; `guide.matcher(tokenizer)` follows one
+text under it (`pip install pyinfer[guided]`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,28 @@ from pyinfer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Guide(GuideSpec):
-    """What a text must look like. Made by `json`, `regex`, `choice`, `gbnf` or `lark`; compared by value.
+    """Describe what a text must look like, by `json`, `regex`, `choice`, `gbnf` or `lark`.
 
-        Guide.json({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})
+    Guides are compared by value and can be shared. Each constructor raises ParameterError for what is no description of
+    its kind. Only `matcher`, which a request calls when it is submitted, finds and raises what llguidance refuses, such
+    as a schema that nothing can meet.
 
-    Raises ParameterError for what is no description at all. What only llguidance finds out, such as a schema that
-    nothing can meet, is raised by `matcher`, which a request calls when it is submitted.
+        guide = Guide.json({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})
+        llm.generate("Ada is 36. As JSON: ", SamplingParams(guide=guide, max_tokens=30)).text
     """
 
     @classmethod
     def json(cls, schema: Mapping[str, Any] | str | bool | Any, whitespace: bool = True) -> Guide:
-        """JSON that meets a schema: a dict, its text, or a Pydantic model.
+        """Describe JSON that meets a schema; its properties come in the order of the schema.
 
-        Properties come in the order of the schema. whitespace: the model may put a space or a line break with
-        indentation between elements; False: it is laid out as json.dumps does, so that more of it is certain and
-        needs no pass. Keywords that can't be enforced (`not`, `uniqueItems`, …) are refused by `matcher`.
+        - `schema`: a JSON schema as a dict or as text, True (any JSON), or a Pydantic model.
+        - `whitespace` (True): the model may put a space, or a line break with indentation, between elements. False: the
+          layout is that of `json.dumps`, so that more tokens are certain and need no forward pass.
+
+        Returns the guide. Raises ParameterError for what is no JSON schema. `matcher` refuses keywords that can't be
+        enforced (`not`, `uniqueItems`, …).
+
+            Guide.json({"type": "array", "items": {"type": "integer"}}, whitespace=False)
         """
         if callable(describe := getattr(schema, "model_json_schema", None)):
             schema = without_unique_items(describe())  # sets drop what is there twice
@@ -49,15 +56,26 @@ class Guide(GuideSpec):
 
     @classmethod
     def regex(cls, pattern: str) -> Guide:
-        """A text that the whole regular expression matches.
+        """Describe a text that a regular expression matches as a whole.
 
-        In the syntax of Rust's `regex`, without look-around; `\\d` is 0 to 9.
+        - `pattern`: in the syntax of Rust's `regex`, without look-around; `\\d` is 0 to 9. At most 2**20 characters.
+
+        Returns the guide. Raises ParameterError for what is no text; `matcher` refuses invalid expressions.
+
+            Guide.regex("[A-Z][a-z]+ [0-9]{4}")
         """
         return cls("regex", pattern)
 
     @classmethod
     def choice(cls, choices: Sequence[str]) -> Guide:
-        """Exactly one of these texts."""
+        """Describe a text that is exactly one of several.
+
+        - `choices`: a list of texts, at least one, none of them empty.
+
+        Returns the guide. Raises ParameterError for anything else.
+
+            Guide.choice(["yes", "no"])
+        """
         if isinstance(choices, str) or not isinstance(choices, Sequence):
             raise ParameterError(f"choices is a {type(choices).__name__}; expected a list of texts")
         if not choices or not all(isinstance(text, str) and text for text in choices):
@@ -66,24 +84,42 @@ class Guide(GuideSpec):
 
     @classmethod
     def gbnf(cls, grammar: str) -> Guide:
-        """A text that `root` of a GBNF grammar derives, llama.cpp's notation. Character for character."""
+        """Describe a text that the rule `root` of a grammar in GBNF derives, character for character.
+
+        - `grammar`: in llama.cpp's notation, at most 2**20 characters.
+
+        Returns the guide. Raises ParameterError, with the line, for what can't be read, and for rules that are missing
+        or match no finite text.
+
+            Guide.gbnf('root ::= "a" [0-9]+')
+        """
         guide = cls("gbnf", grammar)
         gbnf_to_lark(guide.source)
         return guide
 
     @classmethod
     def lark(cls, grammar: str) -> Guide:
-        """A text that `start` of a grammar derives, in llguidance's dialect of Lark's EBNF.
+        """Describe a text that the rule `start` of a grammar in Lark derives.
 
-        Terminals are read greedily: `/[a-z]+/ "b"` never comes to its "b". Use `gbnf` where that matters.
+        - `grammar`: in llguidance's dialect of Lark's EBNF, at most 2**20 characters. A terminal takes the longest text
+          that it matches: `/[a-z]+/ "b"` never comes to its "b". Use `gbnf` where that matters.
+
+        Returns the guide. Raises ParameterError for what is no text; `matcher` refuses invalid grammars.
+
+            Guide.lark('start: "a" NUMBER\\nNUMBER: /[0-9]+/')
         """
         return cls("lark", grammar)
 
     def matcher(self, tokenizer: Tokenizer) -> GuideMatcher:
-        """A new text under this guide, for a model with this tokenizer.
+        """Begin a text under this guide.
 
-        The first call for a tokenizer takes up to a second or two, the first for a guide milliseconds, others
-        microseconds. Raises ParameterError if llguidance can't compile the guide, if nothing can meet it, or if
-        llguidance is not installed.
+        - `tokenizer`: of the model that writes the text.
+
+        Returns a GuideMatcher. The first call for a tokenizer takes up to a second or two, the first call for a guide
+        milliseconds, others microseconds. Raises ParameterError if llguidance can't compile the guide, if nothing can
+        meet it, or if llguidance is not installed.
+
+            matcher = Guide.choice(["yes", "no"]).matcher(load_tokenizer("model.gguf"))
+            matcher.forced()  # the tokens that can only come next; none as yet
         """
         return GuideMatcher(self, tokenizer)

@@ -1,4 +1,4 @@
-"""Sets of tokens as bits: bit i % 32 of word i // 32 says whether token i may follow."""
+"""Masks, sets of tokens as bits: bit i % 32 of word i // 32 says whether token i may follow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyinfer import _sampling
 from pyinfer.arguments import quoted
 from pyinfer.errors import ParameterError
 
-SPARSE = 4  # masks with fewer filled words than one in so many are looked through word by word
+SPARSE = 4  # where less than one word in so many has bits, only these words are unpacked, which then is faster
 
 
 def mask_words(n_vocab: int) -> int:
@@ -20,9 +20,11 @@ def mask_words(n_vocab: int) -> int:
 
 
 def apply_mask(logits: NDArray[np.float32], mask: NDArray[np.uint32]) -> None:
-    """Set the logits of tokens that may not follow to -inf, in place.
+    """Set the logits of tokens that may not follow to -inf, in place. NaNs of tokens that may follow stay.
 
-    logits: float32 [n]; mask: uint32 [m]. Tokens from 32 m on, such as a model's padding, may not follow. NaNs stay.
+    - `logits`: float32 [n].
+    - `mask`: uint32 [m]; tokens from 32 m on, such as a model's padding, may not follow.
+
     Raises ParameterError for other shapes or types.
     """
     if logits.ndim != 1 or logits.dtype != np.float32:
@@ -36,7 +38,7 @@ def apply_mask(logits: NDArray[np.float32], mask: NDArray[np.uint32]) -> None:
 
 
 def allowed_ids(mask: NDArray[np.uint32], n_vocab: int | None = None) -> NDArray[np.int64]:
-    """The tokens of a mask, ascending: int64 [n]. n_vocab: only those below it."""
+    """The tokens of a mask, ascending: int64 [n]. n_vocab: only tokens below it; None: all."""
     bits = _bytes_of(mask)
     filled = np.flatnonzero(mask)
     ids: NDArray[np.int64]
@@ -49,7 +51,7 @@ def allowed_ids(mask: NDArray[np.uint32], n_vocab: int | None = None) -> NDArray
 
 
 def has_ids(mask: NDArray[np.uint32], ids: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Whether each of the ids, int [n], may follow; those that the mask has no bits for may not."""
+    """Whether each of the ids may follow: bool [n]. ids: int [n]; those that the mask has no bits for may not."""
     words = with_bits(mask, int(ids.max(initial=0)) + 1)
     bits: NDArray[np.bool_] = (words[ids >> 5] >> (ids & 31).astype(np.uint32) & 1).astype(np.bool_)
     return bits
@@ -65,7 +67,7 @@ def allows_only(mask: NDArray[np.uint32], ids: Collection[int]) -> bool:
 
 
 def with_bits(mask: NDArray[np.uint32], n_bits: int) -> NDArray[np.uint32]:
-    """A mask with at least so many bits: a guide knows nothing of rows of logits beyond its vocabulary.
+    """A mask with at least n_bits bits, those added being 0: a row of logits may be longer than a guide's vocabulary.
 
     Raises ParameterError for what is no mask.
     """

@@ -1,4 +1,4 @@
-"""The description of what a text must look like: its kind and its source, checked, compared by value."""
+"""The description of a guide: its kind and its source, checked, and compared by value."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pyinfer.errors import ParameterError
 
 KINDS = ("json", "regex", "choice", "gbnf", "lark")
-MAX_SOURCE = 1 << 20  # characters
-MAX_QUOTED = 60  # characters of a guide in errors
+MAX_SOURCE = 1 << 20  # characters, far above useful grammars, so that compiling has an end
+MAX_QUOTED = 60  # characters of a guide's source in errors
 
 
 @dataclass(frozen=True)
 class GuideSpec:
-    """kind: one of KINDS; source: a text of that kind. whitespace: of JSON, see `Guide.json`.
+    """kind: one of KINDS. source: a text of that kind. whitespace: for "json" only, see `Guide.json`.
 
     Raises ParameterError for another kind, and for a source that is no text or too long.
     """

@@ -1,6 +1,7 @@
 """The fixed texts in a grammar, such as `</think>` in `/(.|\\n)*<\\/think>/`.
 
-Where any text may stand, masks do not show what would end it: the search of a short ending tries these texts whole.
+Where any text may stand, a mask does not show which text would end it: the search for a short completion tries these
+texts as a whole.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ import json
 import re
 from collections.abc import Iterator
 
-MOST_TEXTS = 32
-LEAST_LENGTH = 2  # single characters are tried anyway
+MAX_TEXTS = 32  # of a grammar; each costs the search a try at many nodes
+MIN_LENGTH = 2  # characters; the search tries single characters anyway
 LARK = re.compile(r'"(?:[^"\\\n]|\\.)*"|/(?:[^/\\\n]|\\.)+/|<\[\d+\]>')
 PIECES = re.compile(r"\\x\{[^}]*\}|\\x..|\\.|\[(?:\\.|[^\]\\])*\]|\{[^}]*\}|\(\?[^:)>]*[:)>]|.", re.DOTALL)
 SPACES = {r"\n": "\n", r"\t": "\t", r"\r": "\r"}
 
 
 def fixed_texts(lark: str) -> list[str | int]:
-    """Texts, and ids of control tokens, that a grammar in Lark names; at most MOST_TEXTS.
+    """The texts, and the ids of control tokens, that a grammar in Lark has; at most MAX_TEXTS.
 
-    Those of regular expressions come first, in which any text may stand before them.
+    Those of regular expressions come first: any text may stand before them.
     """
     terminals = sorted(LARK.findall(lark), key=lambda terminal: terminal.startswith('"'))
     found = dict.fromkeys(text for terminal in terminals for text in _texts_of(terminal))
-    return [text for text in found if isinstance(text, int) or len(text) >= LEAST_LENGTH][:MOST_TEXTS]
+    return [text for text in found if isinstance(text, int) or len(text) >= MIN_LENGTH][:MAX_TEXTS]
 
 
 def _texts_of(terminal: str) -> Iterator[str | int]:
@@ -39,7 +40,7 @@ def _texts_of(terminal: str) -> Iterator[str | int]:
 
 
 def _literal_runs(pattern: str) -> Iterator[str]:
-    """What stands in a regular expression character by character, without what may be absent or come again."""
+    """Runs of characters that stand in a regular expression as they are; none that is optional or repeated."""
     run = ""
     for piece in PIECES.findall(pattern):
         character = _character(piece)
@@ -52,7 +53,7 @@ def _literal_runs(pattern: str) -> Iterator[str]:
 
 
 def _character(piece: str) -> str | None:
-    """The character that a piece of a regular expression stands for; None if it is anything else."""
+    """The character that a piece of a regular expression matches; None if it is no single fixed character."""
     if piece.startswith(r"\x"):
         digits = piece[2:].strip("{}")
         return chr(int(digits, 16)) if re.fullmatch("[0-9A-Fa-f]{1,5}", digits) else None

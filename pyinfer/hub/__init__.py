@@ -1,6 +1,6 @@
-"""Models by name: what a name means, fetching what is not there, and the caches that keep it.
+"""Models by name: what a name means, downloads, and the caches that keep them.
 
-    resolve_model("model.gguf")                                    # a path, as it is
+    resolve_model("model.gguf")                                    # a path, returned as it is
     resolve_model("hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M")     # a quantization on the Hugging Face hub
     resolve_model("smollm2:135m")                                  # a name of the catalogue
 

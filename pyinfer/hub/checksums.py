@@ -1,4 +1,4 @@
-"""Whether a file is what its source says: sha256, or git's sha1 of small files of the hub."""
+"""Checksums of downloaded files: sha256, or for small files of the hub git's sha1."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pyinfer.errors import DownloadError
 
-CHUNK = 1 << 20
-SHA1_DIGITS = 40
+CHUNK = 1 << 20  # bytes read at once
+SHA1_DIGITS = 40  # hexadecimal digits
 
 
 def check_digest(path: Path, expected: str, what: str) -> None:
-    """Raise DownloadError unless the file's digest, of the kind that `expected` is by its length, is that one."""
+    """Raise DownloadError, which names the file `what`, unless it has the digest; a digest's length tells its kind."""
     if len(expected) == SHA1_DIGITS:
         kind, digest = "git sha1", hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     else:

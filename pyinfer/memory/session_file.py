@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pyinfer.arguments import quoted
 from pyinfer.errors import ContextError, StateError
-from pyinfer.files import replaced
+from pyinfer.files import atomic_write
 from pyinfer.gguf import GGUFFile
 from pyinfer.memory.attention import n_pages_for
 from pyinfer.memory.prefix_index import PAGE
@@ -69,7 +69,7 @@ def write_state(path: Path, layout: Layout, tokens: list[int], pages: NDArray[np
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    with replaced(path, 0o600) as file:  # what was said is its owner's business
+    with atomic_write(path, 0o600) as file:  # what was said is its owner's business
         for part in [*parts, digest.digest()]:
             file.write(part)
         file.flush()

@@ -31,10 +31,6 @@ Value = _kernels.Value
 Floats = NDArray[np.float32]
 ScaleOf = Literal["product", "sum", "nothing"]
 
-# How a plan is told to run an operation on the rows that are wanted only: a norm that picks them, what follows it.
-PICKED: dict[str, Any] = {"rows": "outputs"}
-OF_OUTPUTS: dict[str, Any] = {"rows": "logits"}
-
 
 @dataclass(frozen=True)
 class Norm:
@@ -193,7 +189,7 @@ class Graph:
         """x += term; out = norm of x, if there is a kind of norm."""
         rows = x.rows if isinstance(x, Stream) else x
         weight, bias = (None, None) if kind is None else self._norm_weights(name, kind, rows.width)
-        more: dict[str, Any] = PICKED if outputs else {}
+        more: dict[str, Any] = {"rows": "outputs"} if outputs else {}
         if term is not None:
             more = more | {"y": term.y.value, "post": term.post}
             if term.scale != 1:
@@ -245,7 +241,7 @@ class Graph:
         products = [
             (matrix, out.value, bias, scale) for (matrix, bias, scale, *_), out in zip(segments, outs, strict=True)
         ]
-        self.plan.matmul(name, x.value, products, **(OF_OUTPUTS if outputs else {}))
+        self.plan.matmul(name, x.value, products, rows="logits" if outputs else "tokens")
         return [self.done(out, name) for out in outs]
 
     def weight(

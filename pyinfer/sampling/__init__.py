@@ -1,1 +1,1 @@
-"""Sampling: from a row of logits to a token."""
+"""Sampling: chooses a token by a row of logits."""

@@ -1,7 +1,7 @@
-"""The samplers that need no memory: candidates in, candidates out.
+"""Logits filters: samplers without state, which take candidates and return those that stay in the draw.
 
-Definitions and names are llama.cpp's. Each is a function without state, and what stays keeps its order. Passes over a
-whole vocabulary are compiled (csrc/cuts.hpp); those over what a cut has left are NumPy.
+Definitions and names are llama.cpp's. Candidates that stay keep their order. Loops over a whole vocabulary are compiled
+(csrc/cuts.hpp); loops over what a filter has left are NumPy's.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from pyinfer import _sampling
 
-LEAST_TEMPERATURE = 1e-6  # smaller ones leave nothing but the largest float32 logit anyway
-LARGEST = float(np.finfo(np.float32).max)
+MIN_TEMPERATURE = 1e-6  # with a smaller one, only the largest float32 logit would have a probability above 0
+MAX_LOGIT = float(np.finfo(np.float32).max)
 
 
 class Candidates(NamedTuple):
-    """Tokens still in the draw. A logit of -inf marks one that is not, where that is faster than moving the others."""
+    """Tokens that are still in the draw. To remove one, a filter may set its logit to -inf, where that is faster."""
 
     ids: NDArray[np.int32]  # [n], ascending
     logits: NDArray[np.float32]  # [n], at least one of them above -inf, none NaN or +inf
@@ -28,46 +28,46 @@ class Candidates(NamedTuple):
 
 @lru_cache(maxsize=4)
 def all_ids(n_vocab: int) -> NDArray[np.int32]:
-    """0 to n_vocab - 1."""
+    """The ids from 0 to n_vocab - 1: int32 [n_vocab], read-only."""
     ids = np.arange(n_vocab, dtype=np.int32)
     ids.flags.writeable = False
     return ids
 
 
 def all_candidates(logits: NDArray[np.float32]) -> Candidates:
-    """Every token. logits: float32 [n_vocab]."""
+    """All tokens as candidates. logits: float32 [n_vocab]."""
     return Candidates(all_ids(len(logits)), logits)
 
 
 def probabilities(candidates: Candidates) -> NDArray[np.float32]:
-    """softmax(logits), float32 [n]."""
+    """The candidates' probabilities, softmax(logits): float32 [n]."""
     weights, total = _sampling.weigh(candidates.logits)
     weights /= np.float32(total)
     return weights
 
 
 def keep_likeliest(candidates: Candidates) -> Candidates:
-    """The largest logit, the first of equals."""
+    """Keep the token with the largest logit; of equal ones, the first."""
     i = int(np.argmax(candidates.logits))
     return Candidates(candidates.ids[i : i + 1], candidates.logits[i : i + 1])
 
 
 def keep_top_k(candidates: Candidates, k: int) -> Candidates:
-    """The k largest logits, the first of equals. k = 0: all."""
+    """Top-k: keep the k largest logits; of equal ones, the first. k = 0: all."""
     if k == 0 or k >= len(candidates.ids):
         return candidates
     return Candidates(*_sampling.keep_largest(*candidates, k))
 
 
 def keep_top_p(candidates: Candidates, p: float) -> Candidates:
-    """The fewest largest logits whose probabilities add up to at least p, at least one (Holtzman 2019). p = 1: all."""
+    """Top-p (Holtzman 2019): keep the fewest likeliest tokens of a total probability of at least p. p = 1: all."""
     return candidates if p >= 1 else Candidates(*_sampling.keep_share(*candidates, p))
 
 
 def keep_typical(candidates: Candidates, p: float) -> Candidates:
-    """The fewest tokens whose probabilities add up to more than p (Meister 2022). p = 1: all.
+    """Typical sampling (Meister 2022): keep the fewest tokens of a total probability above p. p = 1: all.
 
-    First come those whose surprise, -log(probability), lies nearest to its mean, the entropy.
+    Tokens whose surprise, -log(probability), is nearest to the mean surprise, the entropy, are kept first.
     """
     if p >= 1:
         return candidates
@@ -76,7 +76,7 @@ def keep_typical(candidates: Candidates, p: float) -> Candidates:
 
 
 def keep_min_p(candidates: Candidates, p: float) -> Candidates:
-    """Tokens at least p times as probable as the likeliest (Nguyen 2024). p = 0: all."""
+    """Min-p (Nguyen 2024): keep tokens that are at least p times as probable as the likeliest. p = 0: all."""
     if p == 0:
         return candidates
     floor = candidates.logits.max() + np.float32(math.log(p))
@@ -84,7 +84,7 @@ def keep_min_p(candidates: Candidates, p: float) -> Candidates:
 
 
 def keep_top_n_sigma(candidates: Candidates, n: float) -> Candidates:
-    """Logits at most n standard deviations of all below the largest (Tang 2024). n <= 0: all."""
+    """Top-n-sigma (Tang 2024): keep logits at most n standard deviations of all below the largest. n <= 0: all."""
     if n <= 0:
         return candidates
     floor = float(candidates.logits.max()) - n * _sampling.deviation(candidates.logits)
@@ -92,7 +92,7 @@ def keep_top_n_sigma(candidates: Candidates, n: float) -> Candidates:
 
 
 def exclude_top_choices(candidates: Candidates, threshold: float) -> Candidates:
-    """XTC (Weidmann 2024): of the tokens with at least this probability, only the least likely one stays."""
+    """XTC (Weidmann 2024): of the tokens with at least this probability, keep the least likely one only."""
     over = np.flatnonzero(probabilities(candidates) >= threshold)
     if len(over) < 2:
         return candidates
@@ -103,18 +103,18 @@ def exclude_top_choices(candidates: Candidates, threshold: float) -> Candidates:
 
 
 def scale(candidates: Candidates, temperature: float) -> Candidates:
-    """Logits divided by a temperature; below 1e-6 only the largest is left."""
-    if temperature < LEAST_TEMPERATURE:
+    """Divide logits by a temperature; below MIN_TEMPERATURE, keep the likeliest token."""
+    if temperature < MIN_TEMPERATURE:
         return keep_likeliest(candidates)
     with np.errstate(over="ignore"):
         scaled = candidates.logits / np.float32(temperature)
-    return Candidates(candidates.ids, np.minimum(scaled, np.float32(LARGEST), out=scaled))
+    return Candidates(candidates.ids, np.minimum(scaled, np.float32(MAX_LOGIT), out=scaled))
 
 
 def dynamic_temperature(candidates: Candidates, temperature: float, spread: float, exponent: float) -> float:
-    """The temperature for these candidates, from temperature - spread to temperature + spread (at least 0).
+    """The temperature for these candidates, from temperature - spread (at least 0) to temperature + spread.
 
-    It follows (entropy / the largest entropy of so many tokens) ** exponent.
+    It grows with (their entropy / the largest entropy that so many candidates can have) ** exponent.
     """
     n = np.count_nonzero(candidates.logits > -np.inf)
     if n < 2:
@@ -126,8 +126,8 @@ def dynamic_temperature(candidates: Candidates, temperature: float, spread: floa
 
 
 def draw(candidates: Candidates, uniform: float, temperature: float = 1.0) -> int:
-    """The index of the candidate where the running sum of probabilities passes `uniform`, in [0, 1).
+    """Draw a candidate: the index where the running sum of probabilities exceeds `uniform`, a number in [0, 1).
 
-    Probabilities are softmax(logits / temperature), temperature >= 1e-6.
+    Probabilities are softmax(logits / temperature); temperature is at least MIN_TEMPERATURE.
     """
     return _sampling.draw(candidates.logits, 1 / temperature, uniform)

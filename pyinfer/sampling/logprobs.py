@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens by the logits as the model gave them."""
+"""Log-probabilities of tokens: those of the model's own logits, before anything changes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from pyinfer.sampling.filters import all_candidates, keep_top_k
 
 
 class Choice(NamedTuple):
-    """A token; its log-probability, where asked for; the likeliest tokens with theirs, likeliest first."""
+    """A chosen token.
+
+    logprob: its log-probability, None where that was not asked for. top: (token, log-probability) of the likeliest
+    tokens, in descending order.
+    """
 
     token: int
     logprob: float | None
@@ -20,9 +24,9 @@ class Choice(NamedTuple):
 
 
 def choice_of(logits: NDArray[np.float32], token: int, n_top: int | None) -> Choice:
-    """A token with its log-probability and those of the n_top likeliest tokens; None: without any.
+    """Compute the log-probabilities, log(softmax(logits)), of a token and of the n_top likeliest ones.
 
-    logits: float32 [n_vocab]; the log-probabilities are log(softmax(logits)).
+    logits: float32 [n_vocab]. n_top: None for no log-probabilities at all.
     """
     if n_top is None:
         return Choice(token, None, ())

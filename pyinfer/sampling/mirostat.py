@@ -1,7 +1,4 @@
-"""Samplers that steer the next token by those that they chose before: mirostat 2 and adaptive-p.
-
-Each draws the token itself, and stands at the end.
-"""
+"""Mirostat 2 (Basu et al. 2020): a sampler with state that keeps the surprise of a text near a target."""
 
 from __future__ import annotations
 
@@ -10,27 +7,23 @@ import math
 import numpy as np
 
 from pyinfer import _sampling
-from pyinfer.sampling.filters import Candidates, draw, keep_likeliest, probabilities
-
-# adaptive-p: a token's new logit is PEAK at the target and falls, at first with the square, then evenly
-WIDTH = 0.3
-PEAK = 5.0
-SHARPNESS = 10.0
+from pyinfer.sampling.filters import Candidates, draw, keep_likeliest
 
 
 class Mirostat:
-    """Mirostat 2 (Basu 2020): keeps the mean surprise of the text near tau bits.
+    """Keeps the mean surprise of a text's tokens, -log2(probability), near tau bits; draws the token.
 
-    Tokens of a surprise above mu are left out; mu follows the surprise of what is drawn with the rate eta.
+    Tokens of more surprise than mu are left out. After each token, mu moves by eta times the difference between tau and
+    the token's surprise.
     """
 
     def __init__(self, tau: float, eta: float) -> None:
         self.tau = tau
         self.eta = eta
-        self.mu = 2 * tau
+        self.mu = 2 * tau  # bits
 
     def choose(self, candidates: Candidates, uniform: float) -> int:
-        """The token drawn from candidates."""
+        """Draw a token. uniform: a random number in [0, 1)."""
         top = float(candidates.logits.max())
         floor = float(np.float32(_sampling.log_total(candidates.logits) - self.mu * math.log(2)))
         if floor > top:
@@ -40,30 +33,4 @@ class Mirostat:
         i = draw(candidates, uniform)
         surprise = (_sampling.log_total(candidates.logits) - float(candidates.logits[i])) / math.log(2)
         self.mu -= self.eta * (surprise - self.tau)
-        return int(candidates.ids[i])
-
-
-class AdaptiveP:
-    """Adaptive-p: prefers tokens of a probability near a target, so that the chosen ones have it on average.
-
-    The target of a step is mirrored at the mean of the probabilities chosen before, in which one that was chosen n
-    steps ago counts decay ** n.
-    """
-
-    def __init__(self, target: float, decay: float) -> None:
-        self.target = target
-        self.decay = decay
-        self.sum = target / (1 - decay)
-        self.weight = 1 / (1 - decay)
-
-    def choose(self, candidates: Candidates, uniform: float) -> int:
-        """The token drawn from candidates."""
-        p = probabilities(candidates)
-        target = min(max(2 * self.target - self.sum / self.weight, 0.0), 1.0)
-        distance = np.abs(p - np.float32(target)) / np.float32(WIDTH)
-        logits = np.float32(PEAK) - np.float32(SHARPNESS) * distance * distance / (1 + distance)
-        logits[candidates.logits == -np.inf] = -np.inf
-        i = draw(Candidates(candidates.ids, logits), uniform)
-        self.sum = float(p[i]) + self.decay * self.sum
-        self.weight = 1 + self.decay * self.weight
         return int(candidates.ids[i])

@@ -1,4 +1,4 @@
-"""What a request asks for: how its tokens are chosen, when it ends, and what is reported of it. Checked where given."""
+"""`SamplingParams`: how a request's tokens are chosen, when its text ends, and what is reported. Checked when made."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ SAMPLERS = (
     "temperature",
     "adaptive_p",
 )
-MAX_BIAS = 1e9  # of what is added to logits, so that sums stay far from float32's limit
-MAX_SAMPLES = 1024  # texts of one prompt: each is a request, which is made before anything runs
+MAX_BIAS = 1e9  # added to a logit, so that sums stay far from float32's limit
+MAX_SAMPLES = 1024  # texts of one prompt: each is a request, and all are made before the first one runs
 
-# What each number may be: least, greatest, how errors say it. None is allowed where it is the default.
+# The range of each number: first, last (None: no bound), its words in errors. None is allowed where it is the default.
 FLOATS = {
     "temperature": (0.0, math.inf, "a number of at least 0 (0: the likeliest token)"),
     "dynatemp_range": (0.0, math.inf, "a number of at least 0 (0: off)"),
@@ -64,7 +64,7 @@ INTEGERS = {
     "logprobs": (0, None, "None or a whole number of at least 0"),
     "prompt_logprobs": (0, None, "None or a whole number of at least 0"),
 }
-TEXTS = {  # most texts, most characters of each
+TEXTS = {  # the largest number of texts, and of characters in each
     "stop": (256, 1024),
     "dry_sequence_breakers": (64, 40),
 }
@@ -72,13 +72,87 @@ TEXTS = {  # most texts, most characters of each
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How tokens are chosen, when a text ends, and what is reported. The defaults are llama.cpp's.
+    """Say how tokens are chosen, when a text ends, and what is reported.
+
+    Names and defaults are llama.cpp's. In brackets: the default, then the range. docs/sampling.md has the order in
+    which samplers act.
+
+    Temperature:
+
+    - `temperature` (0.8; at least 0): divides the logits; 0 leaves the likeliest token only.
+    - `dynatemp_range` (0.0; at least 0): the temperature moves within temperature ± range, up with the candidates'
+      entropy; 0: off.
+    - `dynatemp_exponent` (1.0; at least 0): the power of the entropy's share of its maximum, by which it moves.
+
+    Filters, which leave a part of the tokens:
+
+    - `top_k` (40; at least 0): the k likeliest; 0: off.
+    - `top_p` (0.95; 0 to 1): the fewest likeliest whose probabilities add up to p; 1: off.
+    - `min_p` (0.05; 0 to 1): those at least p times as probable as the likeliest; 0: off.
+    - `typical_p` (1.0; 0 to 1): the fewest whose probabilities add up to more than p, those first whose surprise is
+      nearest to the entropy; 1: off.
+    - `top_n_sigma` (-1.0; above 0, or -1): those whose logit is at most n standard deviations below the largest;
+      -1: off.
+    - `xtc_probability` (0.0; 0 to 1): how often XTC acts; 0: off.
+    - `xtc_threshold` (0.1; 0 to 1): of the tokens with at least this probability, XTC leaves the least likely one;
+      above 0.5: off.
+
+    Penalties on earlier tokens:
+
+    - `repetition_penalty` (1.0; above 0): divides the logits of recent tokens where they are above 0, and multiplies
+      them elsewhere; 1: off.
+    - `frequency_penalty` (0.0; -1e9 to 1e9): subtracted from the logit once for each recent occurrence; 0: off.
+    - `presence_penalty` (0.0; -1e9 to 1e9): subtracted once from the logit of a recent token; 0: off.
+    - `repetition_window` (64; at least 0, or -1): how many tokens are recent, the prompt included; 0: none, -1: all.
+    - `dry_multiplier` (0.0; at least 0): DRY lowers the logit of a token that would extend a repetition of n tokens by
+      multiplier * base ** (n - allowed length); 0: off.
+    - `dry_base` (1.75; at least 1): the base of that power.
+    - `dry_allowed_length` (2; at least 0): tokens of the shortest repetition that is penalized.
+    - `dry_window` (-1; at least 0, or -1): how many tokens DRY looks back; 0: off, -1: all.
+    - `dry_sequence_breakers` (newline, `:`, `"` and `*`; at most 64 texts of at most 40 characters): texts that a
+      repetition does not extend across.
+
+    Samplers that steer by the tokens chosen before:
+
+    - `mirostat` (False): use mirostat 2; then only the temperature acts beside it.
+    - `mirostat_tau` (5.0; at least 0): the mean surprise that it aims at, in bits.
+    - `mirostat_eta` (0.1; at least 0): how fast it corrects the bound of surprise.
+    - `adaptive_target` (-1.0; 0 to 1, or -1): the mean probability of chosen tokens that adaptive-p aims at; -1: off.
+    - `adaptive_decay` (0.9; 0 to 0.99): the decay of that mean a token.
+
+    Tokens by id:
+
+    - `logit_bias` (none): what is added to the logits, as {id: number from -1e9 to 1e9} or pairs; -inf bans the token.
+    - `banned_tokens` (none): ids that are never chosen.
+    - `allowed_tokens` (None; at least one id): the only ids that may be chosen; None: all.
+
+    The chain and the draw:
+
+    - `samplers` (all of `SAMPLERS`): the names of the samplers that act, in their order.
+    - `seed` (None; 0 to 2**64 - 1): the same seed and logits give the same tokens, on every machine; None: random.
+
+    The end of the text:
+
+    - `stop` (none; at most 256 texts of at most 1024 characters): texts that end it; they are no part of it.
+    - `stop_token_ids` (none): ids that end it; they are no part of it.
+    - `ignore_eos` (False): never choose the model's end tokens.
+    - `min_tokens` (0; at least 0): before so many tokens, no end token, stop text or stop token ends it.
+    - `max_tokens` (None; at least 1): after so many tokens it ends; None: at the end of the context.
+
+    Several texts, reports and hooks:
+
+    - `n` (1; 1 to 1024): texts of one prompt.
+    - `best_of` (None; n to 1024): make so many texts and return the n likeliest.
+    - `logprobs` (None; at least 0): report each token's log-probability and so many likeliest tokens; None: nothing.
+    - `prompt_logprobs` (None; at least 0): the same of the prompt's tokens.
+    - `logits_processors` (none): functions of (all tokens so far int64 [n], logits float32 [n_vocab]) that return
+      logits.
+    - `guide` (None): a `Guide`, which the text follows.
+
+    Raises ParameterError, which says what a parameter is and what is allowed. Token ids are checked against the
+    vocabulary when a request is submitted. Lists become tuples, so that parameters can be compared, hashed and shared.
 
         SamplingParams(temperature=0.7, top_p=0.9, stop="\\n\\n", max_tokens=200, seed=1)
-
-    docs/sampling.md says what each parameter does and in which order. Ranges are checked here, and ParameterError says
-    which name has which value and what is allowed; token ids are checked against a vocabulary when a request starts.
-    Lists become tuples, so that parameters can be compared, hashed and shared.
     """
 
     temperature: float = 0.8
@@ -132,8 +206,8 @@ class SamplingParams:
         for name in ("mirostat", "ignore_eos"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise ParameterError(f"{name} is {quoted(getattr(self, name))}; expected True or False")
-        for name, (most, longest) in TEXTS.items():
-            self._set(name, check_texts(name, getattr(self, name), most, longest))
+        for name, (max_texts, max_characters) in TEXTS.items():
+            self._set(name, check_texts(name, getattr(self, name), max_texts, max_characters))
         for name in ("banned_tokens", "stop_token_ids"):
             self._set(name, check_ids(name, getattr(self, name)))
         if self.allowed_tokens is not None:
@@ -161,25 +235,25 @@ class SamplingParams:
             raise ParameterError(f"best_of is {self.best_of}; expected None or at least n, {self.n}")
 
 
-def check_texts(name: str, value: Any, most: int, longest: int) -> tuple[str, ...]:
-    """One text or several, as a tuple."""
+def check_texts(name: str, value: Any, max_texts: int, max_characters: int) -> tuple[str, ...]:
+    """One text or several, as a tuple. Raises ParameterError, as the checks below do."""
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) and text for text in texts):
         raise ParameterError(f"{name} is {quoted(value)}; expected a text or a list of texts, none of them empty")
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
         raise ParameterError(f"{name} is {quoted(value)}; expected Unicode texts, without lone surrogates")
-    if len(texts) > most:
-        raise ParameterError(f"{name} has {len(texts)} texts; expected at most {most}")
-    if too_long := next((text for text in texts if len(text) > longest), None):
+    if len(texts) > max_texts:
+        raise ParameterError(f"{name} has {len(texts)} texts; expected at most {max_texts}")
+    if too_long := next((text for text in texts if len(text) > max_characters), None):
         raise ParameterError(
             f"{name} has a text of {len(too_long)} characters, {quoted(too_long)}; "
-            f"expected at most {longest} characters"
+            f"expected at most {max_characters} characters"
         )
     return tuple(texts)
 
 
 def check_ids(name: str, value: Any) -> tuple[int, ...]:
-    """Token ids, once each and in order."""
+    """Token ids in ascending order, each once."""
     ids = as_list_or_none(value)
     if ids is None or not all(is_number(i, int | np.integer) and i >= 0 for i in ids):
         raise ParameterError(f"{name} is {quoted(value)}; expected token ids, whole numbers of at least 0")
@@ -187,7 +261,7 @@ def check_ids(name: str, value: Any) -> tuple[int, ...]:
 
 
 def check_bias(value: Any) -> tuple[tuple[int, float], ...]:
-    """Pairs of a token id and what is added to its logit, in the order of ids."""
+    """Pairs of a token id and the number that is added to its logit, in the order of ids."""
     allowed = "token ids with numbers from -1e9 to 1e9, or -inf, such as {42: -1.5}"
     try:
         bias = dict(value)
@@ -201,7 +275,7 @@ def check_bias(value: Any) -> tuple[tuple[int, float], ...]:
 
 
 def check_samplers(value: Any) -> tuple[str, ...]:
-    """Names of samplers, once each, in the order that they are applied in."""
+    """Names of samplers, each once, in the order in which they act."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise ParameterError(f"samplers is {quoted(value)}; expected a list of names of {', '.join(SAMPLERS)}")
     for name in value:
@@ -213,6 +287,7 @@ def check_samplers(value: Any) -> tuple[str, ...]:
 
 
 def check_processors(value: Any) -> tuple[LogitsProcessor, ...]:
+    """Functions that change logits."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(callable(f) for f in value):
         raise ParameterError(
             f"logits_processors is {quoted(value)}; expected a list of functions of (tokens int64 [n], logits float32 "

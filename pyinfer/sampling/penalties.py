@@ -1,4 +1,4 @@
-"""Samplers that lower the logits of what was there before: repetition, frequency and presence penalties, and DRY."""
+"""Samplers that lower the logits of earlier tokens: repetition, frequency and presence penalties, and DRY."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer import _sampling
-from pyinfer.sampling.filters import LARGEST, Candidates
+from pyinfer.sampling.filters import MAX_LOGIT, Candidates
 
-MOST_TAIL = 20  # tokens of a breaker after its first one
-LOG_LARGEST = math.log(LARGEST)
-KEPT_BREAKERS = 8  # sets of texts whose breakers a tokenizer remembers
+MAX_TAIL = 20  # tokens of a breaker after its first one; llama.cpp's bound
+LOG_MAX_LOGIT = math.log(MAX_LOGIT)
+MAX_BREAKERS = 8  # sets of texts whose breakers are kept for a tokenizer: each takes two bytes a token
 
 
-def places(candidates: Candidates, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(indices int64 [m], selection bool [len(ids)]): where those of the ids that are candidates stand."""
+def find_candidates(candidates: Candidates, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(indices int64 [m], found bool [len(ids)]): which ids are candidates, and the indices of those that are."""
     wanted = ids.astype(np.int32)
     at = np.minimum(np.searchsorted(candidates.ids, wanted), len(candidates.ids) - 1)
     found = candidates.ids[at] == wanted
@@ -32,13 +32,13 @@ def penalize(
 ) -> Candidates:
     """Lower the logits of recent tokens.
 
-    Logits above 0 are divided by `repetition`, others multiplied (Keskar 2019, mended for negative ones). Then
-    `presence`, and `frequency` times how often the token is among recent ones, are taken away.
+    A logit above 0 is divided by `repetition`, another one multiplied (Keskar 2019, corrected for negative logits).
+    Then `presence` is subtracted, and `frequency` once for each time that the token is among the recent ones.
     """
     if len(recent) == 0:
         return candidates
     ids, counts = np.unique(recent, return_counts=True)
-    at, found = places(candidates, ids)
+    at, found = find_candidates(candidates, ids)
     before = candidates.logits[at]
     with np.errstate(over="ignore"):
         after = np.where(before > 0, before / np.float32(repetition), before * np.float32(repetition))
@@ -48,7 +48,7 @@ def penalize(
 
 
 class Vocabulary(Protocol):
-    """What breakers are looked for in: a Tokenizer."""
+    """What the search for breakers asks of a Tokenizer."""
 
     n_vocab: int
 
@@ -58,25 +58,28 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True)
 class Breakers:
-    """Sequences of tokens that a repetition does not reach across."""
+    """Sequence breakers of DRY: sequences of tokens that a repetition does not extend across."""
 
-    is_head: NDArray[np.bool_]  # [n_vocab + 1], whether a breaker begins with the token; the last is for unknown ones
-    is_alone: NDArray[np.bool_]  # [n_vocab + 1], whether the token alone is one
-    tails: Mapping[int, tuple[tuple[int, ...], ...]]  # of heads, what has to follow, longest first
+    is_head: NDArray[
+        np.bool_
+    ]  # [n_vocab + 1], whether a breaker begins with the token; the last entry is for ids out of range
+    is_alone: NDArray[np.bool_]  # [n_vocab + 1], whether the token alone is a breaker
+    tails: Mapping[int, tuple[tuple[int, ...], ...]]  # of a head: the tokens that must follow it, the longest first
 
     @classmethod
     def none(cls, n_vocab: int) -> Breakers:
+        """No breakers."""
         return cls(np.zeros(n_vocab + 1, np.bool_), np.zeros(n_vocab + 1, np.bool_), {})
 
     @classmethod
     def of_texts(cls, vocabulary: Vocabulary, texts: Sequence[str]) -> Breakers:
-        """Tokens that contain one of the texts, and tokens that end with its beginning where its rest follows."""
+        """Find tokens that contain a text, and tokens that end with a text's beginning, where its rest follows."""
         tails: dict[int, set[tuple[int, ...]]] = {}
         whole = [text.encode() for text in texts]
-        # beginning: what has to follow, for every place where a text may be cut
+        # for each text and each position where it may be cut: the beginning, and the tokens of the rest
         parts = [
             {
-                text[:i].encode(): tuple(vocabulary.encode(text[i:], add_special=False)[:MOST_TAIL])
+                text[:i].encode(): tuple(vocabulary.encode(text[i:], add_special=False)[:MAX_TAIL])
                 for i in range(1, len(text))
             }
             for text in texts
@@ -97,27 +100,27 @@ class Breakers:
         return cls(breakers.is_head, breakers.is_alone, ordered)
 
     def tokens_since(self, tokens: NDArray[np.int64]) -> int:
-        """How many tokens come after the last breaker: the one whose head is last; all if there is none."""
+        """The number of tokens after the last breaker, the one whose head is last; all if there is none."""
         n = len(tokens)
         heads: list[int] = np.flatnonzero(self.is_head.take(tokens, mode="clip")).tolist()
         for head in reversed(heads):
-            after = tokens[head + 1 : head + 1 + MOST_TAIL].tolist()
+            after = tokens[head + 1 : head + 1 + MAX_TAIL].tolist()
             for tail in self.tails[int(tokens[head])]:
                 if tuple(after[: len(tail)]) == tail:
                     return n - 1 - head - len(tail)
         return n
 
 
-_known_breakers: WeakKeyDictionary[Vocabulary, dict[tuple[str, ...], Breakers]] = WeakKeyDictionary()
+_breakers: WeakKeyDictionary[Vocabulary, dict[tuple[str, ...], Breakers]] = WeakKeyDictionary()
 
 
 def find_breakers(vocabulary: Vocabulary, texts: tuple[str, ...]) -> Breakers:
-    """Breakers.of_texts, looked for once: that takes a tenth of a second for a large vocabulary."""
-    known = _known_breakers.setdefault(vocabulary, {})
+    """Breakers.of_texts, computed once for a vocabulary: for a large one, it takes a tenth of a second."""
+    known = _breakers.setdefault(vocabulary, {})
     breakers = known.get(texts)
     if breakers is None:
         breakers = known[texts] = Breakers.of_texts(vocabulary, texts)
-        while len(known) > KEPT_BREAKERS:
+        while len(known) > MAX_BREAKERS:
             known.pop(next(iter(known)), None)
     return breakers
 
@@ -130,10 +133,11 @@ def penalize_repeats(
     base: float,
     allowed_length: int,
 ) -> Candidates:
-    """DRY (Weidmann 2024): lower what would make the last tokens repeat a longer stretch of the text.
+    """DRY (Weidmann 2024): lower the logits of tokens that would extend a repetition of earlier tokens.
 
-    Where the last n >= allowed_length tokens have been there before, the token that followed then loses
-    multiplier * base ** (n - allowed_length). A repetition does not reach across breakers; they are never lowered.
+    Where the last n >= allowed_length tokens occurred before, the token that followed them there loses
+    multiplier * base ** (n - allowed_length). A repetition does not extend across breakers, and the logits of tokens
+    that are breakers are never lowered.
     """
     if len(tokens) <= allowed_length:
         return candidates
@@ -145,9 +149,9 @@ def penalize_repeats(
     ids, lengths = ids[lowered], lengths[lowered]
     if len(ids) == 0:
         return candidates
-    at, found = places(candidates, ids)
-    exponents = np.minimum((lengths[found] - allowed_length) * math.log(base), LOG_LARGEST)
-    penalties = np.minimum(multiplier * np.exp(exponents), LARGEST / 2)
+    at, found = find_candidates(candidates, ids)
+    exponents = np.minimum((lengths[found] - allowed_length) * math.log(base), LOG_MAX_LOGIT)
+    penalties = np.minimum(multiplier * np.exp(exponents), MAX_LOGIT / 2)
     logits = candidates.logits.copy()
     logits[at] -= penalties.astype(np.float32)
     return Candidates(candidates.ids, logits)

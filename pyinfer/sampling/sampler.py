@@ -1,7 +1,8 @@
-"""From logits to the next token: what a request forbids, its samplers in their order, and the draw.
+"""Chooses the next token by logits: what a request forbids, its samplers in their order, and the draw.
 
-docs/sampling.md has the order and the parameters. The samplers are functions (samplers.py, penalties.py) and small
-objects (adaptive.py); the Sampler here holds what they need of a text: its tokens and the state of random numbers.
+docs/sampling.md has the order and the parameters. The samplers are functions (filters.py, penalties.py) and two small
+classes (mirostat.py, adaptive_p.py). The Sampler here has the state that they need of a text: its tokens and its random
+numbers.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from pyinfer import _sampling
 from pyinfer.arguments import quoted
 from pyinfer.errors import ModelError, ParameterError
 from pyinfer.guides.masks import has_ids, with_bits
+from pyinfer.sampling.adaptive_p import AdaptiveP
 from pyinfer.sampling.filters import (
-    LEAST_TEMPERATURE,
+    MIN_TEMPERATURE,
     Candidates,
     all_candidates,
     draw,
@@ -35,11 +37,11 @@ from pyinfer.sampling.filters import (
     scale,
 )
 from pyinfer.sampling.logprobs import Choice, choice_of
-from pyinfer.sampling.mirostat import AdaptiveP, Mirostat
+from pyinfer.sampling.mirostat import Mirostat
 from pyinfer.sampling.params import LogitsProcessor, SamplingParams
 from pyinfer.sampling.penalties import Breakers, Vocabulary, find_breakers, penalize, penalize_repeats
 
-FIRST_ROOM = 256  # tokens; doubled when they are used up
+FIRST_CAPACITY = 256  # tokens beyond the prompt; doubled when they are used up
 
 
 class SamplerVocabulary(Vocabulary, Protocol):
@@ -50,7 +52,7 @@ class SamplerVocabulary(Vocabulary, Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """A sampler in the chain: when it does anything, what it does, and whether the likeliest candidate always stays."""
+    """A sampler of the chain: when it is on, what it does, and whether the likeliest candidate always stays."""
 
     is_on: Callable[[SamplingParams], bool]
     apply: Callable[[Sampler, Candidates], Candidates]
@@ -58,6 +60,7 @@ class Step:
 
 
 def penalties_on(p: SamplingParams) -> bool:
+    """Whether the penalties change any logit."""
     changes = p.repetition_penalty != 1 or p.frequency_penalty != 0 or p.presence_penalty != 0
     return changes and p.repetition_window != 0
 
@@ -76,8 +79,8 @@ STEPS = {
 SCALE = STEPS["temperature"]
 
 
-def chain_of(params: SamplingParams) -> list[Step]:
-    """The samplers that do anything, in their order; without those that can't change the choice."""
+def make_chain(params: SamplingParams) -> list[Step]:
+    """The samplers that are on, in their order, without those that can't change the choice."""
     if params.mirostat:
         return [SCALE]
     steps = [STEPS[name] for name in params.samplers if name in STEPS and STEPS[name].is_on(params)]
@@ -89,18 +92,23 @@ def chain_of(params: SamplingParams) -> list[Step]:
 
 
 def is_greedy(params: SamplingParams) -> bool:
-    return params.temperature < LEAST_TEMPERATURE and params.dynatemp_range == 0
+    """Whether the temperature leaves the likeliest token only."""
+    return params.temperature < MIN_TEMPERATURE and params.dynatemp_range == 0
 
 
 def is_fixed(params: SamplingParams) -> bool:
-    return params.temperature >= LEAST_TEMPERATURE and params.dynatemp_range == 0
+    """Whether the temperature is the same for all candidates and leaves more than the likeliest token."""
+    return params.temperature >= MIN_TEMPERATURE and params.dynatemp_range == 0
 
 
 class Sampler:
-    """Chooses the tokens of one text, one after the other.
+    """Choose the tokens of one text, one after the other.
 
-    prompt: the tokens before, which penalties and processors see. Raises ParameterError where params has a token id
-    that the tokenizer does not have.
+    - `params`: the request's parameters.
+    - `prompt`: the tokens before, which penalties and logits processors see as well.
+    - `tokenizer`: its vocabulary gives the range of ids, end tokens, and the breakers of DRY.
+
+    Raises ParameterError where params has a token id that the tokenizer does not have.
 
         sampler = Sampler(SamplingParams(seed=1), prompt, tokenizer)
         choice = sampler.sample(logits)
@@ -110,16 +118,16 @@ class Sampler:
 
     def __init__(self, params: SamplingParams, prompt: Sequence[int], tokenizer: SamplerVocabulary) -> None:
         self.params = params
-        self._chain = chain_of(params)
-        self._adaptive = adaptive_of(params)
-        self._temperature = 1.0  # of the draw
-        if self._chain and self._chain[-1] is SCALE and self._adaptive is None and is_fixed(params):
-            self._temperature = params.temperature  # dividing all logits would be a pass of its own
+        self._chain = make_chain(params)
+        self._chooser = make_chooser(params)
+        self._temperature = 1.0  # that the draw itself applies
+        if self._chain and self._chain[-1] is SCALE and self._chooser is None and is_fixed(params):
+            self._temperature = params.temperature  # so that no loop of its own divides the logits
             del self._chain[-1]
-        # Python's generator, as its numbers for a seed stay the same from version to version
+        # Python's generator: for a seed it gives the same numbers in every version
         self._random = random.Random(None if params.seed is None else int(params.seed))
         self._n_tokens = len(prompt)
-        self._tokens = np.empty(len(prompt) + FIRST_ROOM, np.int64)
+        self._tokens = np.empty(len(prompt) + FIRST_CAPACITY, np.int64)
         self._tokens[: len(prompt)] = prompt
         n_vocab = tokenizer.n_vocab
         bias = dict(params.logit_bias)
@@ -141,38 +149,41 @@ class Sampler:
 
     @property
     def tokens(self) -> NDArray[np.int64]:
-        """The prompt and all tokens since, read-only."""
+        """The tokens of the prompt and all later ones: int64 [n], read-only."""
         tokens = self._tokens[: self._n_tokens]
         tokens.flags.writeable = False
         return tokens
 
     def accept(self, token: int) -> None:
-        """Note a token that was not drawn."""
+        """Add a token to the text that was not drawn here."""
         if self._n_tokens == len(self._tokens):
             self._tokens = np.concatenate([self._tokens, np.empty_like(self._tokens)])
         self._tokens[self._n_tokens] = token
         self._n_tokens += 1
 
     def take_back(self) -> None:
-        """Forget the last token, which was drawn for nothing."""
+        """Remove the last token from the text: the caller does not use it."""
         self._n_tokens -= 1
 
     def fork(self) -> Sampler:
-        """A copy that goes on by itself, with the numbers that this one would draw."""
+        """Copy the sampler; the copy continues on its own, and draws the random numbers that this one would draw."""
         other = copy.copy(self)
         other._tokens = self._tokens.copy()
-        other._adaptive, other._random = copy.copy(self._adaptive), copy.copy(self._random)
+        other._chooser, other._random = copy.copy(self._chooser), copy.copy(self._random)
         return other
 
     def sample(
         self, logits: NDArray[np.float32], mask: NDArray[np.uint32] | None = None, banned: Iterable[int] = ()
     ) -> Choice:
-        """The next token, drawn and noted.
+        """Choose the next token and add it to the text.
 
-        logits: float32 [n_vocab], which stay as they are. mask: uint32 [ceil(n_vocab / 32)], bits of the tokens that a
-        guide allows, the least significant first. banned: ids that must not come now, such as ends of the text.
-        Raises ModelError for logits that are no numbers; ParameterError where a logits processor fails, and where no
-        token is left.
+        - `logits`: float32 [n_vocab]; they stay as they are.
+        - `mask` (None: all): uint32 [ceil(n_vocab / 32)], the tokens that a guide allows, the least significant bit
+          first.
+        - `banned` (none): ids that may not come now, such as end tokens.
+
+        Returns the token, with log-probabilities where the parameters ask for them. Raises ModelError for logits that
+        are no numbers; ParameterError where a logits processor fails, and where no token is left.
         """
         raw = np.ascontiguousarray(logits, np.float32)
         largest = raw[np.argmax(raw)]  # the first NaN, if there is one
@@ -188,16 +199,16 @@ class Sampler:
     def _candidates(
         self, raw: NDArray[np.float32], mask: NDArray[np.uint32] | None, banned: Iterable[int]
     ) -> Candidates:
-        """The tokens that may come at all, with the logits that processors and bias give them."""
-        now = np.fromiter(banned, np.int64)
+        """The tokens that may come, with their logits after processors and bias."""
+        banned_now = np.fromiter(banned, np.int64)
         logits = raw
         for i, process in enumerate(self.params.logits_processors):
-            logits = processed(f"logits_processors[{i}]", process, self.tokens, logits.copy())
-        if len(self._bias_ids) or len(self._banned) or len(now):
+            logits = run_processor(f"logits_processors[{i}]", process, self.tokens, logits.copy())
+        if len(self._bias_ids) or len(self._banned) or len(banned_now):
             logits = logits.copy() if logits is raw else logits
             logits[self._bias_ids] += self._bias
             logits[self._banned] = -np.inf
-            logits[now] = -np.inf
+            logits[banned_now] = -np.inf
         candidates = all_candidates(logits)
         if self._allowed is not None:
             bits = None if mask is None else has_ids(mask, self._allowed)
@@ -213,13 +224,14 @@ class Sampler:
         return candidates
 
     def _choose(self, candidates: Candidates) -> int:
-        if self._adaptive is not None:
-            return self._adaptive.choose(candidates, self._random.random())
+        if self._chooser is not None:
+            return self._chooser.choose(candidates, self._random.random())
         if len(candidates.ids) == 1:
             return int(candidates.ids[0])
         return int(candidates.ids[draw(candidates, self._random.random(), self._temperature)])
 
     def _recent(self, window: int) -> NDArray[np.int64]:
+        """The last `window` tokens; all for a negative window."""
         first = 0 if window < 0 else max(0, self._n_tokens - window)
         return self._tokens[first : self._n_tokens]
 
@@ -245,8 +257,8 @@ class Sampler:
         return scale(candidates, dynamic_temperature(candidates, p.temperature, p.dynatemp_range, p.dynatemp_exponent))
 
 
-def adaptive_of(params: SamplingParams) -> Mirostat | AdaptiveP | None:
-    """What draws the token itself, if anything does."""
+def make_chooser(params: SamplingParams) -> Mirostat | AdaptiveP | None:
+    """The sampler with state that draws the token itself, if there is one."""
     if params.mirostat:
         return Mirostat(params.mirostat_tau, params.mirostat_eta)
     if params.adaptive_target >= 0 and "adaptive_p" in params.samplers:
@@ -255,20 +267,21 @@ def adaptive_of(params: SamplingParams) -> Mirostat | AdaptiveP | None:
 
 
 def derived_seed(seed: int, index: int) -> int:
-    """A seed that depends on both, the same on every machine."""
+    """A seed that depends on both numbers, and is the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "little")
 
 
 def check_in_vocabulary(name: str, ids: Iterable[int], n_vocab: int) -> None:
+    """Raise ParameterError for a token id that the vocabulary does not have."""
     for token in ids:
         if token >= n_vocab:
             raise ParameterError(f"{name} has the token id {token}; the vocabulary has 0 to {n_vocab - 1}")
 
 
-def processed(
+def run_processor(
     name: str, process: LogitsProcessor, tokens: NDArray[np.int64], logits: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """What a user's function makes of logits, checked."""
+    """Call a user's function and check the logits that it returns. Raises ParameterError, which names the function."""
     name = f"{name} ({getattr(process, '__qualname__', type(process).__qualname__)})"
     shape = logits.shape
     try:

@@ -1,4 +1,4 @@
-"""What all tokenizers share: special tokens, beginning and end of a text, and the way back from ids to text."""
+"""What all tokenizers share: special tokens, the tokens around a text, and decoding of ids."""
 
 import operator
 from abc import ABC, abstractmethod
@@ -11,23 +11,26 @@ from pyinfer.errors import TokenizerError
 from pyinfer.tokenizer.stream import StreamDecoder
 from pyinfer.tokenizer.vocabulary import CONTROL, UNKNOWN, USER_DEFINED, Vocabulary
 
-NO_UTF8 = 0xFF  # a byte that no text has
-MAX_TEXT = 1 << 30  # bytes; positions are 32 bits in the compiled part
+NO_UTF8 = 0xFF  # a byte that UTF-8 never has
+MAX_TEXT = 1 << 30  # bytes; the compiled part has positions of 32 bits
 
-# White space beside these tokens belongs to them: (part of the model's name or pre-tokenizer) -> side and exceptions.
-# Files do not say so; llama.cpp goes by the names too.
+# Special tokens that white space beside them is part of. The keys are parts of a model's name (right side; the values
+# are the exceptions) or of its pre-tokenizer's name (left side). Files do not say so; llama.cpp goes by names, too.
 STRIPPED_RIGHT = {"phi-3": (b"<unk>", b"<s>", b"<|endoftext|>"), "phi3": (b"<unk>", b"<s>", b"<|endoftext|>")}
 STRIPPED_LEFT = {"jina-v2-": b"<mask>"}
 
 
 class Tokenizer(ABC):
-    """Text to token ids and back.
+    """Convert text to token ids and back; `load_tokenizer` makes one.
 
-    `n_vocab`: how many ids there are. `bos_id`, `eos_id`, `unknown_id`, `padding_id`: what the file calls so, None
-    where it names none; `eog_ids`: all tokens that end an answer. `add_bos`, `add_eos`: whether `encode` puts them
-    around a text. `special_texts`: of control, unknown and user-defined tokens, by id. `chat_template`: the source of
-    the file's main one, `chat_templates` of its others by name. `adds_space`: a space is put in front of a text, and
-    taken away again when ids become text.
+    - `n_vocab`: the number of ids.
+    - `bos_id`, `eos_id`, `unknown_id`, `padding_id`: special ids as the file names them; None where it names none.
+    - `eog_ids`: all tokens that end an answer (end of generation).
+    - `add_bos`, `add_eos`: whether `encode` puts these tokens before and after a text.
+    - `special_texts`: the texts of control, unknown and user-defined tokens, by id.
+    - `chat_template`: the source of the file's main chat template, if it has one; `chat_templates`: of the others, by
+      name.
+    - `adds_space`: whether `encode` puts a space before a text, which `decode` takes away again.
     """
 
     def __init__(self, vocabulary: Vocabulary, add_bos: bool, adds_space: bool = False) -> None:
@@ -51,22 +54,25 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _encode_plain(self, text: bytes, after_special: bool) -> list[int]:
-        """Ids of UTF-8 without special tokens; `after_special`: at the start or after a special token."""
+        """Ids of UTF-8 text without special tokens. after_special: it stands at the start or after a special token."""
 
     @abstractmethod
     def _token_bytes(self, token: int) -> bytes:
-        """Bytes of a token in range."""
+        """Bytes of a token, whose id is in range."""
 
     def encode(
         self, text: str, add_special: bool = True, parse_special: bool = False, continues: bool = False
     ) -> list[int]:
-        """Token ids of a text.
+        """Convert a text to token ids.
 
-        `add_special`: with the begin and end tokens that the model asks for. `parse_special`: control tokens such as
-        "<|im_end|>" in the text become their ids; otherwise they are plain text, and only tokens that the vocabulary
-        calls user-defined are recognised. `continues`: the text goes on from another, so no space is put in front.
+        - `text`: at most 1 GiB of UTF-8.
+        - `add_special` (True): put the begin and end tokens around it that the model asks for.
+        - `parse_special` (False): control tokens such as "<|im_end|>" in the text become their ids. Otherwise they are
+          plain text, and only tokens that the vocabulary calls user-defined are recognised.
+        - `continues` (False): the text continues another one, so no space is put before it.
 
-        Raises TokenizerError if the text is not Unicode (lone surrogates) or has characters without a token.
+        Returns the ids. Raises TokenizerError if the text is no Unicode (lone surrogates), is too long, or has
+        characters without a token.
 
             tokenizer.encode("Hello world")
         """
@@ -78,10 +84,13 @@ class Tokenizer(ABC):
         return ids
 
     def encode_shielded(self, text: str, shielded: Sequence[int], literal: Container[int] = ()) -> list[int]:
-        """Token ids of a text whose control tokens are parsed, but for those that would take a shielded character.
+        """Convert a text to token ids; control tokens are parsed, but none that has a shielded character.
 
-        `shielded`: indices of characters, in order. `literal`: user-defined tokens that are not recognised there
-        either. No begin or end token is added. Raises TokenizerError as `encode` does.
+        - `text`: as `encode` takes it.
+        - `shielded`: indices of characters in the text, ascending.
+        - `literal` (none): user-defined tokens that are not recognised where they have a shielded character.
+
+        Returns the ids, without begin and end tokens. Raises TokenizerError as `encode` does.
 
             tokenizer.encode_shielded("<|im_start|><|im_end|>", shielded=[12])  # the second is text
         """
@@ -105,7 +114,7 @@ class Tokenizer(ABC):
     def _encode_fragments(
         self, data: bytes, fragments: Iterable[tuple[int, int, int]], after_special: bool = True
     ) -> list[int]:
-        """Ids of (start, end, special token or -1) in order; neighbouring pieces of plain text are one text."""
+        """Ids of fragments (start, end, special token or -1) in order; adjacent plain ones are encoded as one text."""
         ids: list[int] = []
         for plain, group in groupby(fragments, lambda fragment: fragment[2] < 0):
             parts = list(group)
@@ -117,9 +126,10 @@ class Tokenizer(ABC):
         return ids
 
     def find_special(self, text: str) -> list[tuple[int, int, int]]:
-        """(start, end, id) of the special tokens in a text, control tokens included; start and end count characters.
+        """Find the special tokens in a text, control tokens included.
 
-        Raises TokenizerError as `encode` does.
+        Returns (start, end, id) of each, in order; start and end count characters. Raises TokenizerError as `encode`
+        does.
         """
         data = _utf8(text)
         found: list[tuple[int, int, int]] = []
@@ -132,41 +142,47 @@ class Tokenizer(ABC):
         return found
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
-        """The text of token ids; bytes that are not UTF-8 become U+FFFD. `skip_special`: without control tokens.
+        """Convert token ids to text.
 
-        Raises TokenizerError for an id out of range, and for what holds no ids.
+        - `ids`: token ids from 0 to n_vocab - 1.
+        - `skip_special` (False): leave control tokens out.
+
+        Returns the text; bytes that are no UTF-8 become U+FFFD. Raises TokenizerError for an id out of range, and for
+        what is no list of ids.
         """
         decoder = self.stream_decoder(skip_special)
         return "".join([decoder.push(token) for token in _iterable(ids)]) + decoder.finish()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of all tokens, one after the other. Raises TokenizerError as decode() does."""
+        """Join the bytes of token ids. Raises TokenizerError as `decode` does."""
         return b"".join([self.token_bytes(token) for token in _iterable(ids)])
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for: often not whole characters. Raises TokenizerError if out of range."""
+        """Look up the bytes of a token, often not whole characters. Raises TokenizerError for an id out of range."""
         return self._token_bytes(self._checked(token))
 
     def stream_decoder(
         self, skip_special: bool = False, continues: bool = False, visible_tokens: Collection[int] = ()
     ) -> StreamDecoder:
-        """A decoder that is given ids one by one.
+        """Make a decoder that takes ids one by one.
 
-        `continues`: they continue a text, so a leading space is kept. `visible_tokens`: control tokens that are text
-        even with skip_special, such as those that mark a tool call.
+        - `skip_special` (False): leave control tokens out.
+        - `continues` (False): the ids continue a text, so a leading space is kept.
+        - `visible_tokens` (none): control tokens that are text even with skip_special, such as those around a tool
+          call.
         """
         return StreamDecoder(self, skip_special, continues, visible_tokens)
 
     def is_special(self, token: int) -> bool:
-        """Whether a token is no text: a control token or the unknown token."""
+        """Tell whether a token is no text: a control token or the unknown token."""
         return self._types[self._checked(token)] in (CONTROL, UNKNOWN)
 
     def is_user_defined(self, token: int) -> bool:
-        """Whether a token is text that is always kept whole."""
+        """Tell whether a token is text that is never divided."""
         return bool(self._types[self._checked(token)] == USER_DEFINED)
 
     def ids_of_types(self, *types: int) -> list[int]:
-        """The ids of all tokens of these types (see pyinfer.tokenizer.vocabulary)."""
+        """List the ids of all tokens of these types (numbers of `tokenizer.ggml.token_type`)."""
         return [token for token, kind in enumerate(self._types) if kind in types]
 
     def _checked(self, token: Any) -> int:

@@ -1,4 +1,4 @@
-"""Byte-level BPE (`gpt2`): a text is cut into words by a pre-tokenizer, the bytes of a word are joined by merges."""
+"""Byte-level BPE (`gpt2`): a pre-tokenizer cuts a text into words, then merges join the bytes of each word."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,9 @@ from pyinfer.tokenizer.vocabulary import KEY, read_strings, read_vocabulary
 
 
 def byte_of_code_point() -> NDArray[np.int16]:
-    """GPT-2's printable alphabet: [512] the byte that a code point stands for, or -1.
+    """GPT-2's printable alphabet: int16 [512], the byte that each code point stands for, or -1.
 
-    Printable Latin-1 characters stand for themselves, the other bytes in order for U+0100 and on.
+    Printable Latin-1 characters stand for themselves; the other bytes, in order, are U+0100 and the code points after.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]

@@ -6,18 +6,19 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pyinfer.errors import TokenizerError
+from pyinfer.gguf.strings import ByteStrings
 from pyinfer.tokenizer.base import Tokenizer
-from pyinfer.tokenizer.vocabulary import Strings, Vocabulary
+from pyinfer.tokenizer.vocabulary import Vocabulary
 
 
 class IdsOnlyTokenizer(Tokenizer):
-    """Knows how many ids there are, if the file says so; every text is a TokenizerError."""
+    """Knows the number of ids, if the file has it. Every conversion from or to text raises TokenizerError."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         size = metadata.get(f"{metadata.get('general.architecture')}.vocab_size", 0)
         n = int(size) if isinstance(size, (int, np.integer)) and size > 0 else 0
         nothing = np.zeros(0, np.int64)
-        texts = Strings(np.zeros(0, np.uint8), nothing, nothing)
+        texts = ByteStrings(np.zeros(0, np.uint8), nothing, nothing)
         types = nothing.astype(np.int32)
         super().__init__(Vocabulary("default", texts, file_types=types, types=types), add_bos=False)
         self.n_vocab = n
@@ -25,7 +26,7 @@ class IdsOnlyTokenizer(Tokenizer):
     def encode(
         self, text: str, add_special: bool = True, parse_special: bool = False, continues: bool = False
     ) -> list[int]:
-        """Raises TokenizerError."""
+        """Raise TokenizerError."""
         self._refuse()
 
     def is_special(self, token: int) -> bool:

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfer.errors import TokenizerError
+from pyinfer.gguf import GGUFFile
 from pyinfer.tokenizer.base import Tokenizer
 from pyinfer.tokenizer.bpe import BPETokenizer
 from pyinfer.tokenizer.ids_only import IdsOnlyTokenizer
 from pyinfer.tokenizer.spm import SPMTokenizer
 from pyinfer.tokenizer.vocabulary import KEY, read_text
 from pyinfer.tokenizer.wordpiece import WordPieceTokenizer
-
-if TYPE_CHECKING:
-    from pyinfer.gguf import GGUFFile
 
 TOKENIZERS: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
     "gpt2": BPETokenizer,
@@ -25,17 +23,18 @@ TOKENIZERS: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
 }
 
 
-def load_tokenizer(file: "str | PathLike[str] | GGUFFile") -> Tokenizer:
-    """The tokenizer of a GGUF file, open or by its path; files without weights will do.
+def load_tokenizer(file: str | PathLike[str] | GGUFFile) -> Tokenizer:
+    """Load the tokenizer of a GGUF file.
 
-    Raises GGUFError if the file cannot be read, TokenizerError if its vocabulary is of an unknown kind or inconsistent.
+    - `file`: the path of a file, or one that is open. It needs no weights.
+
+    Returns the tokenizer, which does not need the file any more. Raises GGUFError if the file cannot be read,
+    TokenizerError if its vocabulary is of an unknown kind or inconsistent.
 
         load_tokenizer("model.gguf").encode("Hello world")
     """
     if not isinstance(file, (str, PathLike)):
         return tokenizer_from_metadata(file.metadata)
-    from pyinfer.gguf import GGUFFile
-
     with GGUFFile(fspath(file)) as opened:
         try:
             return tokenizer_from_metadata(opened.metadata)
@@ -44,7 +43,7 @@ def load_tokenizer(file: "str | PathLike[str] | GGUFFile") -> Tokenizer:
 
 
 def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that metadata describes. Raises TokenizerError."""
+    """Make the tokenizer that a GGUF file's metadata describes. Raises TokenizerError."""
     model = read_text(metadata, KEY + "model")
     if model not in TOKENIZERS:
         known = ", ".join(TOKENIZERS)

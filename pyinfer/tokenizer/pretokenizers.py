@@ -1,8 +1,8 @@
 """How byte-level BPE models cut a text into words before merging, by the name in `tokenizer.ggml.pre`.
 
-A pre-tokenizer is a sequence of patterns. Each one cuts every piece that the ones before it left: its matches and what
-lies between them become pieces of their own. Quantifiers are possessive wherever that keeps the matches, so that no
-text makes a pattern backtrack more than linearly.
+A pre-tokenizer is a sequence of patterns. Each pattern cuts the pieces that the pattern before it gave: its matches
+become pieces, and so do the texts between them. Quantifiers are possessive wherever the matches stay the same, so that
+on no text a pattern backtracks more than linearly.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import regex
 
 CONTRACTIONS = r"'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"
 GPT2 = r"'(?:s|t|re|ve|m|ll|d)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s+(?!\S)"
-# A word may take one leading character that is no letter, digit or newline; newlines stick to what precedes them.
+# A word may begin with one character that is no letter, digit or newline; symbols take the newlines after them.
 LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}++"
 SYMBOLS = r" ?[^\s\p{L}\p{N}]++[\r\n]*+"
 SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -27,7 +27,7 @@ QWEN35 = (
 def cased(
     suffix: str, digits: str, upper: str = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", symbol_tail: str = r"[\r\n/]*+"
 ) -> str:
-    """Words that also end where lower case turns into upper case (o200k and its relatives)."""
+    """The pattern of o200k and its relatives: a word also ends where upper case follows lower case."""
     lower = upper.replace(r"\p{Lu}\p{Lt}", r"\p{Ll}")
     lead = r"[^\r\n\p{L}\p{N}]?"
     return (
@@ -58,10 +58,10 @@ PHRASES = " ?[^(\\s|.,!?…。，、।۔،)]++"
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """Patterns in order, and what else the name of a pre-tokenizer decides."""
+    """The patterns of a pre-tokenizer in their order, and two settings that its name decides as well."""
 
     patterns: tuple[str, ...]
-    whole_words: bool = False  # a word that is a token is taken as it is, whatever the merges would give
+    whole_words: bool = False  # a word that is a token becomes that token, whatever the merges would give
     add_bos: bool = False  # unless the file says otherwise
 
     def compile(self) -> "Splitter":
@@ -76,7 +76,7 @@ class Splitter:
         self._patterns: list[Any] = [regex.compile(f"({p})", regex.VERSION1) for p in patterns]
 
     def split(self, text: str) -> list[str]:
-        """The words of a text; joined they are the text."""
+        """Cut a text into words; joined, they are the text."""
         words = [text]
         for pattern in self._patterns:
             words = [piece for word in words for piece in pattern.split(word) if piece]
@@ -116,7 +116,7 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
             "[\r\n]",
             rf"\s?[{CASED_LETTERS}]++",
             r"\s?[!-/:-~！-／：-～‘-‟　-。]++",
-            r"(?<!\s)\s++$",  # the look-behind: only the start of a run of spaces is tried
+            r"(?<!\s)\s++$",  # the look-behind lets only the start of a run of spaces be tried
             CJK,
             r"\p{N}++",
         )

@@ -1,6 +1,6 @@
-"""SentencePiece's BPE by scores (`llama`): neighbours that form the piece of the greatest score are joined first.
+"""SentencePiece's BPE by scores (`llama`): of all adjacent pairs, the one with the greatest score is joined first.
 
-A space is written U+2581 in the vocabulary; a character without a piece becomes its UTF-8 bytes.
+The vocabulary writes a space as U+2581. A character without a piece becomes its UTF-8 bytes.
 """
 
 import re
@@ -15,7 +15,7 @@ from pyinfer.tokenizer.base import Tokenizer
 from pyinfer.tokenizer.vocabulary import BYTE, KEY, read_flag, read_numbers, read_vocabulary
 
 BYTE_TEXT = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
-DEFAULT_IDS = {"bos": 1, "eos": 2, "unknown": 0}
+DEFAULT_IDS = {"bos": 1, "eos": 2, "unknown": 0}  # as in Llama's own vocabulary
 
 
 class SPMTokenizer(Tokenizer):

@@ -2,22 +2,30 @@
 
 import codecs
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pyinfer.tokenizer.base import Tokenizer
+
+class TokenTexts(Protocol):
+    """What the decoder asks of a Tokenizer."""
+
+    bos_id: int | None
+    adds_space: bool
+
+    def token_bytes(self, token: int) -> bytes: ...
+    def is_special(self, token: int) -> bool: ...
+    def is_user_defined(self, token: int) -> bool: ...
 
 
 class StreamDecoder:
-    """Turns ids into text as they come; all that it gives, joined, is `Tokenizer.decode` of the ids.
+    """Decodes ids as they come; the texts that it gives, joined, are what `Tokenizer.decode` gives of all ids.
 
-    With `continues` the ids continue a text, so that a space in front of the first word is kept. Control tokens of
-    `visible_tokens` are given even with `skip_special`.
+    skip_special: leave control tokens out, but those of visible_tokens. continues: the ids continue a text, so that a
+    space before the first word is kept.
     """
 
     def __init__(
         self,
-        tokenizer: "Tokenizer",
+        tokenizer: TokenTexts,
         skip_special: bool = False,
         continues: bool = False,
         visible_tokens: Collection[int] = (),
@@ -29,7 +37,7 @@ class StreamDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
-        """The text that is complete with this token."""
+        """Add a token; returns the text that is complete with it. Raises TokenizerError for an id out of range."""
         tokenizer = self._tokenizer
         piece = tokenizer.token_bytes(token)
         special = tokenizer.is_special(token)
@@ -41,5 +49,5 @@ class StreamDecoder:
         return "" if skipped else self._decoder.decode(piece)
 
     def finish(self) -> str:
-        """What is left: U+FFFD if the last character is cut short."""
+        """End the text; returns what is left: U+FFFD if the last character is incomplete."""
         return self._decoder.decode(b"", final=True)

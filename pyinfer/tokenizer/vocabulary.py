@@ -1,6 +1,7 @@
-"""A model's vocabulary as its metadata gives it, checked once: token texts, types, special ids and flags.
+"""A model's vocabulary as its metadata has it, checked once: token texts, types, special ids and flags.
 
-After `read_vocabulary` every text lies in its buffer, parallel arrays are equally long and special ids are in range.
+`read_vocabulary` makes sure that every text lies in its buffer, that parallel arrays have equal lengths, and that
+special ids are in range.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import TokenizerError
-from pyinfer.tokenizer.well_known import END_TEXTS, FILL_END_TEXTS, FILL_TEXTS, SHOWN_TEXTS
+from pyinfer.gguf.strings import ByteStrings
+from pyinfer.tokenizer.well_known import END_TEXTS, FILL_END_TEXTS, FILL_TEXTS, VISIBLE_TEXTS
 
 KEY = "tokenizer.ggml."
-MAX_TOKENS = 1 << 27  # token ids are int32, and merges add symbols of their own
+MAX_TOKENS = 1 << 27  # ids are int32, and merges add symbols of their own, which need ids too
 
 NAMED_IDS = ("bos", "eos", "eot", "eom", "unknown", "padding")
 
@@ -22,30 +24,14 @@ NAMED_IDS = ("bos", "eos", "eot", "eom", "unknown", "padding")
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
-@dataclass(frozen=True)
-class Strings:
-    """A list of byte strings without an object for each."""
-
-    buffer: NDArray[np.uint8]
-    offsets: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def __getitem__(self, i: int) -> bytes:
-        start = int(self.offsets[i])
-        return self.buffer[start : start + int(self.lengths[i])].tobytes()
-
-
 @dataclass
 class Vocabulary:
     """Token texts and what the metadata says about them."""
 
     pre: str
-    texts: Strings
-    file_types: NDArray[np.int32]  # as the file has them: whether joining may give the token
-    types: NDArray[np.int32]  # with well-known texts set right: whether it is parsed and shown
+    texts: ByteStrings
+    file_types: NDArray[np.int32]  # as the file has them; they decide whether merges may give a token
+    types: NDArray[np.int32]  # corrected for well-known texts; they decide whether a token is parsed and visible
     bos_id: int | None = None
     eos_id: int | None = None
     unknown_id: int | None = None
@@ -54,16 +40,16 @@ class Vocabulary:
     add_bos: bool | None = None  # None: the file leaves it to the tokenizer
     add_eos: bool | None = None
     chat_template: str | None = None
-    chat_templates: Mapping[str, str] = field(default_factory=dict)  # further ones by name
-    name: str = ""  # general.name, lower case
+    chat_templates: Mapping[str, str] = field(default_factory=dict)  # all but the main one, by name
+    name: str = ""  # general.name, in lower case
 
     def ids_of_types(self, *types: int) -> list[int]:
         ids: list[int] = np.flatnonzero(np.isin(self.types, types)).tolist()
         return ids
 
 
-def read_strings(metadata: Mapping[str, Any], key: str) -> Strings:
-    """An array of strings; one that keeps its buffer, offsets and lengths is not copied."""
+def read_strings(metadata: Mapping[str, Any], key: str) -> ByteStrings:
+    """Read an array of strings; a StringArray, which has buffer, offsets and lengths, is not copied."""
     value = metadata.get(key)
     if value is None:
         raise TokenizerError(f"{key} is missing")
@@ -76,21 +62,21 @@ def read_strings(metadata: Mapping[str, Any], key: str) -> Strings:
     inside = (offsets >= 0) & (offsets <= buffer.size) & (lengths >= 0) & (lengths <= buffer.size - offsets)
     if offsets.shape != lengths.shape or not inside.all():
         raise TokenizerError(f"{key}: a string lies outside the array's {buffer.size} bytes")
-    return Strings(buffer, offsets, lengths)
+    return ByteStrings(buffer, offsets, lengths)
 
 
-def _pack(texts: Sequence[Any], key: str) -> Strings:
+def _pack(texts: Sequence[Any], key: str) -> ByteStrings:
     parts = []
     for i, text in enumerate(texts):
         if not isinstance(text, (str, bytes)):
             raise TokenizerError(f"{key}[{i}] is a {type(text).__name__}; expected a string")
         parts.append(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
     lengths = np.array([len(p) for p in parts], np.int64)
-    return Strings(np.frombuffer(b"".join(parts), np.uint8), np.cumsum(lengths) - lengths, lengths)
+    return ByteStrings(np.frombuffer(b"".join(parts), np.uint8), np.cumsum(lengths) - lengths, lengths)
 
 
 def read_numbers(metadata: Mapping[str, Any], key: str, n: int, default: float, dtype: Any) -> NDArray[Any]:
-    """The first n numbers of an array, or n times the default."""
+    """Read the first n numbers of an array; n times the default where the key is missing."""
     value = metadata.get(key)
     if value is None:
         return np.full(n, default, dtype)
@@ -103,7 +89,7 @@ def read_numbers(metadata: Mapping[str, Any], key: str, n: int, default: float, 
 
 
 def read_id(metadata: Mapping[str, Any], name: str, n: int, default: int | None) -> int | None:
-    """The id under a key; one out of range is ignored, as llama.cpp does."""
+    """Read a special id; one that is out of range is ignored, as llama.cpp does."""
     value = metadata.get(f"{KEY}{name}_token_id")
     if isinstance(value, (int, np.integer)) and 0 <= value < n:
         return int(value)
@@ -111,6 +97,7 @@ def read_id(metadata: Mapping[str, Any], name: str, n: int, default: int | None)
 
 
 def read_flag(metadata: Mapping[str, Any], key: str) -> bool | None:
+    """Read a truth value; None where the key is missing."""
     value = metadata.get(KEY + key)
     if value is None:
         return None
@@ -120,6 +107,7 @@ def read_flag(metadata: Mapping[str, Any], key: str) -> bool | None:
 
 
 def read_text(metadata: Mapping[str, Any], key: str) -> str | None:
+    """Read a string; None where the key is missing."""
     value = metadata.get(key)
     if value is not None and not isinstance(value, str):
         raise TokenizerError(f"{key} is a {type(value).__name__}; expected a string")
@@ -127,15 +115,15 @@ def read_text(metadata: Mapping[str, Any], key: str) -> str | None:
 
 
 def read_named_texts(metadata: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    """The texts under keys that begin alike, by the rest of their keys."""
+    """Read the texts whose keys have a prefix, by the rest of the key."""
     keys = [key for key in metadata if key.startswith(prefix)]
     return {key.removeprefix(prefix): text for key in keys if (text := read_text(metadata, key)) is not None}
 
 
 def read_vocabulary(metadata: Mapping[str, Any], defaults: Mapping[str, int]) -> Vocabulary:
-    """Reads `tokenizer.*`; `defaults`: ids of bos, eos and unknown where the file names none.
+    """Read the keys `tokenizer.*`. defaults: ids of bos, eos and unknown for files that name none.
 
-    Raises TokenizerError where arrays are missing, of a wrong type or too short.
+    Raises TokenizerError for arrays that are missing, of a wrong type or too short.
     """
     texts = read_strings(metadata, KEY + "tokens")
     n = len(texts)
@@ -164,10 +152,10 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Mapping[str, int]) ->
 
 
 def _mark_well_known(vocabulary: Vocabulary, end_ids: set[int]) -> None:
-    """Sets the types and the end-of-generation ids that follow from the texts of tokens."""
-    found = find_texts(vocabulary.texts, END_TEXTS | FILL_END_TEXTS | FILL_TEXTS | SHOWN_TEXTS)
+    """Set the types and end-of-generation ids that follow from tokens' texts. end_ids: those that the file names."""
+    found = find_texts(vocabulary.texts, END_TEXTS | FILL_END_TEXTS | FILL_TEXTS | VISIBLE_TEXTS)
     for text, i in found.items():
-        if text in SHOWN_TEXTS:
+        if text in VISIBLE_TEXTS:
             vocabulary.types[i] = USER_DEFINED
             continue
         vocabulary.types[i] = CONTROL
@@ -185,8 +173,8 @@ def _mark_well_known(vocabulary: Vocabulary, end_ids: set[int]) -> None:
     vocabulary.eog_ids = frozenset(end_ids)
 
 
-def find_texts(texts: Strings, wanted: frozenset[str]) -> dict[str, int]:
-    """The ids of those texts that are in the vocabulary; the first of equals."""
+def find_texts(texts: ByteStrings, wanted: frozenset[str]) -> dict[str, int]:
+    """The ids of those texts that are in the vocabulary; of equal texts, the first id."""
     keys = {text.encode(): text for text in wanted}
     first = np.zeros(len(texts), np.uint8)
     filled = texts.lengths > 0

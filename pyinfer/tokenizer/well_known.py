@@ -1,7 +1,7 @@
-"""Texts of tokens that mean something in many models, whatever the file says of their types (the set of llama.cpp)."""
+"""Texts of tokens that have a meaning in many models, whatever types the file gives them (llama.cpp's set)."""
 
 # fmt: off
-# They end an answer.
+# These end an answer.
 END_TEXTS = frozenset(
     (
         "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
@@ -9,14 +9,14 @@ END_TEXTS = frozenset(
         "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
     )
 )
-# A model that fills in code ends with these.
+# Models that fill in code (FIM) end with these.
 FILL_END_TEXTS = frozenset(
     (
         "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>",
         "<REPO>", "<reponame>", "<|file_sep|>",
     )
 )
-# They say what is filled in where.
+# These mark the parts of a text that code is filled into.
 FILL_TEXTS = frozenset(
     (
         "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "<|code_prefix|>",
@@ -25,8 +25,8 @@ FILL_TEXTS = frozenset(
         "<|middle|>",
     )
 )
-# Channels of gpt-oss: part of the text that a reader sees.
-SHOWN_TEXTS = frozenset(
+# The channels of gpt-oss: users see them as part of the text.
+VISIBLE_TEXTS = frozenset(
     (
         "<|channel|>", "<|message|>", "<|start|>", "<|constrain|>",
     )

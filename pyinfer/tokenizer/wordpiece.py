@@ -1,9 +1,9 @@
-"""WordPiece (`bert`; Wu et al. 2016, Devlin et al. 2018): words, each cut into the longest pieces from its left.
+"""WordPiece (`bert`; Wu et al. 2016, Devlin et al. 2018): words, each cut from its left into the longest pieces.
 
-Words are what lies between spaces and punctuation in the normalized text: without accents, in lower case, with each
-Chinese character a word of its own. In a file a piece that begins a word has U+2581 in front of it, and one that
-continues it nothing (where BERT's own vocabulary has "##"). What differs between implementations is as in Hugging
-Face's `tokenizers`, with which such models are trained.
+The text is normalized first: without accents, in lower case. Spaces and punctuation separate words, and each Chinese
+character is a word of its own. In a file, U+2581 stands before a piece that begins a word, and nothing before one that
+continues it (BERT's own vocabulary has "##" there). Where implementations differ, this one does what Hugging Face's
+`tokenizers` does, with which such models are trained.
 """
 
 import unicodedata
@@ -17,10 +17,10 @@ from pyinfer.tokenizer.vocabulary import CONTROL, KEY, UNKNOWN, read_id, read_vo
 
 DEFAULT_IDS = {"unknown": 100, "bos": 101, "eos": 102}  # [UNK], [CLS], [SEP] in BERT's own vocabulary
 WORD_START = "\u2581"
-MAX_WORD = 100  # characters; longer words are unknown
-CACHED_WORDS = 1 << 16
+MAX_WORD = 100  # characters, as BERT has it; longer words are unknown
+CACHED_WORDS = 1 << 16  # whose pieces are kept: common words, in some megabytes
 
-CJK = (  # ideographs, not all that CJK languages are written with
+CJK = (  # code points of ideographs, first and last; kana and hangul are no words of their own
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
     (0x20000, 0x2A6DF),
@@ -34,7 +34,7 @@ ASCII_SYMBOLS = frozenset("$+<=>^`|~")  # punctuation for BERT, symbols for Unic
 
 
 class CharacterMap(dict[int, str]):
-    """A table for `str.translate` that is filled as characters come."""
+    """A table for `str.translate`, which computes an entry when its character comes for the first time."""
 
     def __init__(self, function: Callable[[str], str]) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class CharacterMap(dict[int, str]):
 
 
 def _clean(c: str) -> str:
-    """White space as a space, control characters as nothing, ideographs between spaces."""
+    """White space becomes a space, a control character nothing; an ideograph gets spaces around it."""
     category = unicodedata.category(c)
     if c in "\t\n\r" or category[0] == "Z":
         return " "
@@ -56,7 +56,7 @@ def _clean(c: str) -> str:
 
 
 def _simplify(c: str) -> str:
-    """Lower case without accents, of a character in normal form D; punctuation between spaces."""
+    """A character of normal form D in lower case; an accent becomes nothing, punctuation gets spaces around it."""
     category = unicodedata.category(c)
     if category == "Mn":
         return ""
@@ -67,18 +67,18 @@ CLEAN, SIMPLE = CharacterMap(_clean), CharacterMap(_simplify)
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, normalized."""
+    """Normalize a text and cut it into words."""
     return unicodedata.normalize("NFD", text.translate(CLEAN)).translate(SIMPLE).split()
 
 
 class WordPieceTokenizer(Tokenizer):
-    """WordPiece from a GGUF file's metadata; a text gets [CLS] in front and [SEP] behind."""
+    """WordPiece from a GGUF file's metadata; [CLS] stands before a text and [SEP] after it."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         vocabulary = read_vocabulary(metadata, DEFAULT_IDS)
         n = len(vocabulary.texts)
         vocabulary.bos_id = read_id(metadata, "cls", n, vocabulary.bos_id)
-        vocabulary.eos_id = read_id(metadata, "seperator", n, vocabulary.eos_id)  # so spelled in the format
+        vocabulary.eos_id = read_id(metadata, "seperator", n, vocabulary.eos_id)  # the format spells it so
         vocabulary.add_bos = vocabulary.add_eos = True
         super().__init__(vocabulary, add_bos=True, adds_space=True)
         if vocabulary.unknown_id is None:
@@ -100,7 +100,7 @@ class WordPieceTokenizer(Tokenizer):
         return [token for word in split_words(text.decode()) for token in self._pieces(word)]
 
     def _split_word(self, word: str) -> tuple[int, ...]:
-        """The longest piece that the word begins with, then again of the rest; the unknown token if that fails."""
+        """The longest piece that the word begins with, then that of the rest; the unknown token if there is none."""
         tokens: list[int] = []
         start, pieces = 0, self._first
         while start < len(word) <= MAX_WORD:

@@ -1,1 +1,1 @@
-"""Grammars and schemas, read, checked and translated for llguidance."""
+"""Grammars and schemas: reads, checks and translates them for llguidance."""

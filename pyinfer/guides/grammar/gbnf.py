@@ -1,11 +1,11 @@
-"""GBNF, llama.cpp's notation for grammars, as a tree.
+"""GBNF, llama.cpp's notation for grammars, read into a tree.
 
     root ::= greeting ", " name "!"
     greeting ::= "Hello" | "Good " ("morning" | "evening")
     name ::= [A-Z] [a-z]{1,20}   # comments run to the end of the line
 
-A rule's alternatives go on in the next line inside parentheses, after "|", and before a line that begins with "|".
-Besides characters, `<name>` and `<[id]>` stand for a token, `!<[id]>` for any other one.
+A rule continues in the next line inside parentheses, after "|", and if the next line begins with "|". Besides
+characters there are tokens: `<name>` and `<[id]>` match one token, `!<[id]>` any other token.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TypeAlias
 
 from pyinfer.errors import ParameterError
 
-MAX_NESTING = 100
-MAX_NODES = 50_000
-SURROGATES = (0xD800, 0xDFFF)  # no characters of UTF-8
+MAX_NESTING = 100  # open parentheses: functions call themselves for each, and Python allows some 1000 calls
+MAX_NODES = 50_000  # parts of a grammar, which then takes at most seconds to translate
+SURROGATES = (0xD800, 0xDFFF)  # first and last code point that UTF-8 does not have
 ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-", "^": "^", "/": "/"}
 SIGNS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
@@ -34,28 +34,28 @@ NEXT_ALTERNATIVE = re.compile(r"(?:\s|#[^\r\n]*)*\|")
 
 @dataclass(eq=False)
 class Chars:
-    """One character of the ranges, which are inclusive, ascending and apart."""
+    """One character of several ranges (first, last), which ascend and do not touch."""
 
     ranges: tuple[tuple[int, int], ...]
 
 
 @dataclass(eq=False)
 class Token:
-    """One token of the vocabulary, as llguidance's Lark names it."""
+    """One token of the vocabulary. text: its name in llguidance's Lark."""
 
     text: str
 
 
 @dataclass(eq=False)
 class Ref:
-    """The text of a rule."""
+    """A text that another rule derives."""
 
     name: str
 
 
 @dataclass(eq=False)
 class Seq:
-    """Its items one after the other; without items the empty text."""
+    """Its items, one after the other; without items, the empty text."""
 
     items: list[Node] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ class Alt:
 
 @dataclass(eq=False)
 class Repeat:
-    """An item `least` to `most` times (None: without end)."""
+    """An item, `least` to `most` times (None: without a bound)."""
 
     item: Node
     least: int
@@ -80,13 +80,14 @@ Node: TypeAlias = Chars | Token | Ref | Seq | Alt | Repeat
 
 
 def children(node: Node) -> Sequence[Node]:
+    """The parts of a node."""
     if isinstance(node, (Seq, Alt)):
         return node.items
     return (node.item,) if isinstance(node, Repeat) else ()
 
 
 def walk(node: Node) -> list[Node]:
-    """The node and all below it."""
+    """A node and all nodes below it, in the order of the text."""
     found, todo = [], [node]
     while todo:
         found.append(todo.pop())
@@ -100,7 +101,7 @@ def references(body: Node) -> list[str]:
 
 
 def normal_ranges(ranges: Sequence[tuple[int, int]], negated: bool = False) -> tuple[tuple[int, int], ...]:
-    """Ranges in order, those that touch joined; negated: what lies between. Surrogates are in neither."""
+    """Ranges in ascending order, joined where they touch; negated: the gaps between them. Surrogates are in neither."""
     joined: list[list[int]] = []
     for low, high in sorted([*ranges, SURROGATES] if negated else ranges):
         if joined and low <= joined[-1][1] + 1:
@@ -117,7 +118,7 @@ def normal_ranges(ranges: Sequence[tuple[int, int]], negated: bool = False) -> t
 
 
 def parse_gbnf(text: str) -> dict[str, Node]:
-    """The rules of a grammar by name, in order. Raises ParameterError with the line of what can't be read."""
+    """Read a grammar's rules, by name, in their order. Raises ParameterError with the line of what can't be read."""
     return _Parser(text).rules()
 
 

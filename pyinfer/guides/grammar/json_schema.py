@@ -1,9 +1,9 @@
-"""JSON schemas made ready for llguidance: what it takes as an error without need, and what it does not notice.
+"""JSON schemas, prepared for llguidance: what it refuses without need, and what it does not notice.
 
-- References that never come to an end ("a node has a next node", always) are replaced by `false`, so that what
-  depends on them can't be chosen, and a schema that can't be met is refused instead of running on for ever.
+- References without an end (each node must have a next node) become `false`, so that nothing that needs them can be
+  chosen. A schema that then can't be met is refused; llguidance would write its text for ever.
 - Formats that JSON Schema does not define are dropped: they are remarks.
-- `multipleOf` needs a state for each remainder, so its size is bounded.
+- `multipleOf` needs a state for each remainder, so the number of remainders is bounded.
 """
 
 from __future__ import annotations
@@ -19,27 +19,29 @@ from pyinfer.errors import ParameterError
 
 Schema = Any  # a dict or a bool
 
+# Keywords that hold schemas: by name, in a list, or one alone. `items` may be a list or one.
 MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 SINGLE = (
     *("items", "additionalProperties", "additionalItems", "unevaluatedItems", "unevaluatedProperties"),
     *("not", "if", "then", "else", "contains", "propertyNames"),
 )
-FORMATS = frozenset(
+FORMATS = frozenset(  # that JSON Schema defines
     (
         *("date-time", "date", "time", "duration", "email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6"),
         *("uri", "uri-reference", "iri", "iri-reference", "uuid", "uri-template", "json-pointer"),
         *("relative-json-pointer", "regex"),
     )
 )
-MOST_REMAINDERS = 100_000  # a tenth of a second and 50 MB to compile
-MAX_DEPTH = 120  # llguidance's JSON reader gives up at 128
-# llguidance's options for space as json.dumps and chat templates write it: most of what is not a value is then certain
+MAX_REMAINDERS = 100_000  # which take a tenth of a second and 50 MB to compile
+MAX_DEPTH = 120  # nested values; llguidance's JSON reader allows 128, and pyinfer adds a few around the schema
+# llguidance's options for white space as json.dumps and chat templates write it: most tokens between values are then
+# certain
 FIXED_SPACE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def parse_schema(source: str) -> Schema:
-    """A schema from its text. Raises ParameterError if it is no JSON, or neither an object nor true or false."""
+    """Read a schema. Raises ParameterError if the text is no JSON, or neither an object nor true or false."""
     try:
         schema = json.loads(source)
     except ValueError as error:
@@ -52,26 +54,26 @@ def parse_schema(source: str) -> Schema:
 
 
 def prepare_schema(schema: Schema) -> Schema:
-    """The schema that llguidance is given. Raises ParameterError if only endless texts would meet it."""
+    """Make the schema that llguidance compiles. Raises ParameterError if only endless texts would meet it."""
     if isinstance(schema, bool):
         return schema
     _check_depth(schema)
     _check_multiples(schema)
     endless = _endless_references(schema)
 
-    def mend(node: Schema) -> Schema:
+    def prepare(node: Schema) -> Schema:
         if not isinstance(node, dict):
             return node
         if node.get("$ref") in endless:
             return False
         kept = {k: v for k, v in node.items() if k != "format" or not isinstance(v, str) or v in FORMATS}
-        return _map_subschemas(kept, mend)
+        return _map_subschemas(kept, prepare)
 
-    return mend(schema)
+    return prepare(schema)
 
 
 def without_unique_items(schema: Schema) -> Schema:
-    """The schema without `uniqueItems`."""
+    """Copy a schema without `uniqueItems`, at any depth."""
     if not isinstance(schema, dict):
         return schema
     return _map_subschemas({k: v for k, v in schema.items() if k != "uniqueItems"}, without_unique_items)
@@ -121,18 +123,18 @@ def _check_depth(schema: Schema) -> None:
 
 
 def _check_multiples(schema: Schema) -> None:
-    """Refuse numbers of remainders that would take llguidance minutes and gigabytes."""
+    """Refuse `multipleOf` where its remainders would take llguidance minutes and gigabytes."""
     nodes = list(_all_nodes(schema))
     counts = {_remainders(node["multipleOf"]) for node in nodes if _is_number(node.get("multipleOf"))}
-    # where schemas are merged, a number may have to be a multiple of several at once
+    # where schemas are merged, a number may have to be a multiple of several numbers at once
     merged = any("allOf" in node or "$ref" in node for node in nodes)
     n = math.lcm(*counts) if merged else max(counts, default=1)
-    if n > MOST_REMAINDERS:
-        raise ParameterError(f"multipleOf has {n} different remainders in the JSON schema; at most {MOST_REMAINDERS}")
+    if n > MAX_REMAINDERS:
+        raise ParameterError(f"multipleOf has {n} different remainders in the JSON schema; at most {MAX_REMAINDERS}")
 
 
 def _remainders(multiple: float) -> int:
-    """Remainders that a reader of decimal digits has to tell apart: factors of ten are seen at the end of a number."""
+    """The remainders that a reader of digits must tell apart; the last digits alone show factors of two and five."""
     n = abs(Fraction(str(multiple)).numerator)
     for factor in (2, 5):
         while n and n % factor == 0:
@@ -145,7 +147,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _endless_references(schema: Schema) -> set[str]:
-    """Local references to what has no finite instance: those left when all that are known to end have been taken."""
+    """Local references that no finite value meets: all, but for those that turn out to end, one after the other."""
     targets = {}
     for node in _all_nodes(schema):
         reference = node.get("$ref")
@@ -160,7 +162,7 @@ def _endless_references(schema: Schema) -> set[str]:
 
 
 def _resolve(schema: Schema, reference: str) -> Schema | None:
-    """What a JSON pointer points to (RFC 6901); None if there is no such thing, or the reference is a name."""
+    """The schema that a JSON pointer points to (RFC 6901); None if there is none, or the reference is a name."""
     node = schema
     pointer = unquote(reference[1:])
     if pointer and not pointer.startswith("/"):
@@ -177,7 +179,7 @@ def _resolve(schema: Schema, reference: str) -> Schema | None:
 
 
 def _can_end(node: Schema, endless: set[str]) -> bool:
-    """Whether a finite value may meet the schema, if none meets the endless references. True where in doubt."""
+    """Whether a finite value may meet the schema, where none meets the endless references. True in case of doubt."""
     if not isinstance(node, dict):
         return node is not False
     if "const" in node or "enum" in node:

@@ -1,7 +1,7 @@
-"""GBNF to the Lark of llguidance: the same texts, in lexemes that are as large as may be.
+"""Translates GBNF to llguidance's Lark: the same texts, in lexemes that are as large as possible.
 
-Steps: rules that no finite text matches are cut away; tail recursion becomes repetition; regular stretches are grouped;
-`find_lexemes` says which become lexemes; the rest is written down rule by rule.
+First, alternatives that no finite text matches are removed. Then tail recursion becomes repetition, and regular
+stretches are grouped. `find_lexemes` chooses which parts become lexemes. At last the rules are written.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pyinfer.guides.grammar.gbnf import (
 from pyinfer.guides.grammar.lexemes import Grammar, Regularity, find_lexemes
 
 ROOT = "root"
-MOST_FALLING_OFF = 32  # parts of a stretch; longer ones fall in halves, which keeps the tree low
+MAX_CHAIN = 32  # parts of a stretch from which the last can be split off; longer ones are halved, to keep trees low
 SIGN_OF = {counts: sign for sign, counts in SIGNS.items()}
 
 
 def gbnf_to_lark(text: str) -> str:
-    """A grammar in Lark that accepts what the GBNF grammar does.
+    """Translate a grammar in GBNF to one in Lark that accepts the same texts.
 
     Raises ParameterError with the line of what can't be read, and for rules that are missing or match no finite text.
     """
@@ -57,7 +57,7 @@ def gbnf_to_lark(text: str) -> str:
 
 
 def _without_endless(rules: Mapping[str, Node]) -> dict[str, Node]:
-    """Rules without alternatives that never come to an end, or need a character out of an empty set."""
+    """Rules without those alternatives that have no end, or need a character of an empty set."""
     ending: set[str] = set()
 
     def ends(node: Node) -> bool:
@@ -71,7 +71,7 @@ def _without_endless(rules: Mapping[str, Node]) -> dict[str, Node]:
             return True
         return (all if isinstance(node, Seq) else any)(ends(item) for item in node.items)
 
-    # a rule is looked at again only when one that it uses turns out to end
+    # a rule is checked again only after one that it uses turned out to end
     users: dict[str, list[str]] = {name: [] for name in rules}
     for name, body in rules.items():
         for ref in references(body):
@@ -96,10 +96,10 @@ def _without_endless(rules: Mapping[str, Node]) -> dict[str, Node]:
 
 
 def _without_tail_recursion(name: str, body: Node) -> Node:
-    """R = a R | b is a* b (Arden's rule), wherever else R may occur in a."""
+    """R = a R | b becomes a* b (Arden's rule), even if R occurs in a."""
 
     def split(node: Node) -> tuple[list[Node], list[Node]]:
-        """The a's and the b's of a part at the end of the rule."""
+        """The a's and the b's of a part that stands at the end of the rule."""
         if isinstance(node, Ref) and node.name == name:
             return [Seq()], []
         loops: list[Node] = []
@@ -123,7 +123,7 @@ def _without_tail_recursion(name: str, body: Node) -> Node:
 
 
 def _joined(node: Node) -> Node:
-    """Sequences of sequences and alternatives of alternatives made one; one set of alternative characters."""
+    """Join sequences of sequences, alternatives of alternatives, and sets of characters that are alternatives."""
     if isinstance(node, Repeat):
         item = _joined(node.item)
         return item if (node.least, node.most) == (1, 1) else Repeat(item, node.least, node.most)
@@ -143,7 +143,7 @@ def _joined(node: Node) -> Node:
 
 
 def _grouped(node: Node, regular: Regularity) -> Node:
-    """Regular stretches of sequences, and regular alternatives, as trees of pairs: in a conflict one falls in two."""
+    """Make trees of pairs of regular stretches and of regular alternatives: a conflict then splits a pair."""
     if isinstance(node, Repeat):
         return Repeat(_grouped(node.item, regular), node.least, node.most)
     items: list[Node] = []
@@ -165,23 +165,24 @@ def _grouped(node: Node, regular: Regularity) -> Node:
 
 
 def _stretch(items: list[Node]) -> Node:
-    """A regular stretch, whose last part falls off first: it is what reaches too far, such as white space."""
+    """A regular stretch. A conflict splits off its last part first, which often is the cause, such as white space."""
     parts: list[Node] = []
     for is_leaf, group in groupby(items, lambda item: isinstance(item, Chars)):
         stretch = list(group)
         parts += [_halved(stretch)] if is_leaf else stretch
-    if len(parts) > MOST_FALLING_OFF:
+    if len(parts) > MAX_CHAIN:
         return _halved(parts)
     return reduce(lambda before, last: Seq([before, last]), parts)
 
 
 def _halved(items: list[Node], kind: type[Seq] | type[Alt] = Seq) -> Node:
+    """A balanced tree of pairs."""
     middle = len(items) // 2
     return items[0] if len(items) == 1 else kind([_halved(items[:middle], kind), _halved(items[middle:], kind)])
 
 
 class _Writer:
-    """Rules and lexemes as they are needed, each written once."""
+    """Writes the rules and lexemes that the root needs, each once."""
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
@@ -216,7 +217,7 @@ class _Writer:
         return '""'
 
     def _regex(self, node: Node) -> str:
-        """In Rust's syntax, without a character that means something in Lark."""
+        """A regular expression in Rust's syntax, without characters that have a meaning in Lark."""
         if isinstance(node, Ref):
             return self._regex(self._grammar.rules[node.name])
         if isinstance(node, Seq):

@@ -1,15 +1,15 @@
-"""Where the lexemes of a GBNF grammar may begin and end: what makes it fast for llguidance, and keeps it exact.
+"""Which parts of a GBNF grammar become lexemes of llguidance: large ones, which are fast, where that stays exact.
 
-GBNF knows characters only. llguidance reads lexemes, each a regular expression, and takes the longest text that one
-can match; so "[a-z]+ "b"", read as two lexemes, never gets to its "b". Single characters are lexemes without this
-danger, but slow ones: masks of a vocabulary then take milliseconds. Here the largest parts of a grammar are made
-lexemes that no such conflict touches:
+GBNF has characters only. llguidance reads lexemes, each a regular expression, and takes the longest text that one
+matches; so "[a-z]+ "b"", read as two lexemes, never comes to its "b". Lexemes of a single character are always right,
+but slow: masks of a vocabulary then take milliseconds. This file chooses the largest parts of a grammar that have no
+such conflict:
 
     A and B conflict if a text of A is also the beginning of a text of B, and goes on in B with a character that may
     follow A in the grammar.
 
-That A and B can begin at the same place is assumed of all pairs, and counts of repetitions are left out of account:
-both find conflicts where there are none, and miss none. Of a conflict, B is taken apart into its parts.
+All pairs are assumed to begin at the same place, and the counts of repetitions are ignored: both find some conflicts
+that do not exist, and miss none. Where there is a conflict, B is divided into its parts.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 
 from pyinfer.guides.grammar.gbnf import Alt, Chars, Node, Ref, Repeat, Seq, Token, children, references, walk
 
-MAX_LEAVES = 400  # characters sets of a lexeme: the pairs of two lexemes' are walked through
-MAX_LEXEME_DEPTH = 60  # of nested parts, references included
-MAX_STEPS = 300_000  # pairs that are walked through for one pair of lexemes; beyond, they count as in conflict
-MAX_PAIRS = 1_000_000  # of lexemes; beyond, all are taken apart
+MAX_LEAVES = 400  # character sets of a lexeme: a check of two lexemes visits pairs of their sets
+MAX_LEXEME_DEPTH = 60  # nested parts, references included: functions call themselves for each
+MAX_STEPS = 300_000  # pairs of sets visited for two lexemes; above, they count as in conflict
+MAX_PAIRS = 1_000_000  # pairs of lexemes; above, all lexemes are divided
 
 
 class Alphabet:
-    """Sets of characters as bits of an int: a bit for each stretch that no set of the grammar divides."""
+    """Sets of characters as bits of an int. A bit is a range of characters that no set of the grammar divides."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         leaves = [node for node in nodes if isinstance(node, Chars)]
@@ -39,24 +39,24 @@ class Alphabet:
                 self._sets[leaf.ranges] = sum(spans)
 
     def bits(self, node: Node) -> int:
-        """The characters of a leaf; none of a token."""
+        """The characters of a leaf; 0 for a token."""
         return self._sets[node.ranges] if isinstance(node, Chars) else 0
 
 
 @dataclass(frozen=True)
 class Automaton:
-    """Glushkov's: a state for each leaf, entered by reading one of its characters."""
+    """Glushkov's automaton: a state for each leaf, which is entered when one of its characters is read."""
 
     nullable: bool
     sets: list[int]  # the characters of each state
     first: frozenset[int]
     last: frozenset[int]
     next: list[frozenset[int]]  # the states that may be entered from each
-    onward: list[int]  # all characters of these
+    onward: list[int]  # all characters of those states
 
 
 class Regularity:
-    """Which parts of a grammar could be lexemes: without recursion and tokens, and small enough."""
+    """Which parts of a grammar could be lexemes: those without recursion and tokens that are small enough."""
 
     def __init__(self, rules: Mapping[str, Node]) -> None:
         self.order, recursive = _order_of_rules(rules)
@@ -67,16 +67,17 @@ class Regularity:
                 self._rule_sizes[name] = self._size(rules[name])
 
     def is_regular(self, node: Node) -> bool:
+        """Whether a part could be a lexeme."""
         size = self._size(node)
         return size is not None and size[0] <= MAX_LEAVES and size[1] <= MAX_LEXEME_DEPTH
 
     def n_leaves(self, node: Node) -> int | None:
-        """How many sets of characters a part has with references followed; None: recursive, with tokens, too deep."""
+        """Character sets of a part, its references included; None: it is recursive, has tokens, or is too deep."""
         size = self._size(node)
         return size[0] if size is not None and size[1] <= MAX_LEXEME_DEPTH else None
 
     def _size(self, node: Node) -> tuple[int, int] | None:
-        """Leaves and depth with references followed; None: recursive, or with tokens."""
+        """Leaves and depth of a part, its references included; None: it is recursive, or has tokens."""
         if isinstance(node, Ref):
             size = self._rule_sizes[node.name]
             return None if size is None else (size[0], size[1] + 1)
@@ -86,13 +87,13 @@ class Regularity:
             sizes = [self._size(child) for child in children(node)]
             known = [size for size in sizes if size is not None]
             leaves, depths = sum(size[0] for size in known), max((size[1] for size in known), default=0)
-            # numbers of leaves may double with each rule: they stop growing once they are too large
+            # the number of leaves may double with each rule: once it is too large, it stops growing
             self._sizes[id(node)] = (min(leaves, MAX_LEAVES + 1), depths + 1) if len(known) == len(sizes) else None
         return self._sizes[id(node)]
 
 
 class Grammar:
-    """Rules, what may begin and follow each of their parts, and which pairs of regular parts are in conflict."""
+    """Rules, the characters that each of their parts may begin with or be followed by, and conflicts between parts."""
 
     def __init__(self, rules: Mapping[str, Node], root: str) -> None:
         self.rules = rules
@@ -118,7 +119,7 @@ class Grammar:
         return self._regularity.n_leaves(node) == 0
 
     def begin(self, node: Node) -> tuple[bool, int]:
-        """Whether the text may be empty, and the characters that it may begin with."""
+        """Whether a part's text may be empty, and the characters that it may begin with."""
         if isinstance(node, Ref):
             return self._begin[node.name]
         if isinstance(node, Seq):
@@ -138,14 +139,14 @@ class Grammar:
         return False, self.alphabet.bits(node)
 
     def automaton(self, node: Node) -> Automaton:
-        """Of a regular part."""
+        """The automaton of a regular part."""
         found = self._automata.get(id(node))
         if found is None:
             found = self._automata[id(node)] = _glushkov(node, self.rules, self.alphabet)
         return found
 
     def conflict(self, one: Node, other: Node) -> bool:
-        """Whether a text of `one` is the beginning of one of `other` and goes on in it as it may in the grammar."""
+        """Whether a text of `one` begins one of `other`, which goes on with a character that may follow `one`."""
         follow = self.follow[id(one)]
         if not follow:
             return False
@@ -173,7 +174,7 @@ class Grammar:
 
     def _find_follow(self) -> None:
         rule_follow = dict.fromkeys(self.rules, 0)
-        todo = dict.fromkeys(reversed(self._regularity.order))  # a set in order: users before what they use
+        todo = dict.fromkeys(reversed(self._regularity.order))  # an ordered set: rules before those that they use
 
         def visit(node: Node, chars: int) -> None:
             self.follow[id(node)] |= chars
@@ -200,20 +201,20 @@ class Grammar:
 
 
 def find_lexemes(grammar: Grammar) -> set[int]:
-    """The ids of the largest parts that are lexemes. What is not in them, nor above them, are references and tokens.
+    """The Python ids of the largest parts that are lexemes; outside of them, there are only references and tokens.
 
-    A sequence that is no lexeme should have its regular stretches as parts of their own.
+    In a sequence that is no lexeme, regular stretches should be parts of their own.
     """
-    taken_apart: set[int] = set()
+    divided: set[int] = set()
     free: set[tuple[int, int]] = set()  # pairs without a conflict
     while True:
-        lexemes = _largest(grammar, taken_apart)
+        lexemes = _largest(grammar, divided)
         others = [lexeme for lexeme in lexemes if not isinstance(lexeme, Chars)]
         too_many = len(lexemes) * len(others) > MAX_PAIRS
         bad = {id(b) for b in others if too_many or any(_conflict(grammar, a, b, free) for a in lexemes)}
         if not bad:
             return {id(lexeme) for lexeme in lexemes}
-        taken_apart |= bad
+        divided |= bad
 
 
 def _conflict(grammar: Grammar, one: Node, other: Node, free: set[tuple[int, int]]) -> bool:
@@ -226,14 +227,15 @@ def _conflict(grammar: Grammar, one: Node, other: Node, free: set[tuple[int, int
     return False
 
 
-def _largest(grammar: Grammar, taken_apart: set[int]) -> list[Node]:
+def _largest(grammar: Grammar, divided: set[int]) -> list[Node]:
+    """The largest regular parts that are not divided."""
     lexemes: list[Node] = []
     rules, seen = [grammar.root], {grammar.root}
     while rules:
         todo = [grammar.rules[rules.pop()]]
         while todo:
             node = todo.pop()
-            if grammar.is_regular(node) and id(node) not in taken_apart:
+            if grammar.is_regular(node) and id(node) not in divided:
                 if not grammar.is_empty(node):
                     lexemes.append(node)
             elif isinstance(node, Ref):
@@ -246,11 +248,12 @@ def _largest(grammar: Grammar, taken_apart: set[int]) -> list[Node]:
 
 
 def _glushkov(node: Node, rules: Mapping[str, Node], alphabet: Alphabet) -> Automaton:
+    """The automaton of a regular part."""
     sets: list[int] = []
     links: list[set[int]] = []
 
     def build(node: Node) -> tuple[bool, frozenset[int], frozenset[int]]:
-        """Whether it may be empty, the states that it may begin with, and those that it may end with."""
+        """Add a part's states; returns whether it may be empty, and the states that it may begin and end with."""
         if isinstance(node, Ref):
             return build(rules[node.name])
         if isinstance(node, (Seq, Alt)):
@@ -285,7 +288,7 @@ def _glushkov(node: Node, rules: Mapping[str, Node], alphabet: Alphabet) -> Auto
 
 
 def _order_of_rules(rules: Mapping[str, Node]) -> tuple[list[str], set[str]]:
-    """Rules after those that they use (Tarjan's strongly connected components), and the recursive ones."""
+    """Rules, each after those that it uses (Tarjan's strongly connected components), and the recursive ones."""
     uses = {name: references(body) for name, body in rules.items()}
     index: dict[str, int] = {}
     low: dict[str, int] = {}

@@ -1,17 +1,15 @@
-"""Short ways to the end of a guided text: they lead there from everywhere, and are gone when tokens run out."""
+"""Short completions of guided texts: there is one from everywhere, and a text takes it when its tokens run out."""
 
 import json
 
 import pytest
-from guided_texts import MERGES, random_choice, tiny_tokenizer
-from test_gbnf import ARITHMETIC, JSON, derives, parse_gbnf
-from test_guide import SCHEMAS
+from guided_texts import ARITHMETIC, JSON, MERGES, SCHEMAS, derives, random_choice, tiny_tokenizer
 from tiny_models import TinyModel, write_model_over
 from tiny_vocabularies import CONTROL, bpe_metadata
 
 from pyinfer import LLM, Guide, SamplingParams
+from pyinfer.guides.grammar.gbnf import parse_gbnf
 from pyinfer.guides.masks import allowed_ids
-from pyinfer.guides.texts import MOST_TEXTS, fixed_texts
 from pyinfer.tokenizer import load_tokenizer
 
 pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")
@@ -36,31 +34,24 @@ def tokenizer(request):
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_from_everywhere_a_way_leads_to_an_end(tokenizer, name):
+def test_from_everywhere_there_is_a_completion(tokenizer, name):
     matcher = GUIDES[name].matcher(tokenizer)
     choose = random_choice(tokenizer, 1, patience=12)
-    tokens, way = [], []
+    tokens, completion = [], []
     while not matcher.finished and len(tokens) < 30:
-        way = matcher.ending(120, known=way)
+        completion = matcher.ending(120, known=completion)
 
-        assert way is not None
-        for token in way:
+        assert completion is not None
+        for token in completion:
             matcher.accept(token)
         assert matcher.complete
-        text = tokenizer.decode_bytes([*tokens, *way]).decode()
+        text = tokenizer.decode_bytes([*tokens, *completion]).decode()
         if name in SCHEMAS:
             json.loads(text)
-        matcher.rollback(len(way))
+        matcher.rollback(len(completion))
 
         tokens.append(choose(allowed_ids(matcher.mask(), tokenizer.n_vocab)))
         matcher.accept(tokens[-1])
-
-
-def test_fixed_texts_are_found_in_every_kind_of_terminal():
-    lark = r"""start: "a\"b" <[7]> /(.|\n)*<\/c>/ [0-9] /x+yz*\x{e9}u\n\.(?:vw|[no\]no])/ "q" /\d\d/
-    """
-    assert fixed_texts(lark) == [7, "</c>", "éu\n.", "vw", 'a"b']
-    assert len(fixed_texts(" ".join(f'"text {i}"' for i in range(99)))) == MOST_TEXTS
 
 
 def test_control_tokens_of_a_grammar_are_tried():
@@ -70,7 +61,7 @@ def test_control_tokens_of_a_grammar_are_tried():
     assert matcher.ending(5) == [control, *tokenizer.encode("x", add_special=False)]
 
 
-def test_what_is_left_of_a_known_way_is_taken(tokenizer):
+def test_the_rest_of_a_known_completion_is_reused(tokenizer):
     matcher = Guide.json({"type": "array", "items": {"type": "string"}}).matcher(tokenizer)
     for token in tokenizer.encode('["a', add_special=False, continues=True):
         matcher.accept(token)
@@ -83,7 +74,7 @@ def test_what_is_left_of_a_known_way_is_taken(tokenizer):
     assert matcher.ending(10, known) == known[1:]
 
 
-def test_no_way_is_longer_than_asked_for(tokenizer):
+def test_no_completion_is_longer_than_asked_for(tokenizer):
     matcher = Guide.regex("[ab]{30}").matcher(tokenizer)
     shortest = len(matcher.ending(40))
 
@@ -101,7 +92,7 @@ def test_a_text_that_may_end_needs_nothing(tokenizer):
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
-    """A random model over bytes and some joined ones."""
+    """A random model over the bytes and some tokens of several."""
     vocabulary = bpe_metadata(MERGES, {"<|im_end|>": CONTROL})
     n_vocab = len(vocabulary["tokenizer.ggml.tokens"])
     tiny = TinyModel("llama", n_vocab=n_vocab, n_layers=1, n_ctx=160)
@@ -129,7 +120,7 @@ def test_texts_are_whole_however_few_tokens_there_are(llm, logprobs):
 
 
 def test_a_long_text_is_watched_from_its_beginning(tmp_path):
-    """Behind a text of any length 301 tokens must follow, one for each character."""
+    """After a text of any length, 301 tokens must follow, one for each character."""
     vocabulary = bpe_metadata(["t r"], {"<|im_end|>": CONTROL})
     tiny = TinyModel("llama", n_vocab=len(vocabulary["tokenizer.ggml.tokens"]), n_layers=1, n_ctx=1024)
     with LLM(write_model_over(tmp_path / "model.gguf", tiny, vocabulary)) as llm:
@@ -163,7 +154,7 @@ def test_a_full_context_is_an_end_as_well(llm):
     assert len(json.loads(done.text)) > 20
 
 
-def test_where_no_way_is_short_enough_the_text_is_cut(llm):
+def test_where_no_completion_is_short_enough_the_text_is_cut(llm):
     done = llm.generate("x", params_of(Guide.regex("[ab]{50}"), 20))
 
     assert (len(done.tokens), done.finish_reason) == (20, "length")

@@ -1,4 +1,4 @@
-"""Guides that are no description, that nothing can meet, or that are meant to take for ever: errors that say why."""
+"""Guides that are no description, that nothing can meet, or that are made to take for ever: errors that say why."""
 
 import sys
 
@@ -104,7 +104,7 @@ def test_what_can_not_be_met_or_compiled_is_refused_at_submission(tiny, name):
 )
 def test_hostile_descriptions_are_refused_or_followed_in_time(tiny, guide):
     try:
-        write(guide, tiny, lambda ids: int(ids[len(ids) // 2]), most=20)
+        write(guide, tiny, lambda ids: int(ids[len(ids) // 2]), max_tokens=20)
     except ParameterError as error:
         assert len(str(error)) < 500
 

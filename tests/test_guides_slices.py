@@ -1,4 +1,4 @@
-"""Classes of tokens that a mask takes at once: they change what masks cost, never which tokens they have."""
+"""Classes of tokens that a mask takes at once: they change the time of a mask, never its tokens."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,7 @@
-"""Penalties against loops over all tokens; DRY against a search for every earlier copy of the text's end."""
+"""Penalties against loops over all tokens; DRY against a search for each earlier copy of the text's end."""
 
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -10,9 +11,8 @@ from naive_samplers import logits_of, penalized, random_logits, repeat_lengths, 
 from tiny_vocabularies import ListedTokens, bpe_metadata
 
 from pyinfer import _sampling
-from pyinfer.sampling import penalties
 from pyinfer.sampling.filters import Candidates, all_candidates
-from pyinfer.sampling.penalties import Breakers, find_breakers, penalize, penalize_repeats
+from pyinfer.sampling.penalties import MAX_BREAKERS, Breakers, find_breakers, penalize, penalize_repeats
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 TOKENS = st.lists(st.integers(0, 3), max_size=40)  # few different ones, so that much is repeated
@@ -128,7 +128,7 @@ def test_long_repetitions_of_a_large_base_stay_numbers():
     assert out.logits[0] < -1e37
 
 
-def test_breakers_are_tokens_with_the_text_in_them_and_ends_that_its_rest_follows():
+def test_breakers_are_tokens_with_the_text_in_them_and_beginnings_of_it_that_its_rest_follows():
     texts = ["x", "a", "b", "xa", "abx", "ab", "c", "bc"]
     breakers = Breakers.of_texts(ListedTokens(texts), ["ab", "c"])
     assert np.flatnonzero(breakers.is_alone).tolist() == [4, 5, 6, 7]
@@ -157,15 +157,14 @@ def test_breakers_of_a_real_tokenizer():
 def test_breakers_are_looked_for_once_and_forgotten_with_the_tokenizer(monkeypatch):
     calls = []
     look = Breakers.of_texts
-    monkeypatch.setattr(penalties.Breakers, "of_texts", lambda *a: calls.append(a[1]) or look(*a))
+    monkeypatch.setattr(Breakers, "of_texts", lambda *a: calls.append(a[1]) or look(*a))
     vocabulary = ListedTokens(["a", "b"])
     assert find_breakers(vocabulary, ("a",)) is find_breakers(vocabulary, ("a",))
     assert len(calls) == 1
-    for i in range(20):
-        find_breakers(vocabulary, ("a" * (i + 1),))
-    assert len(penalties._known_breakers[vocabulary]) == penalties.KEPT_BREAKERS
-    calls.clear()
-    before = len(penalties._known_breakers)
+    sets = [("a" * (i + 1),) for i in range(20)]
+    found = [weakref.ref(find_breakers(vocabulary, texts)) for texts in sets]
+    gc.collect()
+    assert [breakers() is not None for breakers in found] == [False] * (20 - MAX_BREAKERS) + [True] * MAX_BREAKERS
     del vocabulary
     gc.collect()
-    assert len(penalties._known_breakers) == before - 1
+    assert not any(breakers() for breakers in found)

@@ -1,13 +1,15 @@
-"""Guides: texts that look as described and always come to an end."""
+"""Guides: texts that look as described, and that always come to an end."""
 
+import gc
 import json
 import re
+import weakref
 from typing import Literal
 
 import numpy as np
 import pytest
 import regex
-from guided_texts import greedy_over, random_choice, tiny_tokenizer, write
+from guided_texts import ADDRESS, SCHEMAS, greedy_over, random_choice, tiny_tokenizer, write
 from tiny_vocabularies import NORMAL, bpe_metadata, spm_metadata
 
 from pyinfer.errors import ParameterError
@@ -18,77 +20,6 @@ from pyinfer.tokenizer import load_tokenizer, tokenizer_from_metadata
 
 pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")
 VOCABULARIES = ["tiny", "llama-spm", "qwen2"]
-
-ADDRESS = {
-    "type": "object",
-    "properties": {"street": {"type": "string", "maxLength": 20}, "zip": {"type": "string", "pattern": "^[0-9]{5}$"}},
-    "required": ["street", "zip"],
-    "additionalProperties": False,
-}
-SCHEMAS = {
-    "any object": {"type": "object"},
-    "anything": True,
-    "string": {"type": "string"},
-    "bounded string": {"type": "string", "minLength": 3, "maxLength": 8},
-    "pattern": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3,5}$"},
-    "pattern inside": {"type": "string", "pattern": "ab+c", "maxLength": 12},
-    "date and time": {"type": "string", "format": "date-time"},
-    "email": {"type": "string", "format": "email"},
-    "ipv4": {"type": "string", "format": "ipv4"},
-    "uuid": {"type": "string", "format": "uuid"},
-    "made-up format": {"type": "string", "format": "colour", "maxLength": 5},
-    "integers from 3 to 117": {"type": "integer", "minimum": 3, "maximum": 117},
-    "negative numbers": {"type": "number", "exclusiveMinimum": -10, "maximum": -0.5},
-    "multiples of 7": {"type": "integer", "multipleOf": 7, "minimum": 0, "maximum": 1000},
-    "enum": {"enum": ["red", "grün", "日本", 4, None, True, {"a": [1]}]},
-    "const": {"const": {"version": 2, "text": 'a "quoted" word\n'}},
-    "nothing but null": {"type": "null"},
-    "list": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 5},
-    "tuple": {
-        "type": "array",
-        "prefixItems": [{"type": "string", "maxLength": 4}, {"type": "boolean"}],
-        "items": False,
-    },
-    "list of lists": {"type": "array", "items": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}},
-    "address": ADDRESS,
-    "nested": {
-        "type": "object",
-        "properties": {"name": {"type": "string"}, "home": ADDRESS, "others": {"type": "array", "items": ADDRESS}},
-        "required": ["name", "home", "others"],
-    },
-    "optional properties": {
-        "type": "object",
-        "properties": {"a": {"type": "integer"}, "b": {"type": "boolean"}, "c": {"type": "null"}},
-        "additionalProperties": False,
-    },
-    "map of numbers": {"type": "object", "additionalProperties": {"type": "number"}, "maxProperties": 3},
-    "any of": {"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": 5}, {"type": "array", "maxItems": 0}]},
-    "one of": {
-        "oneOf": [
-            {"properties": {"kind": {"const": "cat"}, "lives": {"type": "integer"}}, "required": ["kind"]},
-            {"properties": {"kind": {"const": "dog"}, "name": {"type": "string"}}, "required": ["kind"]},
-        ],
-        "type": "object",
-    },
-    "all of": {"allOf": [{"type": "integer", "minimum": 5}, {"maximum": 9}]},
-    "reference": {
-        "$defs": {"point": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}},
-        "type": "object",
-        "properties": {"from": {"$ref": "#/$defs/point"}, "to": {"$ref": "#/$defs/point"}},
-        "required": ["from", "to"],
-    },
-    "tree": {
-        "type": "object",
-        "properties": {"value": {"type": "integer"}, "children": {"type": "array", "items": {"$ref": "#"}}},
-        "required": ["value", "children"],
-        "additionalProperties": False,
-    },
-    "linked list that may end": {
-        "$defs": {"node": {"properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}}},
-        "$ref": "#/$defs/node",
-        "type": "object",
-    },
-}
 
 
 @pytest.fixture(scope="module", params=VOCABULARIES)
@@ -134,7 +65,7 @@ def test_white_space_between_elements_has_bounds(tiny):
     space = tiny.encode(" ")[0]
     guide = Guide.json(ADDRESS)
 
-    written = write(guide, tiny, lambda ids: space if space in ids else int(ids[0]), most=200)
+    written = write(guide, tiny, lambda ids: space if space in ids else int(ids[0]), max_tokens=200)
 
     assert written.text.startswith('{ "street" : "  ')
 
@@ -275,8 +206,8 @@ def test_texts_are_the_same_whether_forced_tokens_are_taken_or_drawn(tokenizer):
     def first(ids):
         return int(ids[0])
 
-    forced = write(guide, tokenizer, first, most=40)
-    drawn = write(guide, tokenizer, first, most=40, force=False)
+    forced = write(guide, tokenizer, first, max_tokens=40)
+    drawn = write(guide, tokenizer, first, max_tokens=40, force=False)
 
     assert forced.n_forced > 0
     n = min(len(forced.tokens), len(drawn.tokens))
@@ -404,7 +335,7 @@ def test_pydantic_models(tokenizer):
         trailer: "Vehicle | None" = None
 
     for seed in range(3):
-        written = write(Guide.json(Vehicle), tokenizer, random_choice(tokenizer, seed), most=1000)
+        written = write(Guide.json(Vehicle), tokenizer, random_choice(tokenizer, seed), max_tokens=1000)
 
         assert written.finished
         Vehicle.model_validate_json(written.text)
@@ -418,9 +349,6 @@ def test_guides_are_compared_and_hashed_by_what_they_say():
 
 
 def test_compiled_vocabularies_go_with_their_tokenizers():
-    import gc
-    import weakref
-
     tokenizer = tiny_tokenizer()
     matcher = Guide.regex("a").matcher(tokenizer)
     assert isinstance(matcher, GuideMatcher)

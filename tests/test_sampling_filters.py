@@ -1,6 +1,6 @@
-"""Every sampler without memory against its definition, written with a full sort in float64; the draw by its statistics.
+"""Every filter against its definition, written with a full sort in float64; the draw by its statistics.
 
-Pairs of probabilities before and after are those of llama.cpp's own tests.
+Pairs of probabilities before and after a filter are those of llama.cpp's own tests.
 """
 
 import math

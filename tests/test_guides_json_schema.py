@@ -1,4 +1,4 @@
-"""JSON schemas made ready: references without end, formats that are remarks, numbers of remainders."""
+"""JSON schemas prepared for llguidance: references without end, formats that are remarks, numbers of remainders."""
 
 import pytest
 

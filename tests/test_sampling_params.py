@@ -1,8 +1,11 @@
-"""What parameters may be, and what errors say of those that may not."""
+"""The ranges of parameters, and what errors say of values out of range."""
 
+import ast
 import dataclasses
+import inspect
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +22,15 @@ def halve(tokens, logits):
 class FakeGuide:
     def matcher(self, tokenizer):
         return None
+
+
+def test_the_docstring_has_every_parameter_with_its_default():
+    documented = re.findall(r"^- `(\w+)` \(([^;)]+)", inspect.getdoc(SamplingParams), re.MULTILINE)
+    fields = {field.name: field.default for field in dataclasses.fields(SamplingParams)}
+    assert sorted(name for name, _ in documented) == sorted(fields)
+    for name, default in documented:
+        if default not in ("none", 'newline, `:`, `"` and `*`', "all of `SAMPLERS`"):
+            assert ast.literal_eval(default) == fields[name], name
 
 
 def test_the_defaults_are_those_of_llama_cpp():

@@ -1,4 +1,4 @@
-"""The sampler of a text: order of its steps, what may not come, processors, seeds, forks and what it reports."""
+"""The sampler of a text: the order of its steps, banned tokens, processors, seeds, forks and log-probabilities."""
 
 import math
 from dataclasses import replace
@@ -340,7 +340,7 @@ def test_a_fork_goes_on_as_the_original_would_and_leaves_it_alone(changes):
     assert [fork.tokens.tolist() for fork in forks] == [[1, 2, *begun, *r] for r in rest]
 
 
-def test_a_token_that_is_taken_back_was_not_there():
+def test_a_token_that_is_taken_back_leaves_nothing():
     sampler = sampler_of(SamplingParams(temperature=0, repetition_penalty=2.0), [7])
     logits = np.zeros(20_000, np.float32)
     logits[[3, 4]] = 1.0, 0.9

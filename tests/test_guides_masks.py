@@ -1,4 +1,4 @@
-"""Masks of tokens: the bits of a mask against their definition."""
+"""Masks of tokens: their bits against the definition."""
 
 import hypothesis.strategies as st
 import numpy as np
