@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,11 +21,12 @@ from pyinfer.engine.inputs import Pass, Rows
 from pyinfer.engine.trace import TracedPlan
 from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
-from pyinfer.memory.attention import KVCache
-from pyinfer.memory.prefix_index import PAGE
+from pyinfer.memory.manager import Memory
+from pyinfer.memory.spec import PAGE, AttentionSpec
 from pyinfer.models import RECORDERS
 from pyinfer.models.blocks import Blocks
 from pyinfer.models.config import ModelConfig, read_config
+from pyinfer.models.memory import layer_specs
 from pyinfer.system import default_threads
 from pyinfer.weights.store import Weights
 
@@ -84,7 +86,10 @@ class Engine:
         self._weights = Weights(source, weights) if isinstance(source, GGUFFile) else source._open_weights()
         if kv_cache_memory is not None:
             check_positive("kv_cache_memory", kv_cache_memory, 1)
-        self.cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory)
+        specs = layer_specs(self.config)
+        if not hasattr(_kernels, "State"):  # compiled when a pass had one table
+            specs = [replace(spec, window=0) for spec in specs if isinstance(spec, AttentionSpec)]
+        self.memory = Memory(specs, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory, self.config.causal, self.n_batch)
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
         blocks, self._logits = self._record(self._plan)
         self._hidden, self._n_hidden_ops = blocks.hidden, blocks.n_hidden_ops
@@ -126,7 +131,7 @@ class Engine:
             elif self._rows is None:
                 self._rows = self._decoder_logits().rows
             outputs = p.logits if len(p.hidden) == 0 else np.concatenate([p.logits, p.hidden])
-            plan.run(p.tokens, p.positions, p.slots, outputs, self.cache.page_table, n_ops)
+            plan.run(p.tokens, p.positions, p.slots, outputs, self.memory.tables[0], n_ops)
             logits = NO_LOGITS if self._rows is None else self._rows[:n]
             return Rows(logits, self._hidden.rows[n : len(outputs)])
 
@@ -156,17 +161,17 @@ class Engine:
             if logits is not None:
                 plan.keep("logits", logits, outputs=True)
             plan.check_globs()
-            self.cache.truncate(0, 0)
+            self.memory.release(0)
             try:
                 self._reserve(0, 0, len(ids))
-                plan.run(ids, rows, sequences, rows, self.cache.page_table, plan.n_ops)
+                plan.run(ids, rows, sequences, rows, self.memory.tables[0], plan.n_ops)
             finally:
-                self.cache.truncate(0, 0)
+                self.memory.release(0)
             return plan.kept(len(ids))
 
     def _record(self, plan: _kernels.Plan) -> tuple[Blocks, _kernels.Value | None]:
         """Record the model's operations on a plan; the blocks that did it, and the logits."""
-        blocks = Blocks(plan, self.config, self._weights, self.cache.layers)
+        blocks = Blocks(plan, self.config, self._weights, self.memory.layers)
         return blocks, RECORDERS[self.config.architecture](blocks)
 
     def _run(
@@ -182,12 +187,12 @@ class Engine:
             if not (self.config.causal or np.array_equal(here, np.arange(len(here)))):
                 raise ParameterError(f"sequence {sequence} has positions {here}; expected a whole text, from 0 on")
             self._reserve(sequence, int(here.min()), int(here.max()) + 1)
-        plan.run(ids, at, of, wanted, self.cache.page_table, n_ops)
+        plan.run(ids, at, of, wanted, self.memory.tables[0], n_ops)
         return len(wanted)
 
     def _reserve(self, sequence: int, start: int, stop: int) -> None:
-        if not self.cache.reserve(sequence, start, stop):
-            raise ContextError(f"the KV cache has {self.cache.n_pages} pages; there are not enough for this pass")
+        if not self.memory.reserve(sequence, start, stop):
+            raise ContextError(f"the KV cache has {self.memory.n_pages} pages; there are not enough for this pass")
 
     def check_decoder(self) -> None:
         """ModelError for an encoder, which gives no logits."""
@@ -203,6 +208,10 @@ class Engine:
         return self._logits
 
     @property
+    def cache(self) -> Memory:
+        return self.memory
+
+    @property
     def can_shift(self) -> bool:
         """Whether cached keys can be given other positions: where positions are rotations."""
         return self.config.causal and self.config.rope is not None
@@ -216,11 +225,12 @@ class Engine:
         assert rope is not None
         with self._lock:
             self._open_plan()
-            moved = self.cache.drop(sequence, first, n)
+            moved = self.memory.drop(sequence, first, n)
             if moved is None:
                 return False
-            pages = np.array(moved, np.int32)
-            for cache, sliding in zip(self.cache.layers, self.config.sliding_layers, strict=True):
+            layers = zip(self.memory.layers, self.memory.layer_tables, self.config.sliding_layers, strict=True)
+            for cache, table, sliding in layers:
+                pages = np.array(moved[table], np.int32)
                 cache.move_keys(pages, self._frequencies[sliding], -n * PAGE, rope.neox, self.n_threads)
         return True
 
@@ -228,7 +238,7 @@ class Engine:
         """Forget the positions of a sequence from n_keep on."""
         with self._lock:
             self._open_plan()
-            self.cache.truncate(sequence, n_keep)
+            self.memory.rewind(sequence, n_keep)
 
     def profile(self) -> dict[str, int]:
         """Nanoseconds by operation since the first call, which starts the count."""
@@ -244,7 +254,7 @@ class Engine:
         """Give back weights and cache, once no pass is under way."""
         with self._lock:
             self._plan = None
-            for name in ("_logits", "_hidden", "_rows", "_weights", "cache"):
+            for name in ("_logits", "_hidden", "_rows", "_weights", "memory"):
                 self.__dict__.pop(name, None)
 
     def before_fork(self) -> None:
