@@ -10,7 +10,8 @@ from limits import THREADS, around, float_gmacs, read_gbps
 from plans import run
 
 from pyinfer import _kernels
-from pyinfer.memory.attention import KV_TYPES, PAGE
+from pyinfer.memory.attention import KV_TYPES
+from pyinfer.memory.spec import PAGE
 from pyinfer.system import allocate
 
 N_HEADS, N_KV_HEADS, DIM = 40, 8, 128

@@ -129,11 +129,11 @@ cdef class _PlanBase:
         """What each operation reads and multiplies, as an OpCost in the order of `names`."""
         return [record.cost._replace(of_outputs=record.rows in ("outputs", "logits")) for record in self.records]
 
-    def wrote(self, str name, str part, Value value, rows):
+    def wrote(self, str name, str part, Value value, rows, Value added=None):
         """Called by each operation's method once it is recorded, for each value it writes; does nothing, for subclasses.
 
-        part: which of the operation's results, "" where it has one; "x" is a norm's residual stream. rows: as of the
-        operations.
+        part: which of the operation's results, "" where it has one; "x" is a norm's residual stream, to which `added` was
+        added. rows: as of the operations.
         """
 
     def multiplies(self, str name, Value src, rows):

@@ -37,7 +37,7 @@ def cache_of(path, tokens):
         engine = Engine(file, n_ctx=512, kv_type="f32", n_threads=1)
     n = len(tokens)
     engine.forward(tokens, np.arange(n), np.zeros(n), [])
-    return engine, lambda: engine.cache.pages[engine.cache.page_table[0]].view(np.float32)
+    return engine, lambda: engine.memory.groups[0].pages[engine.memory.tables[0][0]].view(np.float32)
 
 
 def test_what_stays_is_what_is_computed_at_the_new_positions(path):

@@ -150,7 +150,7 @@ def test_only_tokens_of_the_text_are_found_in_the_cache(load, plain, monkeypatch
     monkeypatch.setattr(llm, "_speculation", lambda prompt, params: Oracle(expected.tokens, 1))
     published, publish = [], llm.engine.cache.publish
     monkeypatch.setattr(
-        llm.engine.cache, "publish", lambda slot, t, n: (published.append(list(t[:n])), publish(slot, t, n))[1]
+        llm.engine.cache, "publish", lambda slot, key, n: (published.append(key.items[:n]), publish(slot, key, n))[1]
     )
     llm.generate(REPEATED, PARAMS["sampled"])
     whole = [*REPEATED, *expected.tokens]

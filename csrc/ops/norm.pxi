@@ -22,6 +22,6 @@ def norm(_PlanBase self, str name, Value x, weight, Value out, float eps, Value 
         rows_of(&op, &op.norm.x, x), rows_of(&op, &op.norm.y, y), forms_of(&op, &op.norm.out, out),
     ], NO_COST, (keep,))
     if y is not None:
-        self.wrote(name, "x", x, "tokens" if op.norm.gather else rows)
+        self.wrote(name, "x", x, "tokens" if op.norm.gather else rows, y)
     if weight is not None:
         self.wrote(name, "", out, rows)

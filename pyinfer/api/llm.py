@@ -17,6 +17,7 @@ from pyinfer.arguments import check_integer, check_positive, checked_ids
 from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
+from pyinfer.memory.prefix_key import PrefixKey
 from pyinfer.memory.session_file import Layout, fingerprint, read_state, write_state
 from pyinfer.progress import progress_bar
 from pyinfer.sampling.params import SamplingParams
@@ -245,11 +246,11 @@ class LLM:
         ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
         layout = self._state_layout()
         with self.scheduler.between_steps():
-            n, pages = self._engine.cache.snapshot(ids)
-        if n == 0:
+            snapshot = self._engine.cache.snapshot(PrefixKey(ids), len(ids))
+        if snapshot.n == 0:
             raise StateError(f"none of these {len(ids)} tokens is in the cache; generate with them first")
-        write_state(Path(path), layout, ids[:n], pages)
-        return n
+        write_state(Path(path), layout, ids[: snapshot.n], snapshot)
+        return snapshot.n
 
     def load_state(self, path: str | Path) -> list[int]:
         """Take a saved session's keys and values into the cache; returns its tokens.
@@ -258,16 +259,16 @@ class LLM:
         Raises StateError for files that are damaged or of another model, ContextError if they are too many for the
         cache, each before anything has changed; ParameterError without prefix_cache, OSError if there is no such file.
         """
-        tokens, pages = read_state(Path(path), self._state_layout(), self.n_ctx, self._engine.n_vocab)
+        tokens, snapshot = read_state(Path(path), self._state_layout(), self.n_ctx, self._engine.n_vocab)
         with self.scheduler.between_steps():
-            self._engine.cache.restore(tokens, pages)
+            self._engine.cache.restore(PrefixKey(tokens), snapshot)
         return tokens
 
     def _state_layout(self) -> Layout:
         if not self._prefix_cache:
             raise ParameterError("prefix_cache is False; sessions are saved from and loaded into it")
         cache = self.engine.cache
-        return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
+        return Layout(self._fingerprint, cache.kv_type, cache.group_sizes, cache.state_bytes)
 
     def job(
         self,

@@ -20,8 +20,8 @@ from pyinfer.engine.inputs import Pass, Rows
 from pyinfer.engine.trace import TracedPlan
 from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
-from pyinfer.memory.attention import KVCache
-from pyinfer.memory.prefix_index import PAGE
+from pyinfer.memory.manager import Memory
+from pyinfer.memory.spec import PAGE
 from pyinfer.models.model import Config, Model, Recording
 from pyinfer.models.registry import read_model
 from pyinfer.system import default_threads
@@ -84,7 +84,9 @@ class Engine:
         self._weights = Weights(source, weights) if isinstance(source, GGUFFile) else source._open_weights()
         if kv_cache_memory is not None:
             check_positive("kv_cache_memory", kv_cache_memory, 1)
-        self.cache = KVCache(self._model.memory, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory, self.config.causal)
+        self.memory = Memory(
+            self._model.memory, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory, self.config.causal, self.n_batch
+        )
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
         recording = self._record(self._plan)
         self._hidden, self._n_hidden_ops = recording.hidden, recording.n_hidden_ops
@@ -127,7 +129,7 @@ class Engine:
                 self._rows = self._decoder_logits().rows
             outputs = p.logits if len(p.hidden) == 0 else np.concatenate([p.logits, p.hidden])
             plan.run(
-                p.tokens, p.positions, p.slots, outputs, (self.cache.page_table,), n_logits=n,
+                p.tokens, p.positions, p.slots, outputs, self.memory.tables, n_logits=n,
                 embeddings=p.embeddings, n_ops=n_ops,
             )  # fmt: skip
             logits = NO_LOGITS if self._rows is None else self._rows[:n]
@@ -159,16 +161,16 @@ class Engine:
             if logits is not None:
                 plan.keep("logits", logits, "outputs")
             plan.check_globs()
-            self.cache.truncate(0, 0)
+            self.memory.release(0)
             try:
                 self._reserve(0, 0, len(ids))
-                plan.run(ids, rows, sequences, rows, (self.cache.page_table,), n_ops=plan.n_ops)
+                plan.run(ids, rows, sequences, rows, self.memory.tables, n_ops=plan.n_ops)
             finally:
-                self.cache.truncate(0, 0)
+                self.memory.release(0)
             return plan.kept(len(ids))
 
     def _record(self, plan: _kernels.Plan) -> Recording:
-        return self._model.record(plan, self._weights, self.cache.layers)
+        return self._model.record(plan, self._weights, self.memory.layers)
 
     def _run(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike, n_ops: int = -1
@@ -183,12 +185,12 @@ class Engine:
             if not (self.config.causal or np.array_equal(here, np.arange(len(here)))):
                 raise ParameterError(f"sequence {sequence} has positions {here}; expected a whole text, from 0 on")
             self._reserve(sequence, int(here.min()), int(here.max()) + 1)
-        plan.run(ids, at, of, wanted, (self.cache.page_table,), n_ops=n_ops)
+        plan.run(ids, at, of, wanted, self.memory.tables, n_ops=n_ops)
         return len(wanted)
 
     def _reserve(self, sequence: int, start: int, stop: int) -> None:
-        if not self.cache.reserve(sequence, start, stop):
-            raise ContextError(f"the KV cache has {self.cache.n_pages} pages; there are not enough for this pass")
+        if not self.memory.reserve(sequence, start, stop):
+            raise ContextError(f"the KV cache has {self.memory.n_pages} pages; there are not enough for this pass")
 
     def check_decoder(self) -> None:
         """ModelError for an encoder, which gives no logits."""
@@ -204,6 +206,10 @@ class Engine:
         return self._logits
 
     @property
+    def cache(self) -> Memory:
+        return self.memory
+
+    @property
     def can_shift(self) -> bool:
         """Whether cached keys can be given other positions: where positions are rotations, or not in keys at all."""
         return self._rotations is not None
@@ -216,12 +222,13 @@ class Engine:
         assert self._rotations is not None
         with self._lock:
             self._open_plan()
-            moved = self.cache.drop(sequence, first, n)
+            moved = self.memory.drop(sequence, first, n)
             if moved is None:
                 return False
-            pages = np.array(moved, np.int32)
-            for cache, rotation in zip(self.cache.layers, self._rotations, strict=True):
+            layers = zip(self.memory.layers, self.memory.layer_tables, self._rotations, strict=True)
+            for cache, table, rotation in layers:
                 if rotation is not None:
+                    pages = np.array(moved[table], np.int32)
                     cache.move_keys(pages, rotation.frequencies, -n * PAGE, rotation.neox, self.n_threads)
         return True
 
@@ -229,7 +236,7 @@ class Engine:
         """Forget the positions of a sequence from n_keep on."""
         with self._lock:
             self._open_plan()
-            self.cache.truncate(sequence, n_keep)
+            self.memory.rewind(sequence, n_keep)
 
     def profile(self) -> dict[str, int]:
         """Nanoseconds by operation since the first call, which starts the count."""
@@ -245,7 +252,7 @@ class Engine:
         """Give back weights and cache, once no pass is under way."""
         with self._lock:
             self._plan = None
-            for name in ("_logits", "_hidden", "_rows", "_weights", "cache"):
+            for name in ("_logits", "_hidden", "_rows", "_weights", "memory"):
                 self.__dict__.pop(name, None)
 
     def before_fork(self) -> None:

@@ -50,9 +50,9 @@ class TracedPlan(Plan):
         self._copying = False
         self._found: list[str] = []  # all names, wanted or not
         self._copies: dict[str, Value] = {}
+        self._writers: dict[Value, str] = {}  # the last operation that wrote each value
         self._stream: Value | None = None  # the residual stream: what the first operation writes
-        self._last_product = ""  # of those that are added to the stream
-        self._added = False  # whether a norm has just added it
+        self._stream_name = ""  # of the stream, where a norm has just added to it
         self._post_norm = False  # whether norms write the stream itself
 
     def keep(self, name: str, value: Value, rows: Any = "tokens") -> None:
@@ -76,24 +76,23 @@ class TracedPlan(Plan):
         """After a pass over n tokens: the copies, float32 [n, width]."""
         return {name: value.rows[:n] for name, value in self._copies.items()}
 
-    def wrote(self, name: str, part: str, value: Value, rows: Any) -> None:
+    def wrote(self, name: str, part: str, value: Value, rows: Any, added: Value | None = None) -> None:
         if self._copying or rows == "logits" or name == "angles":  # logits may have to be capped yet
             return
-        block, _, last = name.rpartition(".")
         if self._stream is None:
             self._stream = value
         if part == "x":
-            self._added = True
+            block, _, product = ("" if added is None else self._writers.get(added, "")).rpartition(".")
+            self._stream_name = f"{block}.{STREAM_AFTER[product]}" if product in STREAM_AFTER else ""
+            if name.endswith(".add"):  # an addition without a norm
+                self._keep_stream(value, rows)
             return
+        self._writers[value] = name
         self._post_norm = self._post_norm or (value is self._stream and name != "embed")
-        if self._added:
-            block, _, last_product = self._last_product.rpartition(".")
-            stream = f"{block}.{STREAM_AFTER[last_product]}"
-            if self._post_norm:
-                self.keep(stream, value, rows)
-            else:
-                self.keep(stream, self._stream)
-            self._added = False
-        if last in STREAM_AFTER:
-            self._last_product = name
+        self._keep_stream(value if self._post_norm else self._stream, rows if self._post_norm else "tokens")
         self.keep(f"{name}.{part}" if part else name, value, rows)
+
+    def _keep_stream(self, value: Value, rows: Any) -> None:
+        name, self._stream_name = self._stream_name, ""
+        if name:
+            self.keep(name, value, rows)

@@ -1,131 +1,185 @@
-"""Which page of the cache holds the keys and values of which tokens: a tree of pages over token ids.
+"""Which pages hold what was computed for which items: a tree of pages over prefix keys.
 
-A node is a page; its path from the root spells the tokens before it, so that what hangs below a node was computed
-behind exactly those tokens. Nodes of PAGE tokens may have children; a shorter one is the end of some sequence. A node
-whose page no sequence holds is idle: it stays, least recently used first, until its page is needed.
+There is a root for each adapter and salt. A node's path from its root spells the items before it, so that what is in
+its pages was computed after exactly those items. Nodes of PAGE items may have children; a shorter one is the end of a
+sequence. A node has a page in each group of attention layers or in some of them, and recurrent states of some of its
+positions ("checkpoints", by the number of the node's items that they have seen).
 
-Invariant: who holds a page holds the pages on the way to it, and lets go of them after it. So an idle node has only
-idle nodes below it, and they come before it in the order of eviction.
+Invariant: a slot that references a node's page in the full group (of the layers that see all positions) references
+there the pages on the way to it, and releases them after it. So an idle node has only idle nodes below it, which come
+before it in the order of eviction. Where there is a full group, a node without its page there is of no use, and is
+removed with all below it.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
+from pyinfer.memory.pages import PagePool
+from pyinfer.memory.prefix_key import ID_BYTES, PrefixKey, n_common, n_items
+from pyinfer.memory.spec import PAGE
 
-from pyinfer import _kernels
-
-PAGE: int = _kernels.PAGE
-ID_BYTES = 4
-
-
-def id_bytes(tokens: Sequence[int]) -> bytes:
-    """Token ids as the index compares them: int32, one after the other."""
-    return np.array(tokens, np.int32).tobytes()
-
-
-def common_tokens(one: bytes, other: bytes) -> int:
-    """How many ids two texts, as `id_bytes`, have in common from the beginning on."""
-    n = min(len(one), len(other))
-    if one[:n] == other[:n]:
-        return n // ID_BYTES
-    differ = np.frombuffer(one[:n], np.int32) != np.frombuffer(other[:n], np.int32)
-    return int(differ.argmax())
+NO_PAGE = -1
 
 
 @dataclass(eq=False)
 class Node:
-    """A page, the tokens (as id_bytes) whose keys and values it begins with, and what follows them."""
+    """Items (as a page of a PrefixKey; of a root, its key's root), where their memory is, and what follows them."""
 
-    page: int
-    tokens: bytes
+    items: bytes
     parent: Node | None
+    pages: list[int]  # one a group of attention layers, or NO_PAGE
     children: dict[bytes, Node] = field(default_factory=dict)
+    checkpoints: dict[int, int] = field(default_factory=dict)  # items that were seen -> row of the state
+    n_slots: int = 0  # sequences that have it as published
+    n: int = 0  # items
 
-    @property
-    def n_tokens(self) -> int:
-        return len(self.tokens) // ID_BYTES
+    def __post_init__(self) -> None:
+        self.n = n_items(self.items)
 
 
 class PrefixIndex:
-    """The tree, and its idle nodes in the order of eviction."""
+    """The tree. pools: those of the attention groups; rows: that of checkpoints; full: whether pools[0] is the full
+    group's."""
 
-    def __init__(self) -> None:
-        self._root = Node(-1, b"", None)
-        self._of_page: dict[int, Node] = {}
-        self._idle: OrderedDict[int, None] = OrderedDict()  # pages
+    def __init__(self, pools: Sequence[PagePool], rows: PagePool, full: bool) -> None:
+        self._pools = pools
+        self._rows = rows
+        self._full = full
+        self._roots: dict[bytes, Node] = {}
+        self._of_page: list[dict[int, Node]] = [{} for _ in pools]
+        self._of_row: dict[int, tuple[Node, int]] = {}
 
-    @property
-    def n_idle(self) -> int:
-        return len(self._idle)
+    def node(self, group: int, page: int) -> Node | None:
+        """The node of a group's page, if it is published."""
+        return self._of_page[group].get(page)
 
-    def node(self, page: int) -> Node | None:
-        """The node of a page, if it has one."""
-        return self._of_page.get(page)
-
-    def find(self, tokens: bytes) -> tuple[list[Node], Node | None, int]:
-        """The whole pages that a text begins with; then the node that shares most of the rest, and how many tokens."""
-        whole: list[Node] = []
-        node, size = self._root, PAGE * ID_BYTES
-        while child := node.children.get(tokens[len(whole) * size : (len(whole) + 1) * size]):
-            if child.n_tokens < PAGE:
-                break
-            whole.append(child)
-            node = child
-        rest = tokens[len(whole) * size :]
-        best, n_best = None, 0
-        for child in node.children.values():
-            end = (n_best + 1) * ID_BYTES
-            if len(rest) >= end and child.tokens[:end] == rest[:end]:  # shares more than the best so far
-                best, n_best = child, common_tokens(child.tokens, rest)
-        return whole, best, n_best
-
-    def add(self, parent: Node | None, tokens: bytes, page: int) -> Node:
-        """The node of these tokens after a parent: the one that is there, or `page`'s, which may have been shorter."""
-        above = parent or self._root
-        if (known := above.children.get(tokens)) is not None:
-            return known
-        node = self._of_page.get(page)
+    def root(self, key: PrefixKey) -> Node:
+        """The root of a key's adapter and salt; where it is new, a child must follow."""
+        node = self._roots.get(key.root)
         if node is None:
-            node = self._of_page[page] = Node(page, tokens, parent)
-        else:
-            del above.children[node.tokens]
-            node.tokens = tokens
-        above.children[tokens] = node
+            node = self._roots[key.root] = Node(key.root, None, [])
         return node
 
-    def remove(self, node: Node) -> list[int]:
-        """Forget a node and all below it; the pages of those below, which were idle, are free then."""
-        freed = []
-        for below in self._below(node):
-            del self._of_page[below.page]
-            if below is not node:
-                del self._idle[below.page]
-                freed.append(below.page)
-        self._idle.pop(node.page, None)
-        del (node.parent or self._root).children[node.tokens]
-        return freed
+    def walk(self, key: PrefixKey, n: int) -> list[Node]:
+        """The nodes of the whole pages that the first n items begin with."""
+        path: list[Node] = []
+        node = self._roots.get(key.root)
+        while node is not None and (len(path) + 1) * PAGE <= n:
+            node = node.children.get(key.page(len(path), n))
+            if node is not None:
+                path.append(node)
+        return path
 
-    def set_idle(self, page: int) -> None:
-        """Nobody holds a node's page any more; it is the last to be evicted."""
-        self._idle[page] = None
+    def best_end(
+        self, key: PrefixKey, path: list[Node], n: int, accept: Callable[[Node, int], int]
+    ) -> tuple[Node | None, int]:
+        """The node after a path that gives most of the items which follow it, and how many.
 
-    def set_held(self, page: int) -> None:
-        """A sequence holds a node's page."""
-        self._idle.pop(page, None)
-
-    def evict(self) -> int:
-        """Forget the idle node that was not used for longest; its page is free then. IndexError if none is idle."""
-        if not self._idle:
-            raise IndexError("no page is idle")
-        page = next(iter(self._idle))
-        self.remove(self._of_page[page])
-        return page
-
-    def _below(self, node: Node) -> Iterator[Node]:
-        yield node
+        accept(node, n_shared): how many of those that a node shares can be had of it.
+        """
+        node = path[-1] if path else self._roots.get(key.root)
+        rest = key.page(len(path), n)
+        best, n_best = None, 0
+        if node is None or not rest:
+            return best, n_best
+        narrow = len(rest) % ID_BYTES == 0
         for child in node.children.values():
-            yield from self._below(child)
+            end = (n_best + 1) * ID_BYTES
+            if narrow and len(child.items) % ID_BYTES == 0 and child.items[:end] != rest[:end]:
+                continue  # the usual case, told by one comparison
+            n_shared = n_common(child.items, rest)
+            if n_shared > n_best and (n := accept(child, n_shared)) > n_best:
+                best, n_best = child, n
+        return best, n_best
+
+    def add(self, parent: Node, items: bytes, pages: list[int]) -> Node:
+        """A new node with the pages of a sequence that references them."""
+        node = parent.children[items] = Node(items, parent, [NO_PAGE] * len(self._pools))
+        for group, page in enumerate(pages):
+            if page != NO_PAGE:
+                self.set_page(node, group, page)
+        return node
+
+    def grow(self, node: Node, items: bytes) -> None:
+        """More items are computed in a node's pages."""
+        assert node.parent is not None
+        del node.parent.children[node.items]
+        node.items, node.n = items, n_items(items)
+        node.parent.children[items] = node
+
+    def set_page(self, node: Node, group: int, page: int) -> None:
+        """Publish a page as a node's."""
+        node.pages[group] = page
+        self._of_page[group][page] = node
+        self._pools[group].publish(page)
+
+    def drop_page(self, node: Node, group: int) -> None:
+        """A node's page in a group is needed for something else."""
+        if group == 0 and self._full:
+            self.remove(node)
+        else:
+            self._unpublish(node, group)
+            self.prune(node)
+
+    def add_checkpoint(self, node: Node, n: int, row: int) -> None:
+        """A row, which its caller releases then, holds the state after the first n items of a node."""
+        node.checkpoints[n] = row
+        self._of_row[row] = node, n
+        self._rows.publish(row)
+
+    def evict(self, group: int) -> bool:
+        """Take the idle page that was not used for longest from a group's nodes; False if none is idle."""
+        page = self._pools[group].least_recent
+        if page is None:
+            return False
+        self.drop_page(self._of_page[group][page], group)
+        return True
+
+    def evict_checkpoint(self) -> bool:
+        """As evict, of the rows of checkpoints."""
+        row = self._rows.least_recent
+        if row is None:
+            return False
+        node, n = self._of_row[row]
+        self._drop_checkpoint(node, n)
+        self.prune(node)
+        return True
+
+    def remove(self, node: Node) -> None:
+        """Forget a node and all below it; of their pages, those that nothing references are free then."""
+        below = [node]
+        while below:
+            one = below.pop()
+            below += one.children.values()
+            for group, page in enumerate(one.pages):
+                if page != NO_PAGE:
+                    self._unpublish(one, group)
+            for n in list(one.checkpoints):
+                self._drop_checkpoint(one, n)
+        if node.parent is not None:
+            parent, node.parent = node.parent, None
+            del parent.children[node.items]
+            self.prune(parent)
+
+    def prune(self, node: Node) -> None:
+        """Forget a node, and those above it, as far as nothing is left of them."""
+        while not (node.children or node.checkpoints or node.n_slots) and all(page == NO_PAGE for page in node.pages):
+            if node.parent is None:
+                if self._roots.get(node.items) is node:
+                    del self._roots[node.items]
+                return
+            parent, node.parent = node.parent, None
+            del parent.children[node.items]
+            node = parent
+
+    def _unpublish(self, node: Node, group: int) -> None:
+        page, node.pages[group] = node.pages[group], NO_PAGE
+        del self._of_page[group][page]
+        self._pools[group].unpublish(page)
+
+    def _drop_checkpoint(self, node: Node, n: int) -> None:
+        row = node.checkpoints.pop(n)
+        del self._of_row[row]
+        self._rows.unpublish(row)

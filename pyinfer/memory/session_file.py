@@ -1,12 +1,14 @@
-"""Saved sessions: the cached keys and values of a token sequence in a file.
+"""Saved sessions: what is cached of a token sequence, in a file.
 
 All numbers are little-endian:
     8 bytes   magic
     uint32    version
     uint32    bytes of the header
-    header    JSON: fingerprint of the model, type of the cache, n_tokens, page (positions), page_bytes
+    header    JSON: fingerprint of the model, type of the cache, n_tokens, page (positions), state_bytes, and
+              groups, of each [window, pages at the beginning that are kept whatever the window, page_bytes]
     int32     ids [n_tokens]
-    bytes     pages [ceil(n_tokens / page), page_bytes], as they lie in the cache
+    bytes     of each group the pages [n, page_bytes] that are needed to go on, as they lie in the cache
+    bytes     states of recurrent layers [state_bytes]
     32 bytes  SHA-256 of all before
 A file takes its name only when it is whole and on the disk. Nothing of it is used before all of it was checked.
 """
@@ -18,37 +20,43 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pyinfer.arguments import quoted
 from pyinfer.errors import ContextError, StateError
 from pyinfer.files import atomic_write
 from pyinfer.gguf import GGUFFile
-from pyinfer.memory.attention import n_pages_for
-from pyinfer.memory.prefix_index import PAGE
+from pyinfer.memory.attention import Reach
+from pyinfer.memory.manager import Snapshot
+from pyinfer.memory.spec import PAGE
 
 MAGIC = b"pyinfer\x1a"
-VERSION = 1
+VERSION = 2  # 1 had one group, whose page_bytes stood in the header
 START = struct.Struct("<8sII")
 MAX_HEADER = 1 << 16  # bytes; far more than it has
 DIGEST_BYTES = 32
+MAX_GROUPS, MAX_SIZE = 256, 1 << 40  # that a header may name
 SAMPLED_TENSORS, SAMPLE_BYTES = 16, 512
 
 
 class Layout(NamedTuple):
-    """What a file must agree on with a model and its cache."""
+    """What a file must agree on with a model and its memory, which has the last three."""
 
     fingerprint: str
     kv_type: str
-    page_bytes: int
+    groups: tuple[tuple[int, int, int], ...]  # Memory.group_sizes
+    state_bytes: int
 
 
 def fingerprint(file: GGUFFile, config: object) -> str:
-    """A digest of what a model computes: its hyper-parameters, its tensors' names, types and shapes, some weights."""
+    """A digest of what a model computes: its hyper-parameters, its tensors' names, types and shapes, some weights.
+
+    config: hyper-parameters, whose repr tells all of them.
+    """
     digest = hashlib.sha256(repr(config).encode())
     tensors = sorted(file.tensors.values(), key=lambda info: info.name)
     for info in tensors:
@@ -59,12 +67,13 @@ def fingerprint(file: GGUFFile, config: object) -> str:
     return digest.hexdigest()
 
 
-def write_state(path: Path, layout: Layout, tokens: list[int], pages: NDArray[np.uint8]) -> None:
-    """Write a session. pages: uint8 [n_pages, page_bytes]. Raises OSError; `path` is then as it was."""
+def write_state(path: Path, layout: Layout, tokens: list[int], snapshot: Snapshot) -> None:
+    """Write a session: the snapshot of these tokens. Raises OSError; `path` is then as it was."""
     header = json.dumps({**layout._asdict(), "n_tokens": len(tokens), "page": PAGE}).encode()
     parts: list[Any] = [  # buffers
         START.pack(MAGIC, VERSION, len(header)) + header + np.array(tokens, "<i4").tobytes(),
-        np.ascontiguousarray(pages).reshape(-1),
+        *[np.ascontiguousarray(pages).reshape(-1) for pages in snapshot.pages],
+        snapshot.states,
     ]
     digest = hashlib.sha256()
     for part in parts:
@@ -77,8 +86,8 @@ def write_state(path: Path, layout: Layout, tokens: list[int], pages: NDArray[np
     _sync_folder(path.parent)
 
 
-def read_state(path: Path, layout: Layout, n_ctx: int, n_vocab: int) -> tuple[list[int], NDArray[np.uint8]]:
-    """The tokens and pages of a session, uint8 [n_pages, page_bytes], of at most n_ctx tokens.
+def read_state(path: Path, layout: Layout, n_ctx: int, n_vocab: int) -> tuple[list[int], Snapshot]:
+    """The tokens of a session, at most n_ctx, and what is kept of them.
 
     Raises StateError for files that are no session, damaged, cut short, or of another version, model or kind of cache;
     ContextError for more than n_ctx tokens; OSError for what can't be read. Whatever a file says of itself, no more is
@@ -89,7 +98,7 @@ def read_state(path: Path, layout: Layout, n_ctx: int, n_vocab: int) -> tuple[li
         header, start = _header(path, head)
         n_tokens = header["n_tokens"]
         pages_at = start + 4 * n_tokens
-        end = pages_at + n_pages_for(n_tokens) * header["page_bytes"]
+        end = pages_at + sum(_group_bytes(n_tokens, group) for group in header["groups"]) + header["state_bytes"]
         size = os.fstat(file.fileno()).st_size
         if size != end + DIGEST_BYTES:
             raise StateError(f"{path}: the file has {size} bytes, expected {end + DIGEST_BYTES}: it is cut or damaged")
@@ -107,7 +116,18 @@ def read_state(path: Path, layout: Layout, n_ctx: int, n_vocab: int) -> tuple[li
     tokens: list[int] = data[start:pages_at].view("<i4").tolist()
     if not all(0 <= token < n_vocab for token in tokens):
         raise StateError(f"{path}: the session has tokens that are none of 0 to {n_vocab - 1}: the file is damaged")
-    return tokens, data[pages_at:end].reshape(-1, layout.page_bytes)
+    pages, at = [], pages_at
+    for group in layout.groups:
+        size = _group_bytes(n_tokens, group)
+        pages.append(data[at : at + size].reshape(-1, group[2]))
+        at += size
+    return tokens, Snapshot(n_tokens, pages, data[at:end])
+
+
+def _group_bytes(n_tokens: int, group: Sequence[int]) -> int:
+    """Bytes of what a group keeps of so many tokens."""
+    window, n_first, page_bytes = group
+    return Reach(window, n_first * PAGE).n_pages(n_tokens) * page_bytes
 
 
 def _header(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
@@ -119,10 +139,13 @@ def _header(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
         raise StateError(f"{path}: the session is of version {version}; this pyinfer reads version {VERSION}")
     try:
         header = json.loads(data[START.size : START.size + min(size, MAX_HEADER)])
-        numbers = [header[name] for name in ("n_tokens", "page", "page_bytes")]
         known = all(isinstance(header[name], str) for name in ("fingerprint", "kv_type"))
-        valid = known and all(isinstance(n, int) and 0 < n < 1 << 40 for n in numbers)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        groups = header["groups"] = tuple(tuple(group) for group in header["groups"])
+        known = known and len(groups) <= MAX_GROUPS and all(len(group) == 3 for group in groups)
+        positive = [header["n_tokens"], header["page"], *(group[2] for group in groups)]
+        numbers = [header["state_bytes"], *(n for group in groups for n in group), *positive]
+        valid = known and all(type(n) is int and 0 <= n < MAX_SIZE for n in numbers) and all(positive)
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         valid = False
     if not valid:
         raise StateError(f"{path}: the header is damaged")

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.memory.prefix_key import PrefixKey
+
 
 class Caller:
     """Who waits for requests, and how many of them are done."""
@@ -45,7 +47,9 @@ class Request(ABC):
         self.slot: int | None = None  # * its place in the cache while it runs
         self.shifted = False  # * whether older tokens were dropped, so that its pages say nothing about `tokens`
         self.caller: Caller | None = None  # *
-        self.prefix = b""  # * while it waits or is passed: the tokens before first_wanted, as the cache compares them
+        self.prefix = PrefixKey(
+            []
+        )  # * while it waits or is passed: the tokens before first_wanted, as the cache compares them
         self.on_news: Callable[[], None] | None = None  # called by the thread that runs steps, when there is more of it
         self.cancelled = False  # set by anyone: it ends before the next step
         self.finished = False

@@ -28,8 +28,8 @@ from pyinfer.engine.costs import PassCosts
 from pyinfer.engine.engine import Engine
 from pyinfer.engine.inputs import Pass
 from pyinfer.errors import ParameterError, PyinferError
-from pyinfer.memory.attention import n_pages_for
-from pyinfer.memory.prefix_index import PAGE, common_tokens, id_bytes
+from pyinfer.memory.prefix_key import PrefixKey
+from pyinfer.memory.spec import PAGE, n_pages_for
 from pyinfer.scheduling.interrupts import Interrupts
 from pyinfer.scheduling.request import Caller, Request
 from pyinfer.scheduling.role import Role
@@ -259,7 +259,7 @@ class Scheduler:
                 request.fail(error)
             if request.n_passed < passed:
                 assert request.slot is not None
-                self._cache.truncate(request.slot, request.n_passed)
+                self._cache.rewind(request.slot, request.n_passed)
                 request.n_prefill = min(request.n_prefill, request.n_passed)
             if request.finished:
                 self._end(request)
@@ -272,13 +272,13 @@ class Scheduler:
     def _publish(self, request: Request) -> None:
         if self._prefix_cache and not request.shifted:
             assert request.slot is not None
-            self._cache.publish(request.slot, request.tokens, request.n_passed)
+            self._cache.publish(request.slot, PrefixKey(request.tokens), request.n_passed)
 
     def _take_arrived(self) -> None:
         """Have those that arrived wait; the mutex is held, or nobody else is there."""
         arrived, self._arrived = self._arrived, []
         for request in arrived:
-            request.prefix = id_bytes(request.tokens[: request.first_wanted])
+            request.prefix = PrefixKey(request.tokens[: request.first_wanted])
         self._waiting += arrived
         self._waiting.sort(key=lambda request: request.order)
 
@@ -298,17 +298,17 @@ class Scheduler:
 
     def _fits(self, request: Request) -> bool:
         """Whether there are pages for a request, and one more for each that runs, which would soon take it back."""
-        n_positions = min(len(request.tokens) + 1, self.n_ctx) + PAGE * len(self._running)
-        return self._cache.fits(request.prefix, n_positions)
+        n_positions = min(len(request.tokens) + 1, self.n_ctx)
+        return self._cache.fits(request.prefix, len(request.prefix), n_positions, len(self._running))
 
     def _should_wait(self, request: Request) -> bool:
         """Whether a prompt that is being passed will soon have cached much that this one begins with."""
         for other in self._running:
             if other.n_passed < other.n_prefill:
-                shared = common_tokens(request.prefix, other.prefix)
+                shared = request.prefix.n_shared(other.prefix, len(request.prefix))
                 assert other.slot is not None
                 worth = max(self._cache.n_published(other.slot), WORTH_WAITING - 1)
-                if shared > worth and shared >= self._cache.n_known(request.prefix) + WORTH_WAITING:
+                if shared > worth and shared >= self._cache.match(request.prefix, len(request.prefix)) + WORTH_WAITING:
                     return True
         return False
 
@@ -316,7 +316,7 @@ class Scheduler:
         self._waiting.remove(request)
         insort(self._running, request, key=lambda other: other.order)
         slot = request.slot = self._slots.pop()
-        request.n_passed = self._cache.begin(slot, request.prefix) if self._prefix_cache else 0
+        request.n_passed = self._cache.begin(slot, request.prefix, len(request.prefix)) if self._prefix_cache else 0
         request.n_prefill = len(request.tokens)
         if request.n_cached is None:
             request.n_cached = request.n_passed
@@ -326,7 +326,7 @@ class Scheduler:
         """Take a request's slot and pages; it will begin again from its tokens."""
         self._give_back(request)
         request.n_passed, request.shifted = 0, False
-        request.prefix = id_bytes(request.tokens[: request.first_wanted])
+        request.prefix = PrefixKey(request.tokens[: request.first_wanted])
         insort(self._waiting, request, key=lambda other: other.order)
 
     def _youngest_paused(self) -> Request | None:

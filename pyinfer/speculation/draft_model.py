@@ -16,7 +16,7 @@ from pyinfer.engine.inputs import Pass
 from pyinfer.errors import ModelError
 from pyinfer.gguf import GGUFFile
 from pyinfer.guides.matcher import GuideMatcher
-from pyinfer.memory.prefix_index import id_bytes
+from pyinfer.memory.prefix_key import PrefixKey
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.sampling.sampler import Sampler
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
@@ -123,7 +123,7 @@ class Drafter:
             self._slot = self._model.take_slot()
             if self._slot is None:
                 return None
-            self._n_passed = engine.cache.begin(self._slot, id_bytes(self._tokens[:-1]))
+            self._n_passed = engine.cache.begin(self._slot, PrefixKey(self._tokens), len(self._tokens) - 1)
         start = min(self._n_passed, len(self._tokens) - 1)
         stop = min(len(self._tokens), start + engine.n_batch)
         rows = self._pass(self._tokens[start:stop], start)
@@ -158,7 +158,9 @@ class Drafter:
     def close(self) -> None:
         """Give the slot back; what is passed stays known to texts that begin alike."""
         if self._slot is not None:
-            self._model.engine.cache.publish(self._slot, self._tokens, min(self._n_passed, len(self._tokens)))
+            self._model.engine.cache.publish(
+                self._slot, PrefixKey(self._tokens), min(self._n_passed, len(self._tokens))
+            )
             self._model.give_back(self._slot)
         self._slot = None
         self._n_passed = 0

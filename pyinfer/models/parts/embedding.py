@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyinfer.models.graph import OF_OUTPUTS, Graph, Rows, Stream
+from pyinfer.models.graph import Graph, Rows, Stream
 from pyinfer.models.keys import Keys
 
 
@@ -50,5 +50,5 @@ def logits(g: Graph, hidden: Rows, o: Output | None) -> Rows | None:
         return None
     (out,) = g.linear("output", hidden, {o.matrix: ("logits", o.n_vocab)}, outputs=True)
     if o.softcap:
-        g.plan.softcap("softcap", out.value, o.softcap, **OF_OUTPUTS)
+        g.plan.softcap("softcap", out.value, o.softcap, rows="logits")
     return out

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pyinfer.errors import ContextError, ParameterError
-from pyinfer.memory.attention import KVCache
-from pyinfer.memory.prefix_index import PAGE, common_tokens, id_bytes
-from pyinfer.memory.spec import AttentionSpec
+from pyinfer.memory.manager import Memory
+from pyinfer.memory.prefix_key import PrefixKey
+from pyinfer.memory.spec import PAGE, AttentionSpec
 
 N_SEQS, N_CTX, N_PAGES = 3, 4 * PAGE, 7
 LAYERS = [AttentionSpec(1, 32, 32), AttentionSpec(2, 32, 32)]
@@ -18,8 +18,12 @@ TEXTS = RNG.integers(0, 1000, (2, N_CTX)).tolist()
 
 
 def small_cache(n_pages=N_PAGES):
-    size = KVCache(LAYERS, 1, PAGE).page_bytes
-    return KVCache(LAYERS, N_SEQS, N_CTX, memory=n_pages * size)
+    size = Memory(LAYERS, 1, PAGE).page_bytes
+    return Memory(LAYERS, N_SEQS, N_CTX, n_bytes=n_pages * size)
+
+
+def n_known(cache, tokens):
+    return cache.match(PrefixKey(tokens), len(tokens))
 
 
 class Sequences:
@@ -30,7 +34,7 @@ class Sequences:
         self.tokens = {}  # slot: those that are passed
 
     def marks(self, slot):
-        pages = self.cache.pages[self.cache.page_table[slot]].view(np.int64)[:, :PAGE]
+        pages = self.cache.groups[0].pages[self.cache.tables[0][slot]].view(np.int64)[:, :PAGE]
         return pages.ravel()[: len(self.tokens[slot])].tolist()
 
     @staticmethod
@@ -38,7 +42,7 @@ class Sequences:
         return [hash(tuple(tokens[: i + 1])) for i in range(len(tokens))]
 
     def begin(self, slot, tokens):
-        self.tokens[slot] = tokens[: self.cache.begin(slot, id_bytes(tokens))]
+        self.tokens[slot] = tokens[: self.cache.begin(slot, PrefixKey(tokens), len(tokens))]
 
     def add(self, slot, tokens):
         """Pass further tokens, if there are pages for them."""
@@ -48,13 +52,13 @@ class Sequences:
             return False
         whole = self.tokens[slot] + tokens
         for i in range(start, stop):
-            page = self.cache.page_table[slot, i // PAGE]
-            self.cache.pages[page].view(np.int64)[i % PAGE] = hash(tuple(whole[: i + 1]))
+            page = self.cache.tables[0][slot, i // PAGE]
+            self.cache.groups[0].pages[page].view(np.int64)[i % PAGE] = hash(tuple(whole[: i + 1]))
         self.tokens[slot] = whole
         return True
 
     def publish(self, slot):
-        self.cache.publish(slot, self.tokens[slot], len(self.tokens[slot]))
+        self.cache.publish(slot, PrefixKey(self.tokens[slot]), len(self.tokens[slot]))
 
     def check(self):
         for slot, tokens in self.tokens.items():
@@ -93,7 +97,7 @@ class CacheMachine(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from(sorted(self.sequences.tokens)))
         tokens = self.sequences.tokens[slot]
         n = int(kept * len(tokens))
-        self.cache.truncate(slot, n)
+        assert self.cache.rewind(slot, n) == n
         self.sequences.tokens[slot] = tokens[:n]
 
     @precondition(lambda self: self.sequences.tokens)
@@ -110,7 +114,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_page_is_lost(self):
-        held = {page for pages in self.cache._held for page in pages}
+        held = {page for pages in self.cache.groups[0].held for page in pages}
         assert len(held) + self.cache.n_available == N_PAGES
 
 
@@ -136,9 +140,9 @@ def test_an_ended_sequence_is_continued_without_passing_it_again(sequences):
     text = TEXTS[0]
     assert passed(sequences, 0, text[:100]) == 0
     sequences.cache.release(0)
-    page = sequences.cache.page_table[0, 1]
+    page = sequences.cache.tables[0][0, 1]
     assert passed(sequences, 1, text[:130]) == 100
-    assert sequences.cache.page_table[1, 1] == page  # its last page was not even copied
+    assert sequences.cache.tables[0][1, 1] == page  # its last page was not even copied
     sequences.check()
 
 
@@ -147,7 +151,7 @@ def test_running_sequences_share_whole_pages_and_copy_the_last(sequences):
     passed(sequences, 0, text[:100])
     assert passed(sequences, 1, [*text[:100], 1, 2]) == 100
     assert passed(sequences, 2, text[:90]) == 89
-    tables = sequences.cache.page_table
+    tables = sequences.cache.tables[0]
     assert len(set(tables[:3, 0])) == 1 and len(set(tables[:3, 1])) == 3
     sequences.check()
 
@@ -159,7 +163,7 @@ def test_equal_pages_that_were_made_side_by_side_become_one(sequences):
         sequences.add(slot, text)
     for slot in (0, 1):
         sequences.publish(slot)
-    assert sequences.cache.page_table[0, 0] == sequences.cache.page_table[1, 0]
+    assert sequences.cache.tables[0][0, 0] == sequences.cache.tables[0][1, 0]
     assert sequences.cache.n_available == N_PAGES - 1
 
 
@@ -170,9 +174,9 @@ def test_the_least_recently_used_goes_first_and_the_beginning_of_a_text_last(seq
         passed(sequences, 0, text)
         cache.release(0)
     sequences.tokens.clear()
-    assert cache.n_known(id_bytes(one)) == cache.n_known(id_bytes(other)) == 3 * PAGE
+    assert n_known(cache, one) == n_known(cache, other) == 3 * PAGE
     assert cache.reserve(1, 0, 3 * PAGE)  # the free page and two more
-    assert cache.n_known(id_bytes(one)) == PAGE and cache.n_known(id_bytes(other)) == 3 * PAGE
+    assert n_known(cache, one) == PAGE and n_known(cache, other) == 3 * PAGE
 
 
 def test_a_cache_without_pages_says_so_and_keeps_what_is_there(sequences):
@@ -201,7 +205,7 @@ def test_more_positions_than_the_context_are_an_error_with_both_numbers(sequence
 
 def test_memory_for_less_than_a_page_is_refused():
     with pytest.raises(ParameterError, match="kv_cache_memory is 100"):
-        KVCache(LAYERS, 1, N_CTX, memory=100)
+        Memory(LAYERS, 1, N_CTX, n_bytes=100)
 
 
 @pytest.mark.parametrize(
@@ -213,23 +217,17 @@ def test_memory_for_less_than_a_page_is_refused():
 )
 def test_more_memory_than_there_can_be_is_refused_by_name(n_ctx, memory, message):
     with pytest.raises(ParameterError, match=f"{message}.*the system does not have .* bytes of memory"):
-        KVCache(LAYERS, 1, n_ctx, memory=memory)
+        Memory(LAYERS, 1, n_ctx, n_bytes=memory)
 
 
 def test_pages_taken_out_of_a_sequence_move_up_what_is_behind_them(sequences):
     text, cache = TEXTS[0], sequences.cache
     passed(sequences, 0, text)
     passed(sequences, 1, text[: 2 * PAGE + 10])
-    before = cache.page_table[:, :4].copy()
-    moved = cache.drop(0, 1, 1)
-    assert len(moved) == 2 and cache.page_table[0, :3].tolist() == [before[0, 0], *moved]
+    before = cache.tables[0][:, :4].copy()
+    (moved,) = cache.drop(0, 1, 1)
+    assert len(moved) == 2 and cache.tables[0][0, :3].tolist() == [before[0, 0], *moved]
     assert moved[0] != before[0, 2] or before[1, 2] != before[0, 2]  # not the page that slot 1 sees
     sequences.tokens[0] = text[:PAGE]
     sequences.check()  # slot 1 is as it was
-    assert cache.n_known(id_bytes(text)) == 2 * PAGE + 10  # the moved pages are no one's beginning any more
-
-
-def test_common_tokens_are_whole_ids():
-    assert common_tokens(id_bytes([1, 256, 3]), id_bytes([1, 257, 3])) == 1
-    assert common_tokens(id_bytes([1, 2]), id_bytes([1, 2, 3])) == 2
-    assert common_tokens(b"", id_bytes([1])) == 0
+    assert n_known(cache, text) == 2 * PAGE + 10  # the moved pages are no one's beginning any more

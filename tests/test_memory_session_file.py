@@ -93,10 +93,14 @@ def with_parts(data, header=None, body=None):
     return data + hashlib.sha256(data).digest()
 
 
+def json_header(data):
+    _, _, size = START.unpack(data[: START.size])
+    return json.loads(data[START.size : START.size + size])
+
+
 def with_header(data, **changes):
     """The file with other values in its header."""
-    _, _, size = START.unpack(data[: START.size])
-    return with_parts(data, json.dumps({**json.loads(data[START.size : START.size + size]), **changes}).encode())
+    return with_parts(data, json.dumps({**json_header(data), **changes}).encode())
 
 
 def with_token(data, token):
@@ -111,13 +115,23 @@ def with_token(data, token):
     [
         (lambda d: b"", "not a saved session"),
         (lambda d: b"GGUF" + d[4:], "not a saved session"),
-        (lambda d: d[:8] + b"\x02" + d[9:], "version 2; this pyinfer reads version 1"),
+        (lambda d: d[:8] + b"\x01" + d[9:], "version 1; this pyinfer reads version 2"),
+        (lambda d: d[:8] + b"\x03" + d[9:], "version 3; this pyinfer reads version 2"),
         (lambda d: d[:20] + b"\xff" + d[21:], "header is damaged"),
         (lambda d: d[:12] + b"\xff\xff\xff\xff" + d[16:], "header is damaged"),
         (lambda d: with_header(d, n_tokens=-1), "header is damaged"),
         (lambda d: with_header(d, n_tokens=1 << 60), "header is damaged"),
         (lambda d: with_header(d, n_tokens="many"), "header is damaged"),
         (lambda d: with_header(d, n_tokens=1000), "bytes, expected"),
+        (lambda d: with_header(d, groups=[]), "bytes, expected"),
+        (lambda d: with_header(d, groups=7), "header is damaged"),
+        (lambda d: with_header(d, groups=[[0, 0]]), "header is damaged"),
+        (lambda d: with_header(d, groups=[[0, 0, 0]]), "header is damaged"),
+        (lambda d: with_header(d, groups=[[-1, 0, 64]]), "header is damaged"),
+        (lambda d: with_header(d, groups=[[0, 0, 64]] * 300), "header is damaged"),
+        (lambda d: with_header(d, state_bytes=-1), "header is damaged"),
+        (lambda d: with_header(d, state_bytes=4), "bytes, expected"),
+        (lambda d: with_header(d, groups=[[1 << 30, *json_header(d)["groups"][0][1:]]]), "a cache with groups"),
         (lambda d: d[:-1], "bytes, expected"),
         (lambda d: d + b"x", "bytes, expected"),
         (lambda d: d[:-5000] + bytes([d[-5000] ^ 1]) + d[-4999:], "checksum"),
