@@ -134,6 +134,16 @@ def test_a_state_is_not_written_from_another_position():
     assert memory.rewind(0, 8) == 0  # as after a pass that was interrupted
 
 
+def test_a_mark_may_follow_the_reservation_of_its_pass():
+    memory = Memory([FULL, WINDOW, STATE], 1, 16 * PAGE)
+    n = 2 * PAGE + 5
+    passed(memory, 0, n, publish=False)
+    assert memory.reserve(0, n, n + 4) and memory.mark(0, n)
+    memory.states.rows[0][0] = n + 4
+    assert memory.rewind(0, n + 2) == n and state(memory, 0) == n
+    assert not memory.mark(0, n - 1)
+
+
 def test_marks_without_room_are_refused():
     size = Memory([STATE], 1, PAGE).state_bytes
     memory = Memory([STATE], 2, 4 * PAGE, n_bytes=3 * size)

@@ -9,7 +9,10 @@ import pytest
 from tiny_models import TinyModel, write_text_model
 
 from pyinfer import LLM, ContextError, ModelError, ParameterError, PyinferError, SamplingParams, StateError
-from pyinfer.memory.session_file import START
+from pyinfer.memory.manager import Memory
+from pyinfer.memory.prefix_key import PrefixKey
+from pyinfer.memory.session_file import START, Layout, read_state, write_state
+from pyinfer.memory.spec import AttentionSpec, StateSpec
 
 PROMPT = "It was a dark and stormy night, and the rain fell in torrents, except at occasional intervals. " * 2
 PARAMS = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True, logprobs=2)
@@ -48,6 +51,28 @@ def test_a_session_goes_on_in_another_process_with_the_same_bits(saved):
     found, expected = fresh.generate(more, PARAMS), llm.generate(more, PARAMS)
     assert found.cached_tokens == len(tokens)
     assert (found.tokens, found.logprobs) == (expected.tokens, expected.logprobs)
+
+
+def test_windows_and_states_are_saved_and_loaded(tmp_path):
+    layers = [AttentionSpec(1, 32, 32), AttentionSpec(1, 32, 32, window=100), StateSpec((3, 5))]
+    memory = Memory(layers, 1, 1024)
+    tokens = [*range(600)]
+    memory.begin(0, key := PrefixKey(tokens), 0)
+    assert memory.reserve(0, 0, 600)
+    for value, array in enumerate([*(group.pages for group in memory.groups), *memory.states.rows]):
+        array[:] = value + 1
+    memory.publish(0, key, 600)
+    snapshot, file = memory.snapshot(key, 600), tmp_path / "s.kv"
+    layout = Layout("0" * 64, "f16", memory.group_sizes, memory.state_bytes)
+    write_state(file, layout, tokens, snapshot)
+    found, loaded = read_state(file, layout, 1024, 600)
+    assert (found, loaded.n) == (tokens, 600)
+    assert [pages.shape[0] for pages in loaded.pages] == [10, 3] and loaded.states.view("f4").tolist() == [3.0] * 15
+    for one, other in zip(loaded.pages, snapshot.pages, strict=True):
+        assert (one == other).all()
+    for change in ({"groups": memory.group_sizes[:1]}, {"state_bytes": 64}):
+        with pytest.raises(StateError, match="a cache with"):
+            read_state(file, layout._replace(**change), 1024, 600)
 
 
 def test_a_session_is_loaded_beside_running_texts(saved):

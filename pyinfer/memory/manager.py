@@ -73,6 +73,7 @@ class Memory:
         self._n_batch = n_batch
         self._spare_slot = n_seqs  # for what comes from elsewhere
         self._length = [0] * (n_seqs + 1)  # positions that are computed, once the pass they are reserved for has run
+        self._start = [0] * (n_seqs + 1)  # where that pass starts
         self._marks: list[Mark | None] = [None] * (n_seqs + 1)
 
     @property
@@ -113,14 +114,14 @@ class Memory:
         """Start a slot's sequence with the longest prefix of a key's first n items that all groups have; its length."""
         self.release(slot)
         match = self._match(key, n)
-        if not self._start(slot, match):
+        if not self._start_with(slot, match):
             self.release(slot)
             match = self._match(key, n, whole=True)
-            self._start(slot, match)
-        self._length[slot] = match.n
+            self._start_with(slot, match)
+        self._start[slot] = self._length[slot] = match.n
         return match.n
 
-    def _start(self, slot: int, match: Match) -> bool:
+    def _start_with(self, slot: int, match: Match) -> bool:
         if self.states and match.checkpoint is not None:
             self.states.load(slot, match.checkpoint)
         return self._sharing.start(slot, match)
@@ -172,7 +173,7 @@ class Memory:
             self._unmark(slot)
             done = self._reserve(slot, start, stop)
         if done:
-            self._length[slot] = stop
+            self._start[slot], self._length[slot] = start, stop
         return done
 
     def _reserve(self, slot: int, start: int, stop: int) -> bool:
@@ -226,14 +227,15 @@ class Memory:
         return self._sharing.n_published(slot)
 
     def mark(self, slot: int, n: int) -> bool:
-        """Keep what `rewind(slot, n)` needs, while a slot is at position n and draft tokens are to be computed.
+        """Keep what `rewind(slot, n)` needs, while n positions are computed and draft tokens are to be the next.
 
+        The pass with the draft tokens may be reserved already, but must not have run.
         It lasts until the next mark or rewind, or until the sequence is a whole pass further. False if there is no room
         for the state: there should be no draft tokens then.
         """
         row = None
         if self.states and n:
-            if n != self._length[slot]:
+            if n not in (self._length[slot], self._start[slot]):
                 return False
             before = self._marks[slot]
             row = before.row if before is not None else None
@@ -267,7 +269,7 @@ class Memory:
                 if group.page(slot, i) == NO_PAGE:  # it had left the window, but is still there
                     group.hold(slot, i, nodes[i].pages[group.number])
         self._sharing.cut(slot, n_pages_for(n))
-        self._length[slot] = n
+        self._start[slot] = self._length[slot] = n
         return n
 
     def _stages(self, slot: int, n: int) -> Iterable[int]:
@@ -303,7 +305,7 @@ class Memory:
         for group in self.groups:
             group.truncate(slot, 0)
         self._sharing.cut(slot, 0)
-        self._length[slot] = 0
+        self._start[slot] = self._length[slot] = 0
 
     def drop(self, slot: int, first: int, n: int) -> list[list[int]] | None:
         """Take n pages out of a slot's sequence, from its page `first` on, and move those after them up.
@@ -327,7 +329,7 @@ class Memory:
         self._unmark(slot)
         moved = [group.cut_out(slot, first, n) for group in self.groups]
         self._sharing.cut(slot, first)
-        self._length[slot] = left
+        self._start[slot] = self._length[slot] = left
         return [*moved, []] if self.states else moved
 
     def snapshot(self, key: PrefixKey, n: int) -> Snapshot:

@@ -45,8 +45,8 @@ class PrefixKey:
     """The items of a sequence as the prefix index compares them.
 
     items: a live list, which may grow at its end. It may be cut there as well (where draft tokens were not accepted) as
-    long as no page was asked for that held what is cut; where earlier items change, make another key. adapter: name of
-    the adapter that computes them. salt: sequences of different salts share nothing.
+    long as nothing was asked for with a `stop` beyond the cut; where earlier items change, make another key. adapter:
+    name of the adapter that computes them. salt: sequences of different salts share nothing.
 
         key = PrefixKey(tokens)
         n = memory.begin(slot, key, len(tokens) - 1)
@@ -65,10 +65,19 @@ class PrefixKey:
         """The items of page i that stand before `stop`."""
         if (i + 1) * PAGE > stop:
             return page_bytes(self.items[i * PAGE : stop])
-        while len(self._whole) <= i:
-            first = len(self._whole) * PAGE
-            self._whole.append(page_bytes(self.items[first : first + PAGE]))
+        if len(self._whole) <= i:
+            self._add_whole_pages(stop)
         return self._whole[i]
+
+    def _add_whole_pages(self, stop: int) -> None:
+        """Those before `stop`, in one go: a prompt's key is made of hundreds of pages."""
+        first, last = len(self._whole) * PAGE, stop // PAGE * PAGE
+        data = page_bytes(self.items[first:last])
+        if len(data) % ID_BYTES:  # of which only some pages may have embedded rows
+            self._whole += [page_bytes(self.items[i : i + PAGE]) for i in range(first, last, PAGE)]
+        else:
+            size = PAGE * ID_BYTES
+            self._whole += [data[i : i + size] for i in range(0, len(data), size)]
 
     def n_shared(self, other: PrefixKey, stop: int) -> int:
         """How many of the first `stop` items both keys have in common, from the beginning on."""
