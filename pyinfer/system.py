@@ -112,13 +112,13 @@ def _with_ancestors(mount: Path, group: str) -> list[Path]:
 
 
 def _quota_v2(folder: Path) -> float | None:
-    """`cpu.max` holds "QUOTA PERIOD" in microseconds, with "max" for no limit."""
+    """The quota of cgroups v2. `cpu.max` has "QUOTA PERIOD" in microseconds, or "max" for no limit."""
     words = " ".join(_lines(folder / "cpu.max")).split()
     return _ratio(words[0], words[1]) if len(words) == 2 else None
 
 
 def _quota_v1(folder: Path) -> float | None:
-    """`cpu.cfs_quota_us` is -1 where there is no limit."""
+    """The quota of cgroups v1. `cpu.cfs_quota_us` is -1 where there is no limit."""
     quota, period = _lines(folder / "cpu.cfs_quota_us"), _lines(folder / "cpu.cfs_period_us")
     return _ratio(quota[0], period[0]) if quota and period else None
 

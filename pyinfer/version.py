@@ -1,3 +1,3 @@
-"""The one place that holds the version."""
+"""The version: written here only; setup and documentation read it."""
 
 __version__ = "0.1.0"

@@ -176,8 +176,8 @@ def derives(rules, text):
             case Alt():
                 return {end for item in node.items for end in ends(item, at)}
         reached, found = {at}, set()
-        for count in range(n + node.least + 2 if node.most is None else node.most + 1):
-            found |= reached if count >= node.least else set()
+        for count in range(n + node.min_count + 2 if node.max_count is None else node.max_count + 1):
+            found |= reached if count >= node.min_count else set()
             reached = {end for start in reached for end in ends(node.item, start)}
         return found
 

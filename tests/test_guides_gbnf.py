@@ -207,5 +207,5 @@ def test_sets_of_characters(ranges, negated, expected):
 def test_counts_and_signs():
     rules = parse_gbnf('root ::= "a"* "a"+ "a"? "a"{2} "a"{2,} "a"{ 2 , 3 }')
 
-    counts = [(item.least, item.most) for item in rules["root"].items if isinstance(item, Repeat)]
+    counts = [(item.min_count, item.max_count) for item in rules["root"].items if isinstance(item, Repeat)]
     assert counts == [(0, None), (1, None), (0, 1), (2, 2), (2, None), (2, 3)]

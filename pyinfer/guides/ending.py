@@ -31,7 +31,7 @@ SIGNS = string.punctuation.encode()
 
 # Bounds of the search, which is to take about a millisecond.
 BEAM_WIDTH = 4  # nodes with the same number of tokens from which the search goes on
-MAX_VISITED = 6  # nodes with the same number of tokens that are looked at; many of them allow the same tokens
+MAX_VISITED = 6  # nodes with the same number of tokens that are visited; many of them allow the same tokens
 MAX_TRIED = 40  # tokens tried at a node
 MAX_GROUP = 64  # tokens kept of those with the same first character
 RETRY_FIXED_TEXTS = 8  # tokens after which they are tried again where the same may follow: some texts need a length

@@ -21,7 +21,7 @@ from pyinfer.guides.spec import GuideSpec
 from pyinfer.guides.texts import fixed_texts
 from pyinfer.tokenizer import Tokenizer
 
-MAX_SHORTEST = 512  # tokens of a guide's shortest text; a longer one is not looked for, which would take long
+MAX_SHORTEST = 512  # tokens of a guide's shortest text; the search for a longer one would take too long
 
 
 class GuideMatcher:

@@ -48,7 +48,7 @@ class Token:
 
 @dataclass(eq=False)
 class Ref:
-    """A text that another rule derives."""
+    """A text that a rule derives. name: of that rule."""
 
     name: str
 
@@ -69,11 +69,11 @@ class Alt:
 
 @dataclass(eq=False)
 class Repeat:
-    """An item, `least` to `most` times (None: without a bound)."""
+    """An item, repeated `min_count` to `max_count` times (None: without a bound)."""
 
     item: Node
-    least: int
-    most: int | None
+    min_count: int
+    max_count: int | None
 
 
 Node: TypeAlias = Chars | Token | Ref | Seq | Alt | Repeat

@@ -66,7 +66,7 @@ def _without_endless(rules: Mapping[str, Node]) -> dict[str, Node]:
         if isinstance(node, Ref):
             return node.name in ending
         if isinstance(node, Repeat):
-            return node.least == 0 or ends(node.item)
+            return node.min_count == 0 or ends(node.item)
         if isinstance(node, Token):
             return True
         return (all if isinstance(node, Seq) else any)(ends(item) for item in node.items)
@@ -87,7 +87,7 @@ def _without_endless(rules: Mapping[str, Node]) -> dict[str, Node]:
 
     def pruned(node: Node) -> Node:
         if isinstance(node, Repeat):
-            return Repeat(pruned(node.item), node.least, node.most) if ends(node.item) else Seq()
+            return Repeat(pruned(node.item), node.min_count, node.max_count) if ends(node.item) else Seq()
         if isinstance(node, Alt):
             return Alt([pruned(item) for item in node.items if ends(item)])
         return Seq([pruned(item) for item in node.items]) if isinstance(node, Seq) else node
@@ -109,7 +109,7 @@ def _without_tail_recursion(name: str, body: Node) -> Node:
                 item_loops, item_rest = split(item)
                 loops += item_loops
                 rest += item_rest
-        elif isinstance(node, Repeat) and (node.least, node.most) == (0, 1):
+        elif isinstance(node, Repeat) and (node.min_count, node.max_count) == (0, 1):
             loops, rest = split(node.item)
             rest.append(Seq())
         elif isinstance(node, Seq) and node.items:
@@ -126,7 +126,7 @@ def _joined(node: Node) -> Node:
     """Join sequences of sequences, alternatives of alternatives, and sets of characters that are alternatives."""
     if isinstance(node, Repeat):
         item = _joined(node.item)
-        return item if (node.least, node.most) == (1, 1) else Repeat(item, node.least, node.most)
+        return item if (node.min_count, node.max_count) == (1, 1) else Repeat(item, node.min_count, node.max_count)
     if isinstance(node, Seq):
         items = [_joined(item) for item in node.items]
         items = [part for item in items for part in (item.items if isinstance(item, Seq) else [item])]
@@ -145,7 +145,7 @@ def _joined(node: Node) -> Node:
 def _grouped(node: Node, regular: Regularity) -> Node:
     """Make trees of pairs of regular stretches and of regular alternatives: a conflict then splits a pair."""
     if isinstance(node, Repeat):
-        return Repeat(_grouped(node.item, regular), node.least, node.most)
+        return Repeat(_grouped(node.item, regular), node.min_count, node.max_count)
     items: list[Node] = []
     if isinstance(node, Alt):
         together: list[Node] = []
@@ -212,7 +212,7 @@ class _Writer:
             return " ".join(self._expression(item) for item in node.items) or '""'
         if isinstance(node, Alt):
             return f"({' | '.join(self._expression(item) for item in node.items)})"
-        if isinstance(node, Repeat) and node.most != 0:
+        if isinstance(node, Repeat) and node.max_count != 0:
             return f"({self._expression(node.item)}){_counts(node)}"
         return '""'
 
@@ -235,9 +235,9 @@ class _Writer:
 
 
 def _counts(node: Repeat) -> str:
-    if (node.least, node.most) in SIGN_OF:
-        return SIGN_OF[node.least, node.most]
-    return f"{{{node.least},{'' if node.most is None else node.most}}}"
+    if (node.min_count, node.max_count) in SIGN_OF:
+        return SIGN_OF[node.min_count, node.max_count]
+    return f"{{{node.min_count},{'' if node.max_count is None else node.max_count}}}"
 
 
 def _character(code: int) -> str:

@@ -135,7 +135,7 @@ class Grammar:
             return any(part[0] for part in parts), _union(part[1] for part in parts)
         if isinstance(node, Repeat):
             nullable, first = self.begin(node.item)
-            return nullable or node.least == 0, first if node.most != 0 else 0
+            return nullable or node.min_count == 0, first if node.max_count != 0 else 0
         return False, self.alphabet.bits(node)
 
     def automaton(self, node: Node) -> Automaton:
@@ -191,7 +191,7 @@ class Grammar:
                 for item in node.items:
                     visit(item, chars)
             elif isinstance(node, Repeat):
-                again = self.begin(node.item)[1] if node.most is None or node.most > 1 else 0
+                again = self.begin(node.item)[1] if node.max_count is None or node.max_count > 1 else 0
                 visit(node.item, chars | again)
 
         while todo:
@@ -270,13 +270,13 @@ def _glushkov(node: Node, rules: Mapping[str, Node], alphabet: Alphabet) -> Auto
                 nullable = nullable and item_nullable
             return nullable, first, last
         if isinstance(node, Repeat):
-            if node.most == 0:
+            if node.max_count == 0:
                 return True, frozenset(), frozenset()
             nullable, first, last = build(node.item)
-            if node.most is None or node.most > 1:
+            if node.max_count is None or node.max_count > 1:
                 for state in last:
                     links[state] |= first
-            return nullable or node.least == 0, first, last
+            return nullable or node.min_count == 0, first, last
         sets.append(alphabet.bits(node))
         links.append(set())
         only = frozenset((len(sets) - 1,))
