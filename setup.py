@@ -4,7 +4,6 @@ One wheel holds every variant; the right one is chosen from CPUID when the packa
 """
 
 import os
-import platform
 import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,22 +14,13 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-X86 = platform.machine().lower() in ("x86_64", "amd64") and os.environ.get("PYINFER_SCALAR_ONLY") != "1"
-OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
-COMMON = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", *OPENMP]
-KERNELS = ["-fno-exceptions", "-fno-rtti", "-Wno-maybe-uninitialized"]
+sys.path.insert(0, str(Path(__file__).parent))  # builds in isolation do not have it
+from build_flags import COMMON, ISA_FLAGS, KERNELS, OPENMP, X86  # noqa: E402
 
-# Flags of the translation units that are compiled for one instruction set; every other file is baseline code.
-ISA_FLAGS = {
-    "scalar": ["-O2", "-DPYINFER_SMALL_CODE"],
-    "avx2": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
-    "avxvnni": ["-mavx2", "-mfma", "-mf16c", "-mbmi2", "-mavxvnni"],
-    "avx512": [f"-m{f}" for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")]
-    + ["-mfma", "-mf16c", "-mbmi2", "-mprefer-vector-width=512"],
-}
 # PYINFER_BUILD_ISAS=avx2,scalar builds those only, which is what one needs while changing kernels.
 WANTED = os.environ.get("PYINFER_BUILD_ISAS", ",".join(ISA_FLAGS)).split(",")
-ISAS = [isa for isa in ISA_FLAGS if isa in WANTED] if X86 else ["scalar"]
+NATIVE = X86 and os.environ.get("PYINFER_SCALAR_ONLY") != "1"
+ISAS = [isa for isa in ISA_FLAGS if isa in WANTED] if NATIVE else ["scalar"]
 
 
 def isa_sources() -> list[str]:
@@ -52,7 +42,7 @@ class BuildExt(build_ext):
             isa = Path(source).name.split("_")[0]
             flags = KERNELS + ISA_FLAGS[isa] if Path(source).parent.name == "units" else []
             (target,) = compiler.object_filenames([source], output_dir=kwargs.get("output_dir") or "")
-            newest = max(Path(p).stat().st_mtime for p in [source, "setup.py", *headers()])
+            newest = max(Path(p).stat().st_mtime for p in [source, "setup.py", "build_flags.py", *headers()])
             if Path(target).exists() and Path(target).stat().st_mtime > newest:
                 return [target]
             extra = [*(kwargs.get("extra_postargs") or []), *flags]

@@ -19,15 +19,17 @@ cdef extern from "<string_view>" namespace "std" nogil:
         size_t size()
 
 
-cdef extern from "bpe.hpp" namespace "pyinfer" nogil:
+cdef extern from "byte_pairs.hpp" namespace "pyinfer" nogil:
     cdef cppclass CBytePairs "pyinfer::BytePairs":
         void set_alphabet(const int16_t*)
         void add_tokens(const char*, const int64_t*, const int64_t*, const int32_t*, int32_t) except +
         int64_t add_merges(const char*, const int64_t*, const int64_t*, int64_t) except +
-        void encode(string_view, cbool, vector[int32_t]&) except +
+        void encode(const string_view*, size_t, cbool, vector[int32_t]&) except +
         int32_t find(string_view)
         string_view bytes(int32_t)
 
+
+cdef extern from "scored_pieces.hpp" namespace "pyinfer" nogil:
     cdef cppclass CScoredPieces "pyinfer::ScoredPieces":
         void add_tokens(const char*, const int64_t*, const int64_t*, const int32_t*, const int16_t*, const float*,
                         int32_t) except +
@@ -45,6 +47,10 @@ cdef extern from "special_tokens.hpp" namespace "pyinfer" nogil:
     cdef cppclass CSpecialTokens "pyinfer::SpecialTokens":
         void add(string_view, int32_t, cbool, cbool, cbool) except +
         vector[Fragment] split(string_view, cbool) except +
+
+
+cdef enum:
+    WORDS_AT_ONCE = 4096  # between which another thread may have the GIL
 
 
 cdef inline string_view view(bytes text):
@@ -73,15 +79,28 @@ cdef class BytePairs:
         return self.pairs.add_merges(<const char*> &buffer[0], &offsets[0], &lengths[0], offsets.shape[0])
 
     def encode(self, list words, bint whole):
-        """The ids of pre-tokenized words (str without surrogates); `whole`: tokens are taken before merges."""
+        """The ids of pre-tokenized words (str without surrogates); `whole`: tokens are taken before merges.
+
+        Other threads run meanwhile.
+        """
         cdef vector[int32_t] ids
-        cdef Py_ssize_t size
+        cdef vector[string_view] texts
+        cdef Py_ssize_t size, first
         cdef const char* text
         cdef str word
-        for word in words:
-            text = PyUnicode_AsUTF8AndSize(word, &size)
-            self.pairs.encode(string_view(text, size), whole, ids)
-        return ids
+        cdef list some
+        all_ids = []
+        for first in range(0, len(words), WORDS_AT_ONCE):
+            some = words[first : first + WORDS_AT_ONCE]  # which keeps the words alive
+            texts.clear()
+            for word in some:
+                text = PyUnicode_AsUTF8AndSize(word, &size)
+                texts.push_back(string_view(text, size))
+            ids.clear()
+            with nogil:
+                self.pairs.encode(texts.data(), texts.size(), whole, ids)
+            all_ids += ids
+        return all_ids
 
     def find(self, bytes text):
         """The id of the ordinary token that stands for these bytes, or -1."""
@@ -108,9 +127,15 @@ cdef class ScoredPieces:
         self.pieces.add_tokens(text, &offsets[0], &lengths[0], &types[0], &byte_values[0], &scores[0], self.n_tokens)
 
     def encode(self, bytes text, int32_t unknown):
-        """The ids of UTF-8 text and -1; or those before a character without a token and that character's position."""
+        """The ids of UTF-8 text and -1; or those before a character without a token and that character's position.
+
+        Other threads run meanwhile.
+        """
         cdef vector[int32_t] ids
-        cdef int64_t bad = self.pieces.encode(view(text), unknown, ids)
+        cdef string_view all_text = view(text)
+        cdef int64_t bad
+        with nogil:
+            bad = self.pieces.encode(all_text, unknown, ids)
         return ids, bad
 
     def find(self, bytes text):
@@ -134,6 +159,9 @@ cdef class SpecialTokens:
         self.tokens.add(view(text), token, control, strip_left, strip_right)
 
     def split(self, bytes text, bint control):
-        """(start, end, token id or -1 for plain text) of every part of the text, in bytes."""
-        cdef vector[Fragment] fragments = self.tokens.split(view(text), control)
+        """(start, end, token id or -1 for plain text) of every part of the text, in bytes. Other threads run meanwhile."""
+        cdef vector[Fragment] fragments
+        cdef string_view all_text = view(text)
+        with nogil:
+            fragments = self.tokens.split(all_text, control)
         return [(f.start, f.end, f.id) for f in fragments]

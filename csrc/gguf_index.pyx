@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 def index_strings(const uint8_t[::1] buffer not None, int64_t start, int64_t count):
     """Where `count` length-prefixed strings lie from byte `start` of `buffer` on.
 
-    Returns (offsets, lengths, end): int64 [count] each, and the byte behind the last string; None where a string
+    Returns (offsets, lengths, end): int64 [count] each, and the byte after the last string; None where a string
     would reach beyond the buffer. The caller has checked 0 <= start and that 8 * count bytes exist.
     """
     offsets = np.empty(count, np.int64)

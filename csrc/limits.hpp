@@ -1,7 +1,7 @@
 // What the machine can do at best: reading memory, and dot products on registers. For benchmarks.
 //
-// A limit is the rate of one thread while others do the same, as the median of rounds that are short beside the time
-// slices of the system: a round in which the thread lost its core does not count.
+// A limit is the rate of one thread while others do the same: the median of rounds, each far shorter than the system's
+// time slices, so that rounds in which the thread lost its core do not count.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -30,7 +30,7 @@ inline double median(double* values, int64_t n) {
     return values[n / 2];
 }
 
-// Sums 64-bit words, eight streams of them; the reading is what is timed. One core reads more with prefetches.
+// Reads n 64-bit words and returns their sum, made of eight sums side by side. One core reads faster with prefetches.
 inline uint64_t read_words(const uint64_t* words, int64_t n) {
     uint64_t sums[8] = {};
     for (int64_t i = 0; i + 8 <= n; i += 8) {
@@ -45,8 +45,8 @@ inline uint64_t read_words(const uint64_t* words, int64_t n) {
 constexpr int64_t kReadRound = 1 << 17;  // words of a round: 1 MiB
 constexpr double kDotRound = 1e-4;       // seconds that a round takes at least
 
-// Bytes a second; n: at least kReadRound words. The sum is added to `sum`, so that it is wanted. rates: for use here,
-// [n / kReadRound].
+// Bytes a second that this thread reads; n: at least kReadRound words. Adds their sum to `sum`, since the compiler
+// would leave out what nobody reads. rates: for use here, [n / kReadRound].
 inline double read_rate(const uint64_t* words, int64_t n, uint64_t& sum, double* rates) {
     int64_t n_rounds = 0;
     Stopwatch watch;

@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -41,12 +44,20 @@ inline void spin_pause() {
 #endif
 }
 
+#if defined(__x86_64__)
+// From CPUID itself (leaf 7, subleaf 1, EAX bit 4): clang's __builtin_cpu_supports has the name only since version 18.
+inline bool cpu_has_avxvnni() {
+    unsigned eax = 0, ebx, ecx, edx;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
+}
+#endif
+
 inline bool cpu_supports(const char* isa) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     if (!strcmp(isa, "avx2")) return avx2;
-    if (!strcmp(isa, "avxvnni")) return avx2 && __builtin_cpu_supports("avxvnni");
+    if (!strcmp(isa, "avxvnni")) return avx2 && cpu_has_avxvnni();
     if (!strcmp(isa, "avx512"))
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -1,7 +1,7 @@
-// Which tokens would continue a repetition, and how long it is already: what the DRY sampler lowers.
+// Which tokens would continue a repetition, and how long it is already: the DRY sampler lowers their logits.
 //
-// The Z-algorithm (Gusfield 1997, 1.3) on the text read backwards: z[k] is how many tokens before and at position k
-// from the end equal those at the end. Linear in the length of the text.
+// The Z-algorithm (Gusfield 1997, 1.3) on the sequence read backwards: z[k] is how many tokens before and at position k
+// from the end equal those at the end. Linear in the length of the sequence.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace pyinfer {
 
-// For every token that follows an earlier copy of the text's last tokens: the length of its longest such copy, at most
-// `limit`, where it is at least `shortest`.
+// For every token that follows an earlier copy of the sequence's last tokens: the length of the longest such copy, at
+// most `limit`. Copies shorter than `shortest` do not count. Returns {token: length}.
 inline std::unordered_map<int64_t, int64_t> repeats(const int64_t* tokens, int64_t n, int64_t limit, int64_t shortest) {
     const auto from_end = [=](int64_t k) { return tokens[n - 1 - k]; };
     std::unordered_map<int64_t, int64_t> longest;

@@ -1,8 +1,8 @@
 # distutils: language = c++
-"""Front ends of csrc/sampling.hpp and csrc/repeats.hpp: candidates in, candidates out.
+"""Front ends of csrc/logits.hpp, cuts.hpp and repeats.hpp: candidates in, candidates out.
 
-Candidates are ids int32 [n], ascending, and logits float32 [n]: none is NaN or +inf, -inf stands for impossible ones,
-and one at least is possible. Callers in pyinfer/runtime have seen to it.
+Candidates are ids int32 [n], ascending, and logits float32 [n]: none is NaN or +inf, impossible ones are -inf, and at
+least one is possible. Callers have made sure of it.
 """
 
 import numpy as np
@@ -14,7 +14,16 @@ from libcpp cimport bool as cbool
 from libcpp.unordered_map cimport unordered_map
 
 
-cdef extern from "sampling.hpp" namespace "pyinfer" nogil:
+cdef extern from "logits.hpp" namespace "pyinfer" nogil:
+    float largest(const float*, int64_t)
+    int64_t count_at_least(const float*, int64_t, float)
+    double weigh_all(const float*, int64_t, float, float, float*)
+    double total_weight(const float*, int64_t, float)
+    double c_mean_below "pyinfer::mean_below"(const float*, int64_t, float)
+    double c_deviation "pyinfer::deviation"(const float*, int64_t, float)
+    int64_t c_draw "pyinfer::draw"(const float*, int64_t, float, double) except +
+
+cdef extern from "cuts.hpp" namespace "pyinfer" nogil:
     cdef struct Cut:
         float key
         int64_t last
@@ -26,27 +35,20 @@ cdef extern from "sampling.hpp" namespace "pyinfer" nogil:
         float top
         float center
 
-    float largest(const float*, int64_t)
-    int64_t count_at_least(const float*, int64_t, float)
     int64_t count_bits(const uint32_t*, int64_t)
-    double weigh_all(const float*, int64_t, float, float, float*)
-    double total_weight(const float*, int64_t, float)
-    double c_mean_below "pyinfer::mean_below"(const float*, int64_t, float)
-    double c_deviation "pyinfer::deviation"(const float*, int64_t, float)
-    int64_t c_draw "pyinfer::draw"(const float*, int64_t, float, double) except +
     int64_t compact(const Keys&, Cut, const int32_t*, int64_t, int32_t*, float*)
     void mark(const Keys&, Cut, int64_t, float*)
     void compact_bits(const uint32_t*, const float*, int64_t, int32_t*, float*)
     void mark_bits(const uint32_t*, const float*, int64_t, float*)
-    Cut k_largest(const float*, int64_t, int64_t) except +
-    Cut share(const Keys&, int64_t, double) except +
+    Cut cut_largest(const float*, int64_t, int64_t) except +
+    Cut cut_share(const Keys&, int64_t, double) except +
 
 cdef extern from "repeats.hpp" namespace "pyinfer" nogil:
     unordered_map[int64_t, int64_t] c_repeats "pyinfer::repeats"(const int64_t*, int64_t, int64_t, int64_t) except +
 
 
-cdef cbool most_stay(int64_t n, int64_t at_most):
-    """Whether it is faster to mark those that go as impossible than to move those that stay."""
+cdef cbool most_are_kept(int64_t n, int64_t at_most):
+    """Whether it is faster to mark the others as impossible than to copy those that are kept."""
     return n > 4096 and at_most > n // 4
 
 
@@ -55,7 +57,7 @@ cdef tuple cut_down(Keys keys, Cut cut, ids):
     cdef int32_t[::1] to_ids
     cdef float[::1] to_logits
     cdef int64_t n = from_ids.shape[0], m
-    if most_stay(n, cut.at_most):
+    if most_are_kept(n, cut.at_most):
         kept_logits = np.empty(n, np.float32)
         to_logits = kept_logits
         with nogil:
@@ -74,7 +76,7 @@ def keep_largest(ids, const float[::1] logits, int64_t k):
     """The candidates with the k largest logits, the first of equals; 0 < k < n."""
     cdef Cut cut
     with nogil:
-        cut = k_largest(&logits[0], logits.shape[0], k)
+        cut = cut_largest(&logits[0], logits.shape[0], k)
     return cut_down(Keys(&logits[0], True, 0, 0), cut, ids)
 
 
@@ -93,7 +95,7 @@ def keep_share(ids, const float[::1] logits, double p, float center=0):
     cdef Keys keys = Keys(&logits[0], center == 0, largest(&logits[0], n), center)
     cdef Cut cut
     with nogil:
-        cut = share(keys, n, p)
+        cut = cut_share(keys, n, p)
     return cut_down(keys, cut, ids)
 
 
@@ -102,7 +104,7 @@ def keep_bits(const uint32_t[::1] mask, ids, const float[::1] logits):
     cdef int64_t n = logits.shape[0], m = count_bits(&mask[0], n)
     cdef int32_t[::1] to_ids
     cdef float[::1] to_logits
-    if most_stay(n, m):
+    if most_are_kept(n, m):
         kept_logits = np.empty(n, np.float32)
         to_logits = kept_logits
         mark_bits(&mask[0], &logits[0], n, &to_logits[0])

@@ -1,13 +1,14 @@
-// Finds special tokens in a text. The longest are taken first, wherever they are, and of equal lengths the leftmost;
-// time is O(text * distinct lengths of tokens), with a filter on the first two bytes that most positions fail.
+// Finds special tokens in a text: the longest first, wherever they are, and of equal lengths the leftmost. Time is
+// O(bytes of the text * distinct lengths of tokens), after a filter on two bytes that few positions pass.
 #pragma once
 #include <algorithm>
 #include <bitset>
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <vector>
 
-#include "bpe.hpp"
+#include "strings.hpp"
 
 namespace pyinfer {
 
@@ -34,7 +35,7 @@ class SpecialTokens {
         lengths_.erase(std::unique(lengths_.begin(), lengths_.end()), lengths_.end());
     }
 
-    // The text as plain pieces and tokens, in order. Control tokens are plain text unless `control`.
+    // The text as fragments of plain text and tokens, in order. Control tokens are plain text unless `control`.
     std::vector<Fragment> split(std::string_view text, bool control) const {
         std::vector<size_t> starts;
         for (size_t i = 0; i < text.size(); ++i)
@@ -59,7 +60,8 @@ class SpecialTokens {
   private:
     struct Token {
         int32_t id;
-        bool control, strip_left, strip_right;
+        bool control;                  // found only when asked for
+        bool strip_left, strip_right;  // white space beside it belongs to it
     };
     static size_t prefix(char a, char b) {
         return static_cast<size_t>(static_cast<uint8_t>(a)) << 8 | static_cast<uint8_t>(b);
@@ -70,7 +72,7 @@ class SpecialTokens {
               std::vector<bool>& taken, std::vector<Fragment>& found) const {
         for (const size_t at : starts) {
             if (at + length > text.size()) break;
-            // What is taken is at least as long as this, so it covers an end of it if it overlaps.
+            // A token that was taken before is at least as long, so if it overlaps this one it covers one of its ends.
             if (taken[at] || taken[at + length - 1]) continue;
             const int32_t i = strings_.find(text.substr(at, length));
             if (i < 0 || (tokens_[i].control && !control)) continue;
@@ -84,8 +86,8 @@ class SpecialTokens {
 
     Strings strings_;
     std::vector<Token> tokens_;
-    std::vector<size_t> lengths_;  // distinct, descending
-    std::bitset<65536> prefixes_;
+    std::vector<size_t> lengths_;  // bytes, distinct, descending
+    std::bitset<65536> prefixes_;  // the first two bytes of some token
 };
 
 }  // namespace pyinfer

@@ -60,12 +60,12 @@ cdef class Value:
             self.c.quants = &b[0]
             f = self._array("scales", np.float32, self.k // 32)
             self.c.scales = &f[0]
-            i = self._array("nsums", np.int32, self.k // 16)
-            self.c.nsums = &i[0]
-            i = self._array("npairs", np.int32, self.k // 32)
-            self.c.npairs = &i[0]
-            f = self._array("fsums", np.float32, self.k // 32)
-            self.c.fsums = &f[0]
+            i = self._array("offset_sums", np.int32, self.k // 16)
+            self.c.offset_sums = &i[0]
+            i = self._array("pair_sums", np.int32, self.k // 32)
+            self.c.pair_sums = &i[0]
+            f = self._array("block_sums", np.float32, self.k // 32)
+            self.c.block_sums = &f[0]
 
     @property
     def rows(self):

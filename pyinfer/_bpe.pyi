@@ -2,37 +2,41 @@
 
 from numpy import float32, int16, int32, int64, uint8
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
+@disjoint_base
 class BytePairs:
     n_tokens: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         alphabet: NDArray[int16],
         buffer: NDArray[uint8],
         offsets: NDArray[int64],
         lengths: NDArray[int64],
         types: NDArray[int32],
-    ) -> None: ...
+    ) -> BytePairs: ...
     def add_merges(self, buffer: NDArray[uint8], offsets: NDArray[int64], lengths: NDArray[int64]) -> int: ...
     def encode(self, words: list[str], whole: bool) -> list[int]: ...
     def find(self, text: bytes) -> int: ...
     def token_bytes(self, token: int) -> bytes: ...
 
+@disjoint_base
 class ScoredPieces:
     n_tokens: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         buffer: NDArray[uint8],
         offsets: NDArray[int64],
         lengths: NDArray[int64],
         types: NDArray[int32],
         byte_values: NDArray[int16],
         scores: NDArray[float32],
-    ) -> None: ...
+    ) -> ScoredPieces: ...
     def encode(self, text: bytes, unknown: int) -> tuple[list[int], int]: ...
     def find(self, text: bytes) -> int: ...
     def token_bytes(self, token: int) -> bytes: ...
 
+@disjoint_base
 class SpecialTokens:
     def __init__(self) -> None: ...
     def add(self, text: bytes, token: int, control: bool, strip_left: bool, strip_right: bool) -> None: ...

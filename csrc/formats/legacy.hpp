@@ -7,58 +7,58 @@ namespace pyinfer {
 namespace PYINFER_ISA {
 
 template <class V, class B>
-typename V::U nibbles(const B& b, int offset, int v) {
+typename V::U nibble_quad(const B& b, int offset, int v) {
     return (b.word(offset + v % 4 * 4) >> (v / 4 * 4)) & 0x0f0f0f0f;
 }
 
 struct Q4_0 : HalfScale {
-    static constexpr int kBlock = 32, kBytes = 18, kSub = 32, kOffsetLog2 = 3, kMaxQuant = 15;
-    static constexpr int kMinSub = 0;
+    static constexpr int kBlock = 32, kBytes = 18, kSubBlock = 32, kOffsetLog2 = 3, kMaxQuant = 15;
+    static constexpr int kMinSubBlock = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
     template <class V, class B>
-    static typename V::U quants(const B& b, int, int v) {
-        return nibbles<V>(b, 2, v);
+    static typename V::U quad(const B& b, int, int v) {
+        return nibble_quad<V>(b, 2, v);
     }
 };
 
 struct Q4_1 : HalfScaleAndMin {
-    static constexpr int kBlock = 32, kBytes = 20, kSub = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 15;
-    static constexpr int kMinSub = 32;
+    static constexpr int kBlock = 32, kBytes = 20, kSubBlock = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 15;
+    static constexpr int kMinSubBlock = 32;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 16, 4}};
     template <class V, class B>
-    static typename V::U quants(const B& b, int, int v) {
-        return nibbles<V>(b, 4, v);
+    static typename V::U quad(const B& b, int, int v) {
+        return nibble_quad<V>(b, 4, v);
     }
 };
 
 struct Q5_0 : HalfScale {
-    static constexpr int kBlock = 32, kBytes = 22, kSub = 32, kOffsetLog2 = 4, kMaxQuant = 31;
-    static constexpr int kMinSub = 0;
+    static constexpr int kBlock = 32, kBytes = 22, kSubBlock = 32, kOffsetLog2 = 4, kMaxQuant = 31;
+    static constexpr int kMinSubBlock = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 20, 4}};
     template <class V, class B>
-    static typename V::Two quads(const B& b, int, int g) {
-        const typename V::Two fifth = where_bits<V>(b.word(2), g, 16);
-        return {nibbles<V>(b, 6, 2 * g) | fifth.low, nibbles<V>(b, 6, 2 * g + 1) | fifth.high};
+    static typename V::QuadPair quad_pair(const B& b, int, int p) {
+        const typename V::QuadPair fifth = where_bits<V>(b.word(2), p, 16);
+        return {nibble_quad<V>(b, 6, 2 * p) | fifth.low, nibble_quad<V>(b, 6, 2 * p + 1) | fifth.high};
     }
 };
 
 struct Q5_1 : HalfScaleAndMin {
-    static constexpr int kBlock = 32, kBytes = 24, kSub = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 31;
-    static constexpr int kMinSub = 32;
+    static constexpr int kBlock = 32, kBytes = 24, kSubBlock = 32, kOffsetLog2 = kNoOffset, kMaxQuant = 31;
+    static constexpr int kMinSubBlock = 32;
     static constexpr Field kFields[] = {{0, 4, 2}, {4, 20, 4}};
     template <class V, class B>
-    static typename V::Two quads(const B& b, int, int g) {
-        const typename V::Two fifth = where_bits<V>(b.word(4), g, 16);
-        return {nibbles<V>(b, 8, 2 * g) | fifth.low, nibbles<V>(b, 8, 2 * g + 1) | fifth.high};
+    static typename V::QuadPair quad_pair(const B& b, int, int p) {
+        const typename V::QuadPair fifth = where_bits<V>(b.word(4), p, 16);
+        return {nibble_quad<V>(b, 8, 2 * p) | fifth.low, nibble_quad<V>(b, 8, 2 * p + 1) | fifth.high};
     }
 };
 
 struct Q8_0 : HalfScale {
-    static constexpr int kBlock = 32, kBytes = 34, kSub = 32, kOffsetLog2 = 7, kMaxQuant = 255;
-    static constexpr int kMinSub = 0;
+    static constexpr int kBlock = 32, kBytes = 34, kSubBlock = 32, kOffsetLog2 = 7, kMaxQuant = 255;
+    static constexpr int kMinSubBlock = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 32, 4}};
     template <class V, class B>
-    static typename V::U quants(const B& b, int, int v) {
+    static typename V::U quad(const B& b, int, int v) {
         return b.word(2 + 4 * v) ^ 0x80808080u;
     }
 };

@@ -9,15 +9,15 @@ namespace pyinfer {
 namespace PYINFER_ISA {
 
 struct TQ1_0 {
-    static constexpr int kBlock = 256, kBytes = 54, kSub = 32, kOffsetLog2 = 0, kMaxQuant = 2;
-    static constexpr int kMinSub = 0;
+    static constexpr int kBlock = 256, kBytes = 54, kSubBlock = 32, kOffsetLog2 = 0, kMaxQuant = 2;
+    static constexpr int kMinSubBlock = 0;
     static constexpr Field kFields[] = {{0, 52, 4}, {52, 2, 2}};
     template <class V, class B>
     static typename V::F scale(const B& b, int) {
         return b.half(52);
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
+    static typename V::U quad(const B& b, int s, int v) {
         constexpr int32_t kPowers[] = {1, 3, 9, 27, 81};
         const int k = 32 * s + 4 * v;
         const int offset = k < 160 ? k % 32 : k < 240 ? 32 + k % 16 : 48;
@@ -34,26 +34,26 @@ struct TQ1_0 {
 };
 
 struct TQ2_0 {
-    static constexpr int kBlock = 256, kBytes = 66, kSub = 32, kOffsetLog2 = 0, kMaxQuant = 3;
-    static constexpr int kMinSub = 0;
+    static constexpr int kBlock = 256, kBytes = 66, kSubBlock = 32, kOffsetLog2 = 0, kMaxQuant = 3;
+    static constexpr int kMinSubBlock = 0;
     static constexpr Field kFields[] = {{0, 64, 4}, {64, 2, 2}};
     template <class V, class B>
     static typename V::F scale(const B& b, int) {
         return b.half(64);
     }
     template <class V, class B>
-    static typename V::U quants(const B& b, int s, int v) {
+    static typename V::U quad(const B& b, int s, int v) {
         return (b.word(s / 4 * 32 + 4 * v) >> (s % 4 * 2)) & 0x03030303;
     }
 };
 
 struct Q1_0 : HalfScale {
-    static constexpr int kBlock = 128, kBytes = 18, kSub = 32, kOffsetLog2 = 0, kMaxQuant = 2;
-    static constexpr int kMinSub = 0;
+    static constexpr int kBlock = 128, kBytes = 18, kSubBlock = 32, kOffsetLog2 = 0, kMaxQuant = 2;
+    static constexpr int kMinSubBlock = 0;
     static constexpr Field kFields[] = {{0, 2, 2}, {2, 16, 4}};
     template <class V, class B>
-    static typename V::Two quads(const B& b, int s, int g) {
-        return where_bits<V>(b.word(2 + 4 * s), g, 2);
+    static typename V::QuadPair quad_pair(const B& b, int s, int p) {
+        return where_bits<V>(b.word(2 + 4 * s), p, 2);
     }
 };
 

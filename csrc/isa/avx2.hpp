@@ -9,12 +9,12 @@ namespace PYINFER_ISA {
 
 struct Vec {
     static constexpr int L = 8;
-    static constexpr int kTile = 4;    // 4 integer and 4 float accumulators leave 8 of 16 registers
-    static constexpr int kPanels = 1;  // that share loads of activations
+    static constexpr int kTile = 4;  // 4 integer and 4 float accumulators leave 8 of 16 registers
+    static constexpr int kPanels = 1;
 #ifdef __AVXVNNI__
-    static constexpr bool kSignedDot = false, kPairs = false, kScaled = true;
+    static constexpr bool kSignedDot = false, kPairDot = false, kScaledQuants = true;
 #else
-    static constexpr bool kSignedDot = true, kPairs = true, kScaled = false;
+    static constexpr bool kSignedDot = true, kPairDot = true, kScaledQuants = false;
 #endif
     typedef float F __attribute__((vector_size(32)));
     typedef int32_t I __attribute__((vector_size(32)));
@@ -107,35 +107,35 @@ struct Vec {
     static __m256i lanes4() {
         return _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
     }
-    static U pick(U x, uint32_t from) {
+    static U pick_bytes(U x, uint32_t from) {
         return (U)_mm256_shuffle_epi8((__m256i)x, _mm256_add_epi8(lanes4(), _mm256_set1_epi32(int(from))));
     }
     static U lookup4(U table, U index) {
         return (U)_mm256_shuffle_epi8((__m256i)table, _mm256_or_si256((__m256i)index, lanes4()));
     }
     static I dot_pairs(U a, I b) { return (I)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
-    struct Two {
+    struct QuadPair {
         U low, high;
     };
-    static Two select(U bits, int k, const Two& yes, const Two& no) {
-        const __m256i byte = (__m256i)pick(bits, 0x01010101u * k);
+    static QuadPair select(U bits, int k, const QuadPair& yes, const QuadPair& no) {
+        const __m256i byte = (__m256i)pick_bytes(bits, 0x01010101u * k);
         const __m256i low = _mm256_set1_epi32(0x08040201), high = _mm256_set1_epi32(int(0x80402010u));
         const __m256i is_low = _mm256_cmpeq_epi8(_mm256_and_si256(byte, low), low);
         const __m256i is_high = _mm256_cmpeq_epi8(_mm256_and_si256(byte, high), high);
         return {(U)_mm256_blendv_epi8((__m256i)no.low, (__m256i)yes.low, is_low),
                 (U)_mm256_blendv_epi8((__m256i)no.high, (__m256i)yes.high, is_high)};
     }
-    // Both halves of the lanes of rows 2i and 2i + 1.
-    [[gnu::always_inline]] static uint64_t two_rows(U pairs, int i) {
-        const __m256i all = (__m256i)pairs;
+    // The lanes of rows 2i and 2i + 1.
+    [[gnu::always_inline]] static uint64_t two_rows(U x, int i) {
+        const __m256i all = (__m256i)x;
         const __m128i four = i < 2 ? _mm256_castsi256_si128(all) : _mm256_extracti128_si256(all, 1);
         return uint64_t(i % 2 ? _mm_extract_epi64(four, 1) : _mm_cvtsi128_si64(four));
     }
-    // Entries are loaded one by one: a gather takes longer, and reading stored indices back, too.
+    // Entries are loaded one by one: a gather takes longer, and so does storing the indices and reading them back.
     template <int M>
-    [[gnu::always_inline]] static U lookup(const CodeBook<M, 1>& book, U pairs, int half) {
+    [[gnu::always_inline]] static U lookup(const CodeBook<M, 1>& book, U indices, int half) {
         const auto four = [&](int i) {
-            const uint64_t a = two_rows(pairs, i) >> 16 * half, b = two_rows(pairs, i + 1) >> 16 * half;
+            const uint64_t a = two_rows(indices, i) >> 16 * half, b = two_rows(indices, i + 1) >> 16 * half;
             const auto entry = [&](uint64_t index) { return int(book.words[index & 0xffff][0]); };
             const __m128i low = _mm_insert_epi32(_mm_cvtsi32_si128(entry(a)), entry(a >> 32), 1);
             return _mm_insert_epi32(_mm_insert_epi32(low, entry(b), 2), entry(b >> 32), 3);
@@ -143,12 +143,12 @@ struct Vec {
         return (U)_mm256_inserti128_si256(_mm256_castsi128_si256(four(0)), four(2), 1);
     }
     template <int M>
-    [[gnu::always_inline]] static Two lookup(const CodeBook<M, 2>& book, U pairs, int half) {
+    [[gnu::always_inline]] static QuadPair lookup(const CodeBook<M, 2>& book, U indices, int half) {
         const auto two = [&](int i) {
-            const uint64_t indices = two_rows(pairs, i) >> 16 * half;
+            const uint64_t rows = two_rows(indices, i) >> 16 * half;
             const auto entry = [&](uint64_t index) { return static_cast<const void*>(book.words[index & 0xffff]); };
-            const __m128i low = _mm_loadl_epi64(static_cast<const __m128i*>(entry(indices)));
-            return _mm_loadh_pi(_mm_castsi128_ps(low), static_cast<const __m64*>(entry(indices >> 32)));
+            const __m128i low = _mm_loadl_epi64(static_cast<const __m128i*>(entry(rows)));
+            return _mm_loadh_pi(_mm_castsi128_ps(low), static_cast<const __m64*>(entry(rows >> 32)));
         };
         // rows 0 1 4 5 and the others, so that lanes come out in order
         const __m256 first = _mm256_insertf128_ps(_mm256_castps128_ps256(two(0)), two(2), 1);

@@ -10,8 +10,8 @@ namespace PYINFER_ISA {
 struct Vec {
     static constexpr int L = 16;
     static constexpr int kTile = 8;    // 8 integer and 8 float accumulators leave 16 of 32 registers
-    static constexpr int kPanels = 2;  // that share loads of activations, against half a tile
-    static constexpr bool kSignedDot = false, kPairs = false, kScaled = true;
+    static constexpr int kPanels = 2;  // against half a tile at a time
+    static constexpr bool kSignedDot = false, kPairDot = false, kScaledQuants = true;
     typedef float F __attribute__((vector_size(64)));
     typedef int32_t I __attribute__((vector_size(64)));
     typedef uint32_t U __attribute__((vector_size(64)));
@@ -67,7 +67,7 @@ struct Vec {
     static float sum(F x) { return _mm512_reduce_add_ps((__m512)x); }
     static float max_lane(F x) { return _mm512_reduce_max_ps((__m512)x); }
     static I dot(I acc, U w, I a) { return (I)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)a); }
-    // In assembly because compilers broadcast to a register first, which costs every second instruction of a product.
+    // In assembly, because compilers broadcast to a register first, which doubles the instructions of a product.
     static I dot(I acc, U w, const void* four) {
         asm("vpdpbusd %1%{1to16%}, %2, %0" : "+v"(acc) : "m"(*static_cast<const Word*>(four)), "v"(w));
         return acc;
@@ -80,25 +80,26 @@ struct Vec {
         return (U)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), (__m512i)index);
     }
     static __m512i lanes4() { return _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c)); }
-    static U pick(U x, uint32_t from) {
+    static U pick_bytes(U x, uint32_t from) {
         return (U)_mm512_shuffle_epi8((__m512i)x, _mm512_add_epi8(lanes4(), _mm512_set1_epi32(int(from))));
     }
     static U lookup4(U table, U index) {
         return (U)_mm512_shuffle_epi8((__m512i)table, _mm512_or_si512((__m512i)index, lanes4()));
     }
     static I dot_pairs(U a, I b) { return (I)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
-    struct Two {
+    struct QuadPair {
         U low, high;
     };
-    static Two select(U bits, int k, const Two& yes, const Two& no) {
-        const __m512i byte = (__m512i)pick(bits, 0x01010101u * k);
+    static QuadPair select(U bits, int k, const QuadPair& yes, const QuadPair& no) {
+        const __m512i byte = (__m512i)pick_bytes(bits, 0x01010101u * k);
         const __mmask64 low = _mm512_test_epi8_mask(byte, _mm512_set1_epi32(0x08040201));
         const __mmask64 high = _mm512_test_epi8_mask(byte, _mm512_set1_epi32(int(0x80402010u)));
         return {(U)_mm512_mask_mov_epi8((__m512i)no.low, low, (__m512i)yes.low),
                 (U)_mm512_mask_mov_epi8((__m512i)no.high, high, (__m512i)yes.high)};
     }
-    static constexpr int kPermuted = 1024;  // of more entries, those that are wanted are loaded sooner
-    // Of N entries of 16 bits, those that 32 indices name, below N: 64 at a time out of two registers.
+    static constexpr int kPermuted =
+        1024;  // of books with more entries, it is faster to load the entries that are wanted
+    // Those of N entries of 16 bits that 32 indices below N name; a permutation of two registers selects out of 64.
     template <int N>
     [[gnu::always_inline]] static __m512i permute(const uint16_t* table, __m512i indices) {
         if constexpr (N == 64) {
@@ -108,21 +109,23 @@ struct Vec {
             return _mm512_mask_mov_epi16(permute<N / 2>(table, indices), high, permute<N / 2>(table + N / 2, indices));
         }
     }
-    // The nibbles of entries that the lanes' halves name, each in a byte.
+    // The four codes of the entry that a half of each lane names, each in a byte.
     template <int N>
-    [[gnu::always_inline]] static U nibbles(const uint16_t (&table)[N], U pairs, int half) {
-        const U both = (U)permute<N>(table, (__m512i)pairs), one = half ? both >> 16 : both & 0xffff;
+    [[gnu::always_inline]] static U nibble_codes(const uint16_t (&table)[N], U indices, int half) {
+        const U both = (U)permute<N>(table, (__m512i)indices), one = half ? both >> 16 : both & 0xffff;
         return (one | one << 12) & 0x0f0f0f0f;
     }
     template <int M>
-    [[gnu::always_inline]] static U lookup(const CodeBook<M, 1>& book, U pairs, int half) {
-        return lookup16(book.bytes[0], nibbles(book.nibbles, pairs, half));
+    [[gnu::always_inline]] static U lookup(const CodeBook<M, 1>& book, U indices, int half) {
+        return lookup16(book.bytes[0], nibble_codes(book.nibbles, indices, half));
     }
-    // Entries that the lanes' halves name, loaded one by one: a gather of each word takes far longer.
-    [[gnu::always_inline]] static Two load_each(const uint32_t (*table)[2], U pairs, int half) {
+    // The entries that a half of each lane names, loaded one by one: a gather of each word takes far longer.
+    [[gnu::always_inline]] static QuadPair load_each(const uint32_t (*table)[2], U indices, int half) {
+        const __m256i halves[] = {_mm512_castsi512_si256((__m512i)indices),
+                                  _mm512_extracti64x4_epi64((__m512i)indices, 1)};
         __m512i parts[2];  // rows 0..7 and 8..15
         for (int p = 0; p < 2; ++p) {
-            const __m256i eight = _mm512_extracti64x4_epi64((__m512i)pairs, p);
+            const __m256i eight = halves[p];
             const __m128i low = _mm256_castsi256_si128(eight), high = _mm256_extracti128_si256(eight, 1);
             const uint64_t two[] = {uint64_t(_mm_cvtsi128_si64(low)), uint64_t(_mm_extract_epi64(low, 1)),
                                     uint64_t(_mm_cvtsi128_si64(high)), uint64_t(_mm_extract_epi64(high, 1))};
@@ -140,11 +143,11 @@ struct Vec {
                 (U)_mm512_permutex2var_epi32(parts[0], odd, parts[1])};
     }
     template <int M>
-    [[gnu::always_inline]] static Two lookup(const CodeBook<M, 2>& book, U pairs, int half) {
+    [[gnu::always_inline]] static QuadPair lookup(const CodeBook<M, 2>& book, U indices, int half) {
         if constexpr (M > kPermuted) {
-            return load_each(book.words, pairs, half);
+            return load_each(book.words, indices, half);
         } else {
-            const U codes = nibbles(book.nibbles, pairs, half);
+            const U codes = nibble_codes(book.nibbles, indices, half);
             return {lookup16(book.bytes[0], codes), lookup16(book.bytes[1], codes)};
         }
     }

@@ -1,15 +1,17 @@
-// Code books: tables of quants that formats name by an index, in the forms in which instruction sets look them up.
+// Code books: tables of four or eight quants each, of which formats store the index.
 #pragma once
 #include <cstdint>
 
 namespace pyinfer {
 namespace PYINFER_ISA {
 
-// A code book of N entries of four values (Halves = 1) or eight (2), as an instruction set likes to look it up:
-//   words[i]      the bytes of entry i, four values in a word
-//   nibbles[i]    its codes in 16 bits, values 0, 2, 1, 3 in the nibbles from the lowest on; of eight values, nibbles
-//                 have that of value v in the low two bits, that of v + 4 in the high ones
-//   bytes[h][n]   the byte of half h that a nibble n stands for
+// A code book of N entries of four values (Halves = 1) or eight (Halves = 2), in the two forms in which instruction
+// sets look it up: `words`, or `nibbles` and then `bytes`.
+//   words[i]      the bytes of entry i, a quad in a word
+//   nibbles[i]    the entry's codes in 16 bits: those of values 0, 2, 1, 3 in nibbles, from the lowest on; of eight
+//   values,
+//                 a nibble has the code of value v in its low two bits and that of value v + 4 in its high ones
+//   bytes[h][n]   the byte of value v + 4 * h, if its nibble is n
 template <int N, int Halves>
 struct CodeBook {
     uint32_t words[N][Halves];

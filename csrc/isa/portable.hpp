@@ -1,9 +1,9 @@
 // The vector primitives in plain C++: the definition that every other instruction set must agree with.
 //
-// A vector has L lanes of 32 bits. In the kernels a lane is one output row (weights, scales) or one column
-// (activations). F is float, I signed and U unsigned; operators + - * & | ^ << >> work on all of them.
-// `Portable<4>` is the scalar kernel variant (baseline SSE2 or NEON by the compiler's choice),
-// `Portable<1>` reads single rows.
+// A vector has L lanes of 32 bits. In the kernels a lane is a row of the weights or, where an operation works on a row
+// of activations, a column. F is float32, I int32 and U uint32; operators + - * & | ^ << >> work on all of them. A lane
+// of U also holds a quad: four unsigned bytes (formats/block.hpp). `Portable<4>` is the scalar kernel variant (baseline
+// SSE2 or NEON by the compiler's choice), `Portable<1>` reads single rows.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -75,8 +75,11 @@ struct VectorTypes<4> {
 template <int N>
 struct Portable {
     static constexpr int L = N;
-    static constexpr int kTile = 4, kPanels = 1;
-    static constexpr bool kSignedDot = true, kPairs = false, kScaled = false;
+    static constexpr int kTile = 4;           // tokens of a full tile of activations
+    static constexpr int kPanels = 1;         // that dot_panels takes at once, so that they share loads of activations
+    static constexpr bool kSignedDot = true;  // dot_signed takes int8 weights: no sums of activations are needed
+    static constexpr bool kPairDot = false;   // there are pairs(), add_pairs(), widen(): sums of products in 16 bits
+    static constexpr bool kScaledQuants = false;  // formats' `Scaled` declarations are faster
     using F = typename VectorTypes<N>::F;
     using I = typename VectorTypes<N>::I;
     using U = typename VectorTypes<N>::U;
@@ -146,7 +149,8 @@ struct Portable {
         for (int i = 1; i < N; ++i) y = x[i] > y ? x[i] : y;
         return y;
     }
-    // acc + sum of the four products of unsigned bytes of w and signed bytes of a, in each lane
+    // acc + the sum of the four products of unsigned bytes of w and signed bytes of a, in each lane; from memory: of
+    // the same four bytes in every lane
     static I dot(I acc, U w, I a) {
         for (int j = 0; j < 4; ++j) acc += (I)(w >> 8 * j & 255) * ((I)((U)a << (24 - 8 * j)) >> 24);
         return acc;
@@ -162,8 +166,8 @@ struct Portable {
     }
     // the sum of the two products of signed 16-bit numbers in each lane
     static I dot_pairs(U a, I b) { return ((I)(a << 16) >> 16) * (b << 16 >> 16) + ((I)a >> 16) * (b >> 16); }
-    // in each lane, the byte of x that the i-th byte of `from` names, 0..3, at the i-th place, or 0 for 128
-    static U pick(U x, uint32_t from) {
+    // byte i of each lane: the byte of x that byte i of `from` names, 0..3, or 0 where that is 128
+    static U pick_bytes(U x, uint32_t from) {
         U y{};
         for (int i = 0; i < 4; ++i)
             if (const uint32_t byte = from >> 8 * i & 255; byte < 4) y |= (x >> 8 * byte & 255) << 8 * i;
@@ -184,29 +188,29 @@ struct Portable {
             for (int j = 0; j < 4; ++j) x[i] |= uint32_t(table[index[i] >> 8 * j & 15]) << 8 * j;
         return x;
     }
-    struct Two {
+    struct QuadPair {  // quads 2p and 2p + 1 of each lane
         U low, high;
     };
     // 255 in each byte j of which bit j of the lane is set, j = 0..3
     static U bytes_of_bits(U bits) { return (((bits & 15) * 0x00204081) & 0x01010101) * 255; }
-    // Of two quads, i-th byte: that of `yes` where the i-th bit of the k-th byte of `bits` is set, or else of `no`.
-    static Two select(U bits, int k, const Two& yes, const Two& no) {
+    // byte i of a pair of quads: that of `yes` where bit i of the k-th byte of `bits` is set, or else that of `no`
+    static QuadPair select(U bits, int k, const QuadPair& yes, const QuadPair& no) {
         const U low = bytes_of_bits(bits >> 8 * k), high = bytes_of_bits(bits >> (8 * k + 4));
         return {(yes.low & low) | (no.low & ~low), (yes.high & high) | (no.high & ~high)};
     }
-    // The entry of a code book that each lane's half (0: low, 1: high 16 bits) names; other instruction sets may look
-    // up both halves at once and trust the compiler to do it only once.
+    // the entry of a code book that a half of each lane (0: the low 16 bits, 1: the high ones) is the index of; other
+    // instruction sets may look up both halves at once, of which the compiler keeps one
     template <int M>
-    static U lookup(const CodeBook<M, 1>& book, U pairs, int half) {
+    static U lookup(const CodeBook<M, 1>& book, U indices, int half) {
         U x;
-        for (int i = 0; i < N; ++i) x[i] = book.words[pairs[i] >> 16 * half & 0xffff][0];
+        for (int i = 0; i < N; ++i) x[i] = book.words[indices[i] >> 16 * half & 0xffff][0];
         return x;
     }
     template <int M>
-    static Two lookup(const CodeBook<M, 2>& book, U pairs, int half) {
-        Two x;
+    static QuadPair lookup(const CodeBook<M, 2>& book, U indices, int half) {
+        QuadPair x;
         for (int i = 0; i < N; ++i) {
-            const uint32_t* words = book.words[pairs[i] >> 16 * half & 0xffff];
+            const uint32_t* words = book.words[indices[i] >> 16 * half & 0xffff];
             x.low[i] = words[0], x.high[i] = words[1];
         }
         return x;

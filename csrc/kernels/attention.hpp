@@ -46,12 +46,12 @@ constexpr int kLines = Ask ? (N * kGroup * E::kBytes + 63) / 64 : 0;
 
 // scores: [T][kPage] of the first n_keys positions of a page; q: [k_dim][T]
 template <class E, int T, bool Ask>
-void page_scores(const PageView& page, int k_dim, int n_keys, const float* q, float* scores, Soon soon) {
+void page_scores(const PageView& page, int k_dim, int n_keys, const float* q, float* scores, Prefetch soon) {
     constexpr int N = float_groups(T), lines = kLines<E, N, Ask>;
     const int64_t stride = int64_t(k_dim) * kGroup * E::kBytes;
     for (int row = 0; row < kGroup; row += Vec::L)
         for (int g = 0; g * kGroup < n_keys; g += N) {
-            const Soon here = soon.after(g / N * k_dim);
+            const Prefetch here = soon.after(g / N * k_dim);
             const uint8_t* keys = page.keys + g * stride;
             Vec::F f[N][T] = {};
             if constexpr (E::kScaled) {
@@ -76,7 +76,7 @@ void page_scores(const PageView& page, int k_dim, int n_keys, const float* q, fl
 // o = o * correction + values x p, p: [T][kPage], for M groups of 16 dimensions from `group` on
 template <class E, int T, int M, bool Ask>
 void group_values(const uint8_t* values, int group, int n_keys, const float* p, const float* correction, float* o,
-                  Soon soon) {
+                  Prefetch soon) {
     constexpr int64_t stride = int64_t(kPage) * kGroup * E::kBytes;
     for (int row = 0; row < kGroup; row += Vec::L) {
         Vec::F f[M][T];
@@ -96,7 +96,7 @@ constexpr int value_groups(int width) {
 
 template <class E, int T, bool Ask>
 void page_values(const PageView& page, int n_groups, int n_keys, const float* p, const float* correction, float* o,
-                 Soon soon) {
+                 Prefetch soon) {
     constexpr int kScaleGroups = kScaleDims / kGroup, N = value_groups<E>(T);
     const int per_scale = E::kScaled ? kScaleGroups : n_groups;
     for (int first = 0; first < n_groups; first += per_scale) {

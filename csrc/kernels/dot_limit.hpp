@@ -1,4 +1,4 @@
-// The roof of all products: int8 dot products from registers to registers, with nothing to load or unpack.
+// The upper bound of all products: int8 dot products from registers to registers, with nothing to load or unpack.
 #pragma once
 #include "kernels/dot.hpp"
 
@@ -7,9 +7,10 @@ namespace PYINFER_ISA {
 
 constexpr int kChains = 10;  // independent sums: latency 5 times 2 a cycle where dot is one instruction
 
-// Keeps the compiler from moving what depends on x out of a loop; costs no instruction.
+// Makes the compiler take x for changed, so that it moves nothing that depends on it out of a loop; costs no
+// instruction.
 template <class T>
-inline void renew(T& x) {
+inline void as_if_changed(T& x) {
 #if defined(__x86_64__)
     asm volatile("" : "+x"(x));
 #elif defined(__aarch64__)
@@ -19,14 +20,15 @@ inline void renew(T& x) {
 #endif
 }
 
-// n rounds of kChains dot products; returns the multiply-accumulates. sink: [Vec::L], so that the sums are wanted.
+// n rounds of kChains dot products; returns the number of multiply-accumulates. The sums go to sink [Vec::L], since the
+// compiler would leave out what nobody reads.
 inline int64_t run_dot_limit(int64_t n, int32_t* sink) {
     Vec::U w = Vec::U{} + 0x01020304u;
     Vec::I a = Vec::splat(int32_t(0x05060708)), sums[kChains] = {};
     for (int64_t i = 0; i < n; ++i) {
         PYINFER_UNROLL(10)
         for (int j = 0; j < kChains; ++j) {
-            renew(w);
+            as_if_changed(w);
             sums[j] = Vec::dot(sums[j], w, a);
         }
     }

@@ -1,4 +1,4 @@
-// Vector exponential and what is made of it.
+// The exponential of vectors, and the activation functions that are made of it.
 //
 // exp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial of degree 6 in r (Cody & Waite's reduction; the coefficients are
 // Taylor's, whose remainder r^7/7! is below 2^-23), and n added to the exponent. Relative error below 2e-7.
@@ -47,17 +47,17 @@ typename V::F gelu(typename V::F x) {
     return x - x / (exp<V>(y * 2.0f) + 1.0f);
 }
 
-// GELU as it is defined: x times the normal distribution up to x. The tail q beyond |x| comes from Abramowitz & Stegun
-// 7.1.26, a polynomial in t times exp(-x^2 / 2), off by less than 1e-7.
+// GELU as it is defined: x times the normal distribution up to x. The distribution's tail beyond |x| is Abramowitz &
+// Stegun 7.1.26, a polynomial in t times exp(-x^2 / 2), with an error below 1e-7.
 template <class V>
 typename V::F gelu_erf(typename V::F x) {
-    const typename V::F zero{}, size = V::max(x, -x), t = V::splat(1.0f) / (1.0f + size * 0.23164189f);
+    const typename V::F zero{}, magnitude = V::max(x, -x), t = V::splat(1.0f) / (1.0f + magnitude * 0.23164189f);
     typename V::F p = V::splat(0.530702715f);
     p = V::fma(p, t, V::splat(-0.726576014f));
     p = V::fma(p, t, V::splat(0.710706871f));
     p = V::fma(p, t, V::splat(-0.142248368f));
     p = V::fma(p, t, V::splat(0.127414796f));
-    return V::max(x, zero) - size * p * t * exp<V>(x * x * -0.5f);
+    return V::max(x, zero) - magnitude * p * t * exp<V>(x * x * -0.5f);
 }
 
 }  // namespace PYINFER_ISA

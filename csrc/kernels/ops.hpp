@@ -17,13 +17,13 @@ constexpr int kSplit = 512;  // positions of a split: attention partials are mer
 // Tiles hold up to kTile tokens side by side (w = 1, 2, 4 or 8; see kernels/tile.hpp), quantized per 32 values.
 struct Activations {
     int64_t k;
-    float* rows;      // [n][k]
-    float* tiles;     // tiles [k][w]
-    int8_t* quants;   // tiles [k/4][w][4]
-    float* scales;    // tiles [k/32][w]
-    int32_t* nsums;   // tiles [k/16][w]: minus the sum of 16 quants
-    int32_t* npairs;  // tiles [k/32][w]: both of 32 quants, 16 bits each
-    float* fsums;     // tiles [k/32][w]: scale * minus the sum of 32 quants
+    float* rows;           // [n][k]
+    float* tiles;          // tiles [k][w]
+    int8_t* quants;        // tiles [k/4][w][4]
+    float* scales;         // tiles [k/32][w]
+    int32_t* offset_sums;  // tiles [k/16][w]: minus the sum of 16 quants
+    int32_t* pair_sums;    // tiles [k/32][w]: both offset_sums of 32 quants, as int16 pairs
+    float* block_sums;     // tiles [k/32][w]: scale * minus the sum of 32 quants
 };
 
 // A matrix [n_rows, k] in row groups (see formats/block.hpp), or in rows as the file has them.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyinfer import _kernels, system
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
@@ -80,13 +81,13 @@ class Bench:
         return sum(bytes_and_macs(cost, p)[0] for cost in costs for p in passes)
 
 
-def bandwidth_memory() -> _kernels.Bytes:
+def bandwidth_memory() -> NDArray[np.uint8]:
     memory = system.allocate(BANDWIDTH_BYTES)
     memory[:] = 1  # pages that were never written are all one page of zeros
     return memory
 
 
-def read_gbps(memory: _kernels.Bytes, n_threads: int) -> float:
+def read_gbps(memory: NDArray[np.uint8], n_threads: int) -> float:
     """The median of a few passes over memory."""
     return statistics.median(_kernels.read_bandwidth(memory, n_threads) for _ in range(READS))
 

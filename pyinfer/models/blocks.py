@@ -90,7 +90,7 @@ class Blocks:
         if outputs:
             out = self.hidden = self.value("hidden.outputs", c.n_embd).want("rows")
         weight, bias = w.vector(f"{name}.weight", c.n_embd), w.vector_or_none(f"{name}.bias", c.n_embd)
-        rows: _kernels.Rows = "outputs" if outputs else "tokens"
+        rows: _kernels._Rows = "outputs" if outputs else "tokens"
         self.plan.norm(
             name, self.x, weight, out, c.norm_eps, y=y, post=post, rows=rows, bias=bias, centered=c.layer_norm
         )

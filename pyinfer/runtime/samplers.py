@@ -1,7 +1,7 @@
 """The samplers that need no memory: candidates in, candidates out.
 
 Definitions and names are llama.cpp's. Each is a function without state, and what stays keeps its order. Passes over a
-whole vocabulary are compiled (csrc/sampling.hpp); those over what a cut has left are NumPy.
+whole vocabulary are compiled (csrc/cuts.hpp); those over what a cut has left are NumPy.
 """
 
 from __future__ import annotations

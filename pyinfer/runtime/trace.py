@@ -32,7 +32,7 @@ from pyinfer.runtime.params import shown
 from pyinfer.runtime.token_ids import items_of
 
 if TYPE_CHECKING:
-    from pyinfer._kernels import Rows
+    from pyinfer._kernels import _Rows
 
 STREAM_AFTER = {"attn_output": "mid", "ffn_down": "out"}  # the residual stream, once the result of these is in it
 
@@ -59,7 +59,7 @@ class TracedPlan(Plan):
         self._added = False  # whether a norm has just added it
         self._post_norm = False  # whether norms write the stream itself
 
-    def keep(self, name: str, value: Value, rows: Rows = "tokens") -> None:
+    def keep(self, name: str, value: Value, rows: _Rows = "tokens") -> None:
         """Copy a value here, if it is wanted; rows: as of operations."""
         self._found.append(name)
         if self._globs is not None and not any(fnmatchcase(name, glob) for glob in self._globs):
@@ -80,7 +80,7 @@ class TracedPlan(Plan):
         """After a pass over n tokens: the copies, float32 [n, width]."""
         return {name: value.rows[:n] for name, value in self._copies.items()}
 
-    def wrote(self, name: str, part: str, value: Value, rows: Rows) -> None:
+    def wrote(self, name: str, part: str, value: Value, rows: _Rows) -> None:
         if self._copying or rows == "logits" or name == "angles":  # logits may have to be capped yet
             return
         block, _, last = name.rpartition(".")

@@ -18,7 +18,7 @@ MAX_TOKENS = 1 << 27  # token ids are int32, and merges add symbols of their own
 
 NAMED_IDS = ("bos", "eos", "eot", "eom", "unknown", "padding")
 
-# Types of `tokenizer.ggml.token_type`; csrc/bpe.hpp has the same.
+# Types of `tokenizer.ggml.token_type`; csrc/joining.hpp has the same.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
