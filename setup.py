@@ -15,7 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent))  # builds in isolation do not have it
-from build_flags import COMMON, ISA_FLAGS, KERNELS, OPENMP, X86  # noqa: E402
+from build_flags import COMMON, ISA_FLAGS, KERNELS, OPENMP, X86
 
 # PYINFER_BUILD_ISAS=avx2,scalar builds those only, which is what one needs while changing kernels.
 WANTED = os.environ.get("PYINFER_BUILD_ISAS", ",".join(ISA_FLAGS)).split(",")
