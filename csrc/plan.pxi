@@ -68,10 +68,10 @@ class OpCost(NamedTuple):
     window: int = 0
 
 
-NO_COST = OpCost()
+_NO_COST = OpCost()
 
 
-class Record(NamedTuple):
+class _Record(NamedTuple):
     """What Python keeps of an operation."""
 
     name: str
@@ -153,7 +153,7 @@ cdef class _PlanBase:
                 raise ParameterError(f"{name}: {value.name} holds {value.capacity} rows, a pass {most}")
             if whole:
                 widest = max(widest, value.k)
-        record = Record(name, rows, bindings, cost, keep)
+        record = _Record(name, rows, bindings, cost, keep)
         self.ops.push_back(op[0])
         try:
             self.records.append(record)

@@ -103,7 +103,6 @@ class OpCost(NamedTuple):
     macs_per_position: int = ...
     window: int = ...
 
-@disjoint_base
 class Plan:
     capacity: int
     n_ctx: int

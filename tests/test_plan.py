@@ -295,11 +295,11 @@ def test_forms_are_asked_for_before_the_first_pass():
 class Long:
     """A pass that takes a second or more, in operations of a millisecond or so; its last one writes `out`."""
 
-    def __init__(self):
+    def __init__(self, n_ops=4000):
         n, k = 64, 4096
         self.plan, x, y = _kernels.Plan(n, n, 1, 2), value("x", k, n), value("y", k, n)
         x.rows[:] = 1
-        for _ in range(4000):
+        for _ in range(n_ops):
             self.plan.softcap("cap", y, 1.0)
         self.out = value("out", k, n)
         self.plan.pack("last", x, self.out)
@@ -321,7 +321,7 @@ def test_a_pass_is_stopped_by_another_thread():
         long.run()
     now = time.perf_counter()
     timer.join()
-    assert now - ended[0] < 0.1 and now - began >= 0.1
+    assert now - ended[0] < 0.3 and now - began >= 0.1  # 0.1 s where nothing else runs
     assert not long.out.rows.any()  # its operations did not all run
     long.plan.stop()  # of no pass
     run(long.plan, 1, page_table=())
@@ -330,16 +330,22 @@ def test_a_pass_is_stopped_by_another_thread():
 
 def test_a_pass_of_another_thread_does_without_the_interpreter():
     """While the interpreter is held in one long call, operations go on: none of them takes as long as that."""
-    long = Long()
+    exponent, held = 1 << 20, 0.0
+    while held < 0.3:  # to know what takes so long here
+        exponent *= 2
+        began = time.perf_counter()
+        pow(3, exponent)
+        held = time.perf_counter() - began
+    long = Long(8000)
     long.plan.profile()
     thread = threading.Thread(target=long.run)
     thread.start()
     time.sleep(0.1)
     began = time.perf_counter()
-    pow(3, 3_000_000)
+    pow(3, exponent)
     held = time.perf_counter() - began
     thread.join()
-    assert held > 0.3 and long.plan.profile().max() < 0.5e9 * held
+    assert long.plan.profile().max() < 0.7e9 * held
 
 
 def test_two_passes_over_a_plan_do_not_run_at_once():

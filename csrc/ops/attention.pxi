@@ -27,7 +27,7 @@ def attention(_PlanBase self, str name, Value q, Cache cache not None, Value out
     try:
         self.add(&merge, name + ".merge", "tokens", [
             rows_of(&merge, &merge.merge.rows, out), forms_of(&merge, &merge.merge.out, out),
-        ], NO_COST, ())
+        ], _NO_COST, ())
     except:
         self.ops.pop_back()
         self.records.pop()

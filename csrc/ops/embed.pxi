@@ -15,7 +15,7 @@ def embed(_PlanBase self, str name, Matrix weight, Value out, float scale=1.0, M
     op.embed.weight, op.embed.scale, op.embed.added = weight.c, scale, floats(keep, added, weight.k, name)
     if positions is not None:
         op.embed.positions = positions.c
-    self.add(&op, name, "tokens", [forms_of(&op, &op.embed.out, out)], NO_COST, (weight, positions, keep))
+    self.add(&op, name, "tokens", [forms_of(&op, &op.embed.out, out)], _NO_COST, (weight, positions, keep))
     self.n_embd = weight.k if self.n_embd in (-1, weight.k) else 0  # of different widths none fits
     self.n_vocab = min(self.n_vocab, weight.n_rows) if self.n_vocab >= 0 else weight.n_rows
     self.wrote(name, "", out, "tokens")

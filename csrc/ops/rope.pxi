@@ -18,7 +18,7 @@ def angles(_PlanBase self, str name, const double[::1] inv_freq not None, float 
         n_axes = axes.max() + 1
         op.angles.axes = &of_pairs[0]
     op.angles.inv_freq, op.angles.n_pairs, op.angles.mscale = &inv_freq[0], inv_freq.shape[0], mscale
-    self.add(&op, name, "tokens", [rows_of(&op, &op.angles.out, out)], NO_COST, (inv_freq, axes))
+    self.add(&op, name, "tokens", [rows_of(&op, &op.angles.out, out)], _NO_COST, (inv_freq, axes))
     self.n_axes = max(self.n_axes, n_axes)
 
 
@@ -42,7 +42,7 @@ def rope(_PlanBase self, str name, Value q, Value k, Value v, Value angles, Cach
     self.add(&op, name, "tokens", [
         rows_of(&op, &op.rope.q, q), rows_of(&op, &op.rope.k, k), rows_of(&op, &op.rope.v, v),
         rows_of(&op, &op.rope.angles, angles),
-    ], NO_COST, (cache, keep))
+    ], _NO_COST, (cache, keep))
     self.use_table(cache.c.table, cache.n_pages, 1, False)
     self.wrote(name, "q", q, "tokens")
     self.wrote(name, "k", k, "tokens")

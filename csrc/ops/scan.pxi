@@ -14,6 +14,6 @@ def scan(_PlanBase self, str name, Value x, decay, State state not None, Value o
     self.check_cache(name, state.table, True)
     self.add(&op, name, "tokens", [
         rows_of(&op, &op.scan.x, x), forms_of(&op, &op.scan.out, out),
-    ], NO_COST, (state, keep))
+    ], _NO_COST, (state, keep))
     self.use_table(state.table, state.n_rows, 0, True)
     self.wrote(name, "", out, "tokens")

@@ -12,7 +12,7 @@ def select(_PlanBase self, str name, Value scores, int64_t column, float thresho
         raise ParameterError(f"{name}: {out.name} holds {out.capacity} rows, a pass {self.capacity}")
     op.select.ld, op.select.column, op.select.threshold = scores.k, column, threshold
     op.select.count, op.select.indices = &out.count, &out.indices[0]
-    self.add(&op, name, rows, [rows_of(&op, &op.select.scores, scores)], NO_COST, (out,))
+    self.add(&op, name, rows, [rows_of(&op, &op.select.scores, scores)], _NO_COST, (out,))
     out.plan = self
 
 
@@ -23,5 +23,5 @@ def gather(_PlanBase self, str name, Value x, Counts chosen not None, Value out)
     if out is x:
         raise ParameterError(f"{name}: {x.name} cannot take the place of what it is picked from")
     op.gather.indices = &chosen.indices[0]
-    self.add(&op, name, chosen, [rows_of(&op, &op.gather.x, x), forms_of(&op, &op.gather.out, out)], NO_COST, (chosen,))
+    self.add(&op, name, chosen, [rows_of(&op, &op.gather.x, x), forms_of(&op, &op.gather.out, out)], _NO_COST, (chosen,))
     self.wrote(name, "", out, chosen)
