@@ -42,3 +42,7 @@ class BusyError(PyinferError):
 
 class DownloadError(PyinferError):
     """A model could not be fetched, or what arrived is not what was asked for."""
+
+
+class PassStopped(Exception):
+    """A forward pass was ended by Plan.stop; within pyinfer only."""

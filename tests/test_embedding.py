@@ -4,8 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from oracle import oracle_states
 from tiny_models import TinyModel, write_tiny_model
 from tiny_vocabularies import wordpiece_metadata
@@ -15,7 +13,8 @@ from pyinfer.cli.main import main
 from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ModelError, ParameterError, TokenizerError
 from pyinfer.gguf import GGUFFile, GGUFWriter
-from pyinfer.tasks.embedding import POOLINGS, embed, group_texts
+from pyinfer.scheduling.scheduler import Scheduler
+from pyinfer.tasks.embedding import POOLINGS, embed
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 RNG = np.random.default_rng(1)
@@ -27,7 +26,7 @@ TEXTS = [RNG.integers(0, 96, n).tolist() for n in (40, 1, 100, 7, 7, 64)]
 def tiny_engine(tmp_path, model, **kwargs):
     path = write_tiny_model(tmp_path / "m.gguf", model)
     with GGUFFile(path) as file:
-        return Engine(file, **{"kv_type": "f32", **kwargs}), path
+        return Scheduler(Engine(file, **{"kv_type": "f32", **kwargs})), path
 
 
 @pytest.fixture
@@ -150,16 +149,7 @@ def test_damaged_weights_are_an_error(tmp_path):
     path = write_tiny_model(tmp_path / "m.gguf", TinyModel("bert", n_layers=1))
     damaged = rewritten(path, tmp_path / "d.gguf", {"blk.0.layer_output_norm.bias": np.full(256, np.nan, np.float32)})
     with GGUFFile(damaged) as file, pytest.raises(ModelError, match="embedding of text 0 is not finite"):
-        embed(Engine(file), TOKENIZER, [[1]])
-
-
-@given(st.lists(st.integers(1, 60)), st.integers(1, 50), st.integers(1, 5))
-def test_groups_hold_every_text_once_and_no_more_than_a_pass(lengths, n_batch, n_seqs):
-    groups = list(group_texts(lengths, n_batch, n_seqs))
-    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    for group in groups:
-        assert len(group) <= n_seqs
-        assert len(group) == 1 or sum(lengths[i] for i in group) <= n_batch
+        embed(Scheduler(Engine(file)), TOKENIZER, [[1]])
 
 
 def test_a_decoder_generates_the_same_text_after_embedding(tmp_path):

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from idle import is_idle
+
 from pyinfer import PyinferError, SamplingParams
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -65,7 +67,7 @@ def test_a_fork_waits_for_the_end_of_another_threads_step(load):
 
 
 def test_a_fork_in_the_middle_of_a_step_that_does_not_end_is_an_error_in_the_child(load, monkeypatch):
-    monkeypatch.setattr("pyinfer.engine.forks.PATIENCE", 0.01)
+    monkeypatch.setattr("pyinfer.engine.forks.FORK_TIMEOUT_S", 0.01)
     llm = load()
     within, go_on = threading.Event(), threading.Event()
 
@@ -104,6 +106,5 @@ def test_a_processor_may_fork(load):
         return logits
 
     assert llm.generate("abc", SamplingParams(logits_processors=[forks], max_tokens=2, ignore_eos=True)).tokens
-    scheduler, cache = llm.scheduler, llm.engine.cache
     assert statuses == [0, 0]
-    assert (scheduler.n_running, scheduler.n_waiting, cache.n_available) == (0, 0, cache.n_pages)
+    assert is_idle(llm)

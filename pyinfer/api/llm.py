@@ -6,31 +6,35 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.api.job import Job, Params, Prompt
+from pyinfer import _kernels
+from pyinfer.api.chat import ChatStream
+from pyinfer.api.job import Job, Params
 from pyinfer.api.stream import Stream, Streamed
-from pyinfer.arguments import check_integer, check_positive, checked_ids
+from pyinfer.arguments import check_integer, check_positive
+from pyinfer.chat.calls import ChatCompletion, prepare_turn
 from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
+from pyinfer.hub import resolve_model
+from pyinfer.memory.manager import PrefixKey
 from pyinfer.memory.session_file import Layout, fingerprint, read_state, write_state
-from pyinfer.progress import progress_bar
 from pyinfer.sampling.params import SamplingParams
-from pyinfer.scheduling.request import AllLogits, Caller, Request
 from pyinfer.scheduling.scheduler import Scheduler
+from pyinfer.scheduling.task import Task
 from pyinfer.speculation.draft_model import DraftModel, draft_engine
-from pyinfer.speculation.ngrams import Lookup
 from pyinfer.speculation.policy import DEFAULT_N_DRAFT, Speculation
-from pyinfer.tasks.generation import Completion, Generation, Piece
+from pyinfer.tasks.embedding import embed
+from pyinfer.tasks.generation import Generation
+from pyinfer.tasks.logits import Logits
+from pyinfer.tasks.prompt import Prompt, prompt_ids
+from pyinfer.tasks.results import Completion, Piece
+from pyinfer.tasks.scoring import Perplexity, Score, perplexity, score
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
-
-if TYPE_CHECKING:
-    from pyinfer.chat.calls import ChatCompletion, ChatStream
-    from pyinfer.tasks.scoring import Perplexity, Score
 
 
 class LLM:
@@ -76,14 +80,11 @@ class LLM:
         draft_model: str | Path | LLM | None = None,
         n_draft: int = DEFAULT_N_DRAFT,
     ) -> None:
-        from pyinfer.hub import resolve_model
-
         if on_overflow not in ("error", "shift"):
             raise ParameterError(f"on_overflow is {on_overflow!r}; expected 'error' or 'shift'")
         if speculative not in (None, "lookup"):
             raise ParameterError(f"speculative is {speculative!r}; expected 'lookup' or None (or see draft_model)")
-        self._lookup = speculative == "lookup"
-        self._n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
+        n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
         path = resolve_model(path, progress)
         if draft_model is not None and not isinstance(draft_model, LLM):
             draft_model = resolve_model(draft_model, progress)
@@ -97,12 +98,17 @@ class LLM:
                 drafting = draft_engine(draft_model, self._tokenizer, **sizes)
             self._engine = Engine(file, kv_cache_memory=kv_cache_memory, weights=weights, progress=progress, **sizes)
             self._fingerprint = fingerprint(file, self._engine.config)
+        _kernels.end_threads()  # those that loaded the weights: the engine thread has its own
         self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)
         self.path = Path(path)
         self._closed = False
         self._prefix_cache = prefix_cache
         n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
         self._scheduler = Scheduler(self._engine, prefix_cache, n_kept)
+        if speculative is not None or self._draft is not None:
+            self._scheduler.drafter = Speculation(
+                self._scheduler.costs, n_draft, speculative == "lookup", self._draft
+            )
 
     def __enter__(self) -> LLM:
         return self
@@ -162,7 +168,7 @@ class LLM:
             first, second = llm.generate(["Once upon a time", "In the beginning"])
         """
         job = self.job(prompt, params)
-        self.run(job.requests, "generating" if progress else None)
+        self.scheduler.run(job.tasks, "generating" if progress else None)
         return job.result()
 
     def stream(
@@ -189,11 +195,9 @@ class LLM:
             done = llm.chat([{"role": "user", "content": "Hello"}])
             print(done.content, done.finish_reason)
         """
-        from pyinfer.chat import prepare_turn
-
         turn = prepare_turn(self._tokenizer, messages, params, **options)
         job = self.job(turn.prompt.tokens, turn.params, turn.visible_tokens)
-        self.run(job.requests)
+        self.scheduler.run(job.tasks)
         return turn.result(job.completion())
 
     def stream_chat(
@@ -206,8 +210,6 @@ class LLM:
             for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
                 print(delta.content, end="", flush=True)
         """
-        from pyinfer.chat import ChatStream, prepare_turn
-
         turn = prepare_turn(self._tokenizer, messages, params, **options)
         return ChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), visible_tokens=turn.visible_tokens))
 
@@ -218,9 +220,9 @@ class LLM:
         """
         self.engine.check_decoder()
         ids = self._fitting_ids(tokens)
-        request = AllLogits(ids, self.engine.n_vocab)
-        self.run([request])
-        return request.out
+        task = Logits(ids, self.engine.n_vocab)
+        self.scheduler.run([task])
+        return task.out
 
     def trace(self, tokens: Prompt, names: str | Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
         """Activations of a prompt's tokens by name, from an empty context: float32 [n_tokens, width] each.
@@ -232,9 +234,8 @@ class LLM:
             streams = llm.trace("The capital of France is", "blk.*.out")
         """
         ids = self._fitting_ids(tokens)
-        with self.scheduler.alone() as interrupts:
-            interrupts.allowed = True
-            return self.engine.trace(ids, [names] if isinstance(names, str) else names)
+        globs = [names] if isinstance(names, str) else names
+        return self.scheduler.call(partial(self.engine.trace, ids, globs), preempt=True)
 
     def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
         """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
@@ -244,8 +245,8 @@ class LLM:
         """
         ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
         layout = self._state_layout()
-        with self.scheduler.between_steps():
-            n, pages = self._engine.cache.snapshot(ids)
+        memory = self.engine.memory
+        n, pages = self.scheduler.call(lambda: memory.snapshot(PrefixKey(list(ids)), len(ids)))
         if n == 0:
             raise StateError(f"none of these {len(ids)} tokens is in the cache; generate with them first")
         write_state(Path(path), layout, ids[:n], pages)
@@ -259,15 +260,15 @@ class LLM:
         cache, each before anything has changed; ParameterError without prefix_cache, OSError if there is no such file.
         """
         tokens, pages = read_state(Path(path), self._state_layout(), self.n_ctx, self._engine.n_vocab)
-        with self.scheduler.between_steps():
-            self._engine.cache.restore(tokens, pages)
+        memory = self.engine.memory
+        self.scheduler.call(lambda: memory.restore(PrefixKey(list(tokens)), pages))
         return tokens
 
     def _state_layout(self) -> Layout:
         if not self._prefix_cache:
             raise ParameterError("prefix_cache is False; sessions are saved from and loaded into it")
-        cache = self.engine.cache
-        return Layout(self._fingerprint, cache.kv_type, cache.page_bytes)
+        memory = self.engine.memory
+        return Layout(self._fingerprint, memory.kv_type, memory.page_bytes)
 
     def job(
         self,
@@ -276,7 +277,7 @@ class LLM:
         visible_tokens: Collection[int] = frozenset(),
         admit: Callable[[int], None] | None = None,
     ) -> Job:
-        """The requests of `generate`, for `run` or the scheduler; visible_tokens: as for `generation`,
+        """The tasks of `generate`, for the scheduler; visible_tokens: as for `generation`,
         admit: as for Job."""
         return Job(prompt, params, partial(self.generation, visible_tokens=visible_tokens), admit)
 
@@ -288,7 +289,7 @@ class LLM:
         index: int = 0,
         visible_tokens: Collection[int] = frozenset(),
     ) -> Generation:
-        """A request for one text (n and best_of are not looked at), checked; pieces, index, visible_tokens: as
+        """A task for one text (n and best_of are not looked at), checked; pieces, index, visible_tokens: as
         Generation has them."""
         self.engine.check_decoder()
         ids = self.token_ids(prompt)
@@ -298,53 +299,15 @@ class LLM:
                 f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
             )
         n_ctx = None if self._scheduler.shifts else self.n_ctx
-        return Generation(
-            ids, params, self._tokenizer, n_ctx, pieces, index, visible_tokens, self._speculation(ids, params)
-        )
+        return Generation(ids, params, self._tokenizer, n_ctx, pieces, index, visible_tokens)
 
-    def _speculation(self, prompt: list[int], params: SamplingParams) -> Speculation | None:
-        if not self._lookup and self._draft is None:
-            return None
-        lookup = Lookup(prompt) if self._lookup else None
-        drafter = None if self._draft is None else self._draft.drafter(prompt, params)
-        return Speculation(self._scheduler.costs, self._n_draft, lookup, drafter)
-
-    def run(self, requests: Sequence[Request], label: str | None = None) -> None:
-        """Run requests to their end, with a bar of this label on standard error, if one is given.
-
-        Raises the first error of a request, and cancels the others, as Ctrl-C does.
-        """
-        scheduler, caller = self.scheduler, Caller()
-        bar = progress_bar(label, "", 1) if label is not None else None
-        try:
-            scheduler.submit(requests, caller)
-            if bar is not None:
-                for done in range(len(requests)):
-                    bar(done, len(requests))
-                    scheduler.wait(partial(caller.has, done + 1))
-            scheduler.wait(partial(caller.has, len(requests)))
-        except BaseException:
-            scheduler.cancel(requests)
-            raise
-        finally:
-            if bar is not None:
-                bar(1, 1)
-        for request in requests:
-            if request.error is not None:
-                scheduler.cancel(requests)
-                raise request.error
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Run tasks of any kind to their end; raise the first error of one, and cancel the others, as Ctrl-C does."""
+        self.scheduler.run(tasks)
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         """A prompt's token ids, checked; ParameterError if there are none, or one is out of range."""
-        if isinstance(prompt, str):
-            ids = self._tokenizer.encode(prompt)
-            if not ids:
-                raise ParameterError("the prompt is empty; expected at least one token")
-            return ids
-        ids = checked_ids(prompt, self.engine.n_vocab)
-        if not ids:
-            raise ParameterError("there are no tokens; expected at least one")
-        return ids
+        return prompt_ids(prompt, self._tokenizer, self.engine.n_vocab)
 
     def _fitting_ids(self, tokens: Prompt) -> list[int]:
         ids = self.token_ids(tokens)
@@ -366,11 +329,7 @@ class LLM:
             first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
             print("cosine", first @ second)
         """
-        from pyinfer.tasks.embedding import embed
-
-        with self.scheduler.alone() as interrupts:
-            interrupts.allowed = True
-            return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
+        return embed(self.scheduler, self._tokenizer, texts, pooling, normalize, truncate)
 
     def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
         """How likely each of these texts is after a prompt; see pyinfer.tasks.scoring.score.
@@ -380,9 +339,7 @@ class LLM:
             first, second = llm.score("The capital of France is", [" Paris", " Rome"])
             print(first.logprob > second.logprob, first.greedy)
         """
-        from pyinfer.tasks.scoring import score
-
-        return score(self, prompt, continuations)
+        return score(self.scheduler, self._tokenizer, prompt, continuations)
 
     def perplexity(
         self,
@@ -398,9 +355,7 @@ class LLM:
 
             print(llm.perplexity(Path("book.txt").read_text()).value)
         """
-        from pyinfer.tasks.scoring import perplexity
-
-        return perplexity(self, text, n_ctx, stride, n_chunks, progress)
+        return perplexity(self.scheduler, self._tokenizer, text, n_ctx, stride, n_chunks, progress)
 
     def _kept_tokens(self, n_keep: int) -> int:
         """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""

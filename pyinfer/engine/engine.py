@@ -21,6 +21,7 @@ from pyinfer.engine.trace import TracedPlan
 from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.memory.attention import KVCache
+from pyinfer.memory.manager import Memory
 from pyinfer.memory.prefix_index import PAGE
 from pyinfer.models import RECORDERS
 from pyinfer.models.blocks import Blocks
@@ -80,11 +81,12 @@ class Engine:
         self.isa: str = _kernels.current_isa()
         self._lock = threading.Lock()
         self._torn = False
-        forks.watch(self)
+        forks.register(self)
         self._weights = Weights(source, weights) if isinstance(source, GGUFFile) else source._open_weights()
         if kv_cache_memory is not None:
             check_positive("kv_cache_memory", kv_cache_memory, 1)
         self.cache = KVCache(self.config, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory)
+        self.memory = Memory(self.cache)
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
         blocks, self._logits = self._record(self._plan)
         self._hidden, self._n_hidden_ops = blocks.hidden, blocks.n_hidden_ops
@@ -240,15 +242,21 @@ class Engine:
         plan = self._open_plan()
         return dict(zip(plan.names, plan.costs(), strict=True))
 
+    def stop(self) -> None:
+        """End the pass under way, if there is one, with PassStopped; from any thread, without waiting."""
+        stop = getattr(self._plan, "stop", None)
+        if stop is not None:
+            stop()
+
     def close(self) -> None:
         """Give back weights and cache, once no pass is under way."""
         with self._lock:
             self._plan = None
-            for name in ("_logits", "_hidden", "_rows", "_weights", "cache"):
+            for name in ("_logits", "_hidden", "_rows", "_weights", "cache", "memory"):
                 self.__dict__.pop(name, None)
 
     def before_fork(self) -> None:
-        """Who runs passes sees to it that there is none; see Role."""
+        """Who runs passes sees to it that there is none; see Loop."""
 
     def after_fork(self, in_child: bool) -> None:
         """In a child, what another thread was in the middle of is lost, and nobody holds the lock."""
@@ -265,5 +273,5 @@ class Engine:
         if self._plan is None:
             raise PyinferError("the model is closed")
         if self._torn:
-            raise PyinferError(forks.TORN)
+            raise PyinferError(forks.BROKEN_BY_FORK)
         return self._plan
