@@ -132,9 +132,12 @@ def test_a_consumer_that_is_behind_pauses_its_text_and_no_other(llm, expected):
     async def main():
         slow = llm.stream("Hello", counted)
         await anext(slow)
-        await until(lambda: len(drawn) >= MAX_AHEAD)
-        assert (await llm.generate("x", GREEDY)).tokens == expected("x", GREEDY).tokens
-        assert MAX_AHEAD <= len(drawn) <= MAX_AHEAD + 2
+        await until(lambda: len(drawn) > MAX_AHEAD)
+        n_drawn = 0
+        while len(drawn) > n_drawn:  # a token need not give a piece
+            n_drawn = len(drawn)
+            assert (await llm.generate("x", GREEDY)).tokens == expected("x", GREEDY).tokens
+        assert MAX_AHEAD < n_drawn < 3 * MAX_AHEAD
         async for _ in slow:
             pass
         return slow.completion.tokens
