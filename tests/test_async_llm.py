@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 
 import pytest
-
 from idle import is_idle as model_is_idle
 
 from pyinfer import LLM, AsyncLLM, BusyError, ContextError, ParameterError, PyinferError, SamplingParams

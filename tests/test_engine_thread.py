@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,11 +26,10 @@ RNG = np.random.default_rng(3)
 
 
 def resident_bytes():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="figures of Linux")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="figures of Linux")
 def test_closing_gives_all_memory_back(tmp_path):
     model = TinyModel("llama", n_layers=1, n_kv_heads=4, n_vocab=128, n_ctx=8192)
     path = write_text_model(tmp_path / "model.gguf", model)
@@ -156,7 +156,7 @@ end.set()
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="figures of Linux")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="figures of Linux")
 def test_many_calling_threads_have_one_team(path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", TEAMS, path], capture_output=True, text=True, timeout=60, env=env)

@@ -6,7 +6,6 @@ import threading
 import time
 
 import pytest
-
 from idle import is_idle
 
 from pyinfer import PyinferError, SamplingParams

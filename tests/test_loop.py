@@ -133,8 +133,9 @@ def test_one_that_is_closed_takes_nothing_more_and_may_be_closed_again():
 def test_a_worker_that_is_dropped_is_freed_and_its_thread_ends():
     counter = Counter()
     counter.count_to(5)
-    assert soon(lambda: counter.n == 5)
-    thread, reference = counter.threads[0], weakref.ref(counter)
+    reference = weakref.ref(counter)
+    assert soon(lambda: reference().n == 5)
+    thread = counter.threads[0]
     gc.disable()
     try:
         del counter

@@ -8,7 +8,6 @@ from itertools import zip_longest
 
 import numpy as np
 import pytest
-
 from idle import is_idle
 
 from pyinfer import ContextError, ParameterError, PyinferError, SamplingParams

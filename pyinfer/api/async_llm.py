@@ -30,8 +30,8 @@ class AsyncLLM:
                 print(piece.text, end="", flush=True)
             one, other = await llm.generate(["In the beginning", "At last"])
 
-    The event loop does nothing but wait: the model's own thread computes, and worker threads read prompts, templates and
-    guides.
+    The event loop does nothing but wait: the model's own thread computes, and worker threads read prompts, templates
+    and guides.
 
     model: a path, loaded with `options`, those of LLM; or an LLM, which others may use, too, and which stays open.
     max_waiting: requests that may wait for a place, beyond the n_seqs that run; what comes then is a BusyError.

@@ -106,9 +106,7 @@ class LLM:
         n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
         self._scheduler = Scheduler(self._engine, prefix_cache, n_kept)
         if speculative is not None or self._draft is not None:
-            self._scheduler.drafter = Speculation(
-                self._scheduler.costs, n_draft, speculative == "lookup", self._draft
-            )
+            self._scheduler.drafter = Speculation(self._scheduler.costs, n_draft, speculative == "lookup", self._draft)
 
     def __enter__(self) -> LLM:
         return self

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfer.chat.answer import AnswerParser
 from pyinfer.chat.reasoning import ReasoningFormat, reasoning_format, reasoning_opened
@@ -17,9 +17,7 @@ from pyinfer.chat.templates import Habits, choose_template, render, template_hab
 from pyinfer.chat.tool_grammar import tool_grammar
 from pyinfer.chat.tools import ToolChoice, ToolFormat, check_tools, chosen_tools, tool_format
 from pyinfer.errors import ParameterError
-
-if TYPE_CHECKING:
-    from pyinfer.tokenizer import Tokenizer
+from pyinfer.tokenizer import Tokenizer
 
 ROLES = (
     *("system", "developer", "user", "assistant", "tool"),

@@ -13,12 +13,10 @@ import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfer.errors import ParameterError
-
-if TYPE_CHECKING:
-    from pyinfer.tokenizer import Tokenizer
+from pyinfer.tokenizer import Tokenizer
 
 PRIVATE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 UNMARKED = frozenset("_-/.,:$'\"")  # in names, numbers and JSON, where templates may look for them

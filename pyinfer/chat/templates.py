@@ -13,17 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial
+from importlib.abc import Traversable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import CodeType
+from typing import Any, NoReturn
 
+from pyinfer.chat.sandbox import BoundedEnvironment, Meter
 from pyinfer.errors import ParameterError, TemplateError
-
-if TYPE_CHECKING:
-    from importlib.abc import Traversable
-    from types import CodeType
-
-    from pyinfer.chat.sandbox import BoundedEnvironment
-    from pyinfer.tokenizer import Tokenizer
+from pyinfer.tokenizer import Tokenizer
 
 PROBE = "pyinfer-probe"
 PROBE_SECONDS = 0.8  # of processor time for all tries, collections of garbage included; most need a few milliseconds
@@ -57,7 +54,6 @@ def render(
 
 def _rendered(template: str, variables: Mapping[str, Any], **limits: float) -> str:
     """The text by variables, of which all templates have some; `limits` as BoundedEnvironment has them."""
-    from pyinfer.chat.sandbox import Meter
 
     names = {"bos_token": "", "eos_token": "", "tools": None, "documents": None, **variables}
     try:
@@ -204,7 +200,6 @@ def _listed(own: Mapping[str, str]) -> str:
 
 def _environment(input_size: int = 0, **limits: float) -> BoundedEnvironment:
     # Jinja takes tens of milliseconds to import, and most programs never render a template.
-    from pyinfer.chat.sandbox import BoundedEnvironment
 
     environment = BoundedEnvironment(input_size, **limits)
     environment.add_filter("tojson", _to_json)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfer.chat.reasoning import ReasoningFormat
 from pyinfer.chat.tools import ToolChoice, ToolFormat, chosen_tools, is_text
 from pyinfer.errors import ParameterError
 from pyinfer.guides.grammar.json_schema import FIXED_SPACE
-
-if TYPE_CHECKING:
-    from pyinfer.tokenizer import Tokenizer
+from pyinfer.tokenizer import Tokenizer
 
 
 def tool_grammar(

@@ -223,7 +223,8 @@ class ToolCallParser:
         if self._form.layout == "parameters":
             if self._arguments_end is None:
                 mark = self._form.parameter[2].strip()
-                self._arguments_end = ArgumentsEnd(self._may_be_json(head["name"]), self._parameter_head, mark, self._tail)
+                is_json = self._may_be_json(head["name"])
+                self._arguments_end = ArgumentsEnd(is_json, self._parameter_head, mark, self._tail)
             return self._arguments_end.find(self._text, after, final)
         return self._end.find(self._text, after) if self._text[after : after + 1] in ("{", "[") else after
 

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pyinfer.cli.arguments import add_loading_arguments, model_file
+from pyinfer.cli.measure import measure
+from pyinfer.cli.profile import format_profile
+from pyinfer.cli.roofline import load_pyplot, plot_roofline
+from pyinfer.errors import ParameterError
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,8 +42,6 @@ def counts(text: str) -> list[int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.cli.measure import measure
-    from pyinfer.errors import ParameterError
 
     for name, least in (("prompt", 0), ("generate", 0), ("depth", 0), ("repetitions", 1)):
         if getattr(args, name) < least:
@@ -52,8 +54,6 @@ def run(args: argparse.Namespace) -> int:
     args.model = model_file(args.model)
     result = measure(args)
     if args.plot:
-        from pyinfer.cli.roofline import plot_roofline
-
         plot_roofline(result, args.plot)
     if args.json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
@@ -64,8 +64,6 @@ def run(args: argparse.Namespace) -> int:
 
 def check_plot(args: argparse.Namespace) -> None:
     """ParameterError for what would only fail after the measurements."""
-    from pyinfer.cli.roofline import load_pyplot
-    from pyinfer.errors import ParameterError
 
     if not (args.prompt or args.generate):
         raise ParameterError("--plot has no operations to show with -p 0 -n 0")
@@ -75,7 +73,6 @@ def check_plot(args: argparse.Namespace) -> None:
 
 
 def print_table(result: dict[str, Any]) -> None:
-    from pyinfer.cli.profile import format_profile
 
     write = sys.stdout.write
     write(f"{result['model']} ({result['model_bytes'] / 1e6:.0f} MB), {result['cpu']}, {result['isa']}, ")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfer.cli.arguments import model_file
 from pyinfer.cli.terminal import show
-
-if TYPE_CHECKING:
-    from pyinfer.gguf import GGUFFile
+from pyinfer.gguf import GGUFFile
+from pyinfer.gguf.reader import describe as describe_type
 
 SHORT = 8  # elements of an array that are shown whole
 LONG_TEXT = 100  # characters of a string that are shown in the text form
@@ -25,7 +24,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.gguf import GGUFFile
 
     with GGUFFile(model_file(args.file)) as file:
         report = describe(file, tensors=args.tensors)
@@ -67,7 +65,6 @@ def describe(file: GGUFFile, tensors: bool) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """A metadata value for JSON; long arrays as what they are and how long."""
-    from pyinfer.gguf.reader import describe as describe_type
 
     if isinstance(value, bool | int | float | str):
         return value

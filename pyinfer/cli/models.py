@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pyinfer.hub.models import ModelEntry
+from pyinfer.hub import pull_model
+from pyinfer.hub.models import ModelEntry, find_stored, list_models
+from pyinfer.progress import progress_bar
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,15 +27,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_pull(args: argparse.Namespace) -> int:
-    from pyinfer.hub import pull_model
-    from pyinfer.progress import progress_bar
 
     print(pull_model(args.name, progress_bar(f"fetching {args.name}")))
     return 0
 
 
 def run_list(args: argparse.Namespace) -> int:
-    from pyinfer.hub.models import list_models
 
     entries = list_models()
     if args.json:
@@ -45,7 +43,6 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_rm(args: argparse.Namespace) -> int:
-    from pyinfer.hub.models import find_stored
 
     entry = find_stored(args.name)
     assert entry.stored is not None

@@ -17,14 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from pyinfer.errors import ParameterError
 from pyinfer.hub.choice import GGUFModel, labels, models_in
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from filelock import FileLock
 
 REVISION = "main"

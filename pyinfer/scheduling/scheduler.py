@@ -2,9 +2,9 @@
 
 A step computes at most n_batch tokens: of each running text first, then chunks of prompts in the order of arrival. A
 task's sequence holds a slot of the memory while it runs. Where pages run out, the sequence that came last gives back
-its own and is computed again later; so the oldest always goes on, and every task's turn comes. A prompt that could share
-a prefix with one that is being computed waits for it, and no longer than that takes. A task whose consumer is behind is
-paused, and gives up its slot when someone needs it.
+its own and is computed again later; so the oldest always goes on, and every task's turn comes. A prompt that could
+share a prefix with one that is being computed waits for it, and no longer than that takes. A task whose consumer is
+behind is paused, and gives up its slot when someone needs it.
 
 The scheduler belongs to the engine thread (see loop.py): `submit`, `cancel`, `call`, `run` and `close` may be called by
 any thread, everything else is called by that one. What tasks are for it does not know (see task.py).
@@ -243,9 +243,10 @@ class Scheduler:
             if other.n_computed < other.n_prefill and other.task.publish and not (other.shifts or other.task.paused):
                 n_shared = sequence.n_shared_with(other)
                 assert other.slot is not None
-                if n_shared >= max(self.memory.n_published(other.slot) + 1, MIN_SHARED):
-                    if n_shared >= self.memory.match(sequence.key, sequence.next_wanted) + MIN_SHARED:
-                        return True
+                if n_shared < max(self.memory.n_published(other.slot) + 1, MIN_SHARED):
+                    continue
+                if n_shared >= self.memory.match(sequence.key, sequence.next_wanted) + MIN_SHARED:
+                    return True
         return False
 
     def _begin(self, sequence: Sequence) -> None:
@@ -439,5 +440,3 @@ class Scheduler:
 
 def without_draft(part: Part) -> Part:
     return part._replace(n_tokens=part.n_tokens - part.n_draft, n_draft=0, n_rows=part.n_rows - part.n_draft)
-
-

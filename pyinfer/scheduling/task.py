@@ -61,7 +61,7 @@ class Task(ABC):
         self.error: BaseException | None = None
         self.cancelled = False
 
-    def begin(self, n_cached: int) -> None:
+    def begin(self, n_cached: int) -> None:  # noqa: B027  (most have nothing to note)
         """Note that the sequence is computed from now on; its first n_cached items came out of the prefix cache."""
 
     @abstractmethod

@@ -1,4 +1,5 @@
-"""Prompt lookup, drafts by n-grams: what followed the last time that a text went like this (Saxena 2023, "Prompt Lookup Decoding").
+"""Prompt lookup, or drafts by n-grams: what followed the last time that a text went like this (Saxena 2023, "Prompt
+Lookup Decoding").
 
 Places are found as LZ77 compressors find them: by the hash of the last few tokens, then along a chain of earlier
 places with the same ones, of which the longest match counts.

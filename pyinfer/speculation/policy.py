@@ -13,7 +13,7 @@ are expected to pay. So where drafts are bad, the text is generated as without.
 from __future__ import annotations
 
 from collections.abc import Sequence as List
-from typing import Protocol
+from typing import Any, Protocol
 
 from pyinfer.engine.costs import PassCosts
 from pyinfer.scheduling.sequence import Sequence
@@ -58,7 +58,7 @@ class Model(Protocol):
     seconds: float
 
     def start(self, prompt: List[int], drawing: Drawing) -> DraftText: ...
-    def propose(self, texts: List[DraftText], most: List[int]) -> list[list[int]]:
+    def propose(self, texts: List[Any], most: List[int]) -> list[list[int]]:
         """At most so many tokens that may follow each text; computed for all texts together."""
 
 
@@ -123,7 +123,7 @@ class Drafts:
 
 
 class Speculation:
-    """Decides how many draft tokens each text gets: at most n_draft, by lookup where that finds any, else by a model."""
+    """Decides how many draft tokens a text gets: at most n_draft, by lookup where that finds any, else by a model."""
 
     def __init__(self, costs: PassCosts, n_draft: int, lookup: bool = False, model: Model | None = None) -> None:
         self._costs = costs

@@ -70,7 +70,8 @@ def embed(
     engine = scheduler.engine
     pooling = check_pooling(engine, pooling)
     tasks = embedding_tasks(scheduler, tokenizer, texts, pooling, truncate)
-    scheduler.run(sorted(tasks, key=lambda task: -len(task.items)))  # long ones first, so that those of a pass are alike
+    # long ones first, so that those of a pass are alike
+    scheduler.run(sorted(tasks, key=lambda task: -len(task.items)))
     return vectors_of(tasks, engine.config.n_embd, normalize)
 
 

@@ -73,9 +73,7 @@ class Scoring(Task):
         return Score(self._scored, tuple(self._logprobs), self._greedy)
 
 
-def score(
-    scheduler: Scheduler, tokenizer: Tokenizer, prompt: Prompt, continuations: Iterable[Prompt]
-) -> list[Score]:
+def score(scheduler: Scheduler, tokenizer: Tokenizer, prompt: Prompt, continuations: Iterable[Prompt]) -> list[Score]:
     """Scores of texts that may follow a prompt, in their order. Texts or token ids.
 
     A continuation in text is encoded by itself, as one that goes on from another: " Paris" after "The capital of
@@ -109,8 +107,8 @@ def score_tokens(scheduler: Scheduler, texts: Iterable[tuple[Sequence[int], int]
             raise ParameterError(f"the text is scored from position {first} on; expected 1 to {len(ids) - 1}")
         if len(ids) > scheduler.n_ctx + 1:
             raise ContextError(
-                f"the text to score has {len(ids)} tokens; the context of {scheduler.n_ctx} has room for {scheduler.n_ctx + 1} "
-                "(n_ctx, kv_cache_memory)"
+                f"the text to score has {len(ids)} tokens; the context of {scheduler.n_ctx} has room for "
+                f"{scheduler.n_ctx + 1} (n_ctx, kv_cache_memory)"
             )
         tasks.append(Scoring(ids, first))
     scheduler.run(tasks)

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyinfer.errors import TokenizerError
+from pyinfer.gguf import GGUFFile
 from pyinfer.tokenizer.base import Tokenizer
 from pyinfer.tokenizer.bpe import BPETokenizer
 from pyinfer.tokenizer.ids_only import IdsOnlyTokenizer
 from pyinfer.tokenizer.spm import SPMTokenizer
 from pyinfer.tokenizer.vocabulary import KEY, read_text
 from pyinfer.tokenizer.wordpiece import WordPieceTokenizer
-
-if TYPE_CHECKING:
-    from pyinfer.gguf import GGUFFile
 
 TOKENIZERS: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
     "gpt2": BPETokenizer,
