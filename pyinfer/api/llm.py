@@ -18,6 +18,7 @@ from pyinfer.api.stream import Stream, Streamed
 from pyinfer.arguments import check_integer, check_positive
 from pyinfer.chat.calls import ChatCompletion, prepare_turn
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import DEFAULTS, EngineOptions
 from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
 from pyinfer.hub import resolve_model
@@ -43,21 +44,17 @@ class LLM:
         with LLM("model.gguf") as llm:
             print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
 
-    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows. n_ctx: tokens of prompt and text
-    together (default: what the model was trained for, at most 4096). n_threads: default the cores that the process may
-    use. kv_type: of cached keys and values, "f16", "bf16", "f32" or "q8_0". n_batch: tokens passed at once. n_seqs:
-    texts generated at once; more requests wait for their turn. kv_cache_memory: bytes for keys and values (default:
-    what n_seqs texts of n_ctx need, at most a quarter of the memory, at least one text of n_ctx); taken as they are
-    first used. prefix_cache: whether prompts that begin alike, now or earlier, share them; results are the same to the
-    bit. on_overflow: "error" ends texts where the context is full; "shift" then drops the older half of what follows
-    the first n_keep tokens (rounded up to pages of 64), again and again. weights: "copy" takes them into memory,
-    rearranged for speed, and the file is not used any more; "mmap" leaves them in the mapped file, for models larger
-    than RAM and for processes that share one: the file must stay as it is until `close`, since shortening a mapped file
-    ends the process (SIGBUS). progress(bytes done, bytes in all): called while the model is fetched, then while weights
-    are loaded. speculative: "lookup" guesses that texts go on as they or their prompts did before; draft_model: a small
-    model with the same tokens, which guesses, too: a file, a name, or an open LLM, which shares its weights, may be
-    used meanwhile and closed before or after; at most n_draft tokens at once, fewer or none where that doesn't pay.
-    Results are the same to the bit.
+    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows.
+    n_ctx, n_threads, kv_type, n_batch, n_seqs, kv_cache_memory, weights, progress: see EngineOptions; progress is
+    called while the model is fetched, too.
+    prefix_cache: whether prompts share prefixes, now or later; results are the same to the bit.
+    on_overflow: "error" ends texts where the context is full; "shift" then drops the older half of what follows the
+    first n_keep tokens (rounded up to pages of 64), again and again.
+    speculative: "lookup" drafts that texts go on as they or their prompts did before. draft_model: a small model with
+    the same tokens, which drafts, too: a file, a name, or an open LLM, which shares its weights, may be used meanwhile
+    and closed before or after. n_draft: draft tokens at once, at most; fewer or none where that doesn't pay. Results
+    are the same to the bit.
+
     Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
     threads, whose requests run together.
     """
@@ -65,17 +62,17 @@ class LLM:
     def __init__(
         self,
         path: str | Path,
-        n_ctx: int | None = None,
-        n_threads: int | None = None,
-        kv_type: str = "f16",
-        n_batch: int = 512,
-        n_seqs: int = 8,
-        kv_cache_memory: int | None = None,
+        n_ctx: int | None = DEFAULTS.n_ctx,
+        n_threads: int | None = DEFAULTS.n_threads,
+        kv_type: str = DEFAULTS.kv_type,
+        n_batch: int = DEFAULTS.n_batch,
+        n_seqs: int = DEFAULTS.n_seqs,
+        kv_cache_memory: int | None = DEFAULTS.kv_cache_memory,
         prefix_cache: bool = True,
         on_overflow: str = "error",
         n_keep: int = 0,
-        weights: str = "copy",
-        progress: Callable[[int, int], None] | None = None,
+        weights: str = DEFAULTS.weights,
+        progress: Callable[[int, int], None] | None = DEFAULTS.progress,
         speculative: str | None = None,
         draft_model: str | Path | LLM | None = None,
         n_draft: int = DEFAULT_N_DRAFT,
@@ -88,15 +85,13 @@ class LLM:
         path = resolve_model(path, progress)
         if draft_model is not None and not isinstance(draft_model, LLM):
             draft_model = resolve_model(draft_model, progress)
-        sizes: dict[str, Any] = {
-            "n_ctx": n_ctx, "n_threads": n_threads, "kv_type": kv_type, "n_batch": n_batch, "n_seqs": n_seqs
-        }  # fmt: skip
+        options = EngineOptions(n_ctx, n_threads, kv_type, n_batch, n_seqs, kv_cache_memory, weights, progress)
         with GGUFFile(path) as file:
             self._tokenizer = load_tokenizer(file)
             drafting = None
             if draft_model is not None:  # first, as it is what is sooner loaded or refused
-                drafting = draft_engine(draft_model, self._tokenizer, **sizes)
-            self._engine = Engine(file, kv_cache_memory=kv_cache_memory, weights=weights, progress=progress, **sizes)
+                drafting = draft_engine(draft_model, self._tokenizer, **options.of_draft_model().as_arguments())
+            self._engine = Engine(file, **options.as_arguments())
             self._fingerprint = fingerprint(file, self._engine.config)
         _kernels.end_threads()  # those that loaded the weights: the engine thread has its own
         self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)

@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from pyinfer.api.llm import LLM
+from pyinfer.engine.options import DEFAULTS, EngineOptions
 from pyinfer.hub import resolve_model
 from pyinfer.progress import progress_bar
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.speculation.policy import DEFAULT_N_DRAFT
 
 LOADING: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "threads": (("-t", "--threads"), {"type": int, "help": "threads (default: the cores that may be used)"}),
-    "ctx": (("-c", "--ctx"), {"type": int, "help": "context in tokens (default: the model's, at most 4096)"}),
+    "threads": (("-t", "--threads"), {"type": int, "help": EngineOptions.help("n_threads")}),
+    "ctx": (("-c", "--ctx"), {"type": int, "help": EngineOptions.help("n_ctx")}),
     "kv_type": (
         ("--kv-type",),
-        {"default": "f16", "help": "of cached keys and values: f32, f16, bf16, q8_0 (default: f16)"},
+        {"default": DEFAULTS.kv_type, "help": EngineOptions.help("kv_type")},
     ),
     "weights": (
         ("--weights",),
-        {"choices": ("copy", "mmap"), "default": "copy", "help": "copied to memory, or in the mapped file"},
+        {"choices": ("copy", "mmap"), "default": DEFAULTS.weights, "help": EngineOptions.help("weights")},
     ),
 }
 

@@ -32,7 +32,6 @@ def load_tokenizer(file: "str | PathLike[str] | GGUFFile") -> Tokenizer:
     """
     if not isinstance(file, (str, PathLike)):
         return tokenizer_from_metadata(file.metadata)
-    from pyinfer.gguf import GGUFFile
 
     with GGUFFile(fspath(file)) as opened:
         try:

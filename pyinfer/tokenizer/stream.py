@@ -2,10 +2,19 @@
 
 import codecs
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from pyinfer.tokenizer.base import Tokenizer
+
+class Pieces(Protocol):
+    """A tokenizer, as far as decoding needs one."""
+
+    adds_space: bool
+
+    @property
+    def bos_id(self) -> int | None: ...
+    def token_bytes(self, token: int) -> bytes: ...
+    def is_special(self, token: int) -> bool: ...
+    def is_user_defined(self, token: int) -> bool: ...
 
 
 class StreamDecoder:
@@ -17,7 +26,7 @@ class StreamDecoder:
 
     def __init__(
         self,
-        tokenizer: "Tokenizer",
+        tokenizer: Pieces,
         skip_special: bool = False,
         continues: bool = False,
         visible_tokens: Collection[int] = (),
