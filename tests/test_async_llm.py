@@ -85,6 +85,7 @@ def test_a_stream_that_is_left_gives_its_place_back(llm, how):
     async def main():
         stream = llm.stream("Hello", LONG)
         task = asyncio.create_task(read(stream))
+        await asyncio.sleep(0)  # it waits for a piece now
         await until(lambda: llm.llm.scheduler.n_running == 1)
         if how == "task":
             task.cancel()

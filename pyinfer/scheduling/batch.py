@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as List
 from typing import NamedTuple, cast
 
@@ -21,6 +22,28 @@ class Part(NamedTuple):
     n_draft: int  # of them, at the end
     first_row: int  # the first token whose row is wanted
     n_rows: int
+
+
+def share(sequence: Sequence, budget: int, max_rows: int, n_ctx: int, stops: Callable[[int, int], int] | None) -> Part:
+    """What a sequence computes of a pass in which there is room for so many tokens and rows of logits.
+
+    stops(start, stop): where it should end at the latest, for its memory's sake.
+    """
+    start, n_items = sequence.n_computed, len(sequence.items)
+    stop = min(n_items + len(sequence.draft), start + budget, n_ctx)
+    first = max(start, sequence.next_wanted)
+    if sequence.task.output == "logits":
+        stop = min(stop, first + max_rows)
+    if stops is not None:
+        stop = stops(start, stop)
+    end = sequence.task.end_wanted
+    n_rows = max(0, (stop if end is None else min(stop, end)) - first)
+    return Part(sequence, stop - start, max(0, stop - n_items), first - start, n_rows)
+
+
+def without_draft(part: Part) -> Part:
+    """The same share, where there is no room to go back from draft tokens."""
+    return part._replace(n_tokens=part.n_tokens - part.n_draft, n_draft=0, n_rows=part.n_rows - part.n_draft)
 
 
 class Batch:

@@ -1,10 +1,12 @@
-"""A command that calls a function on the engine thread, and whoever waits for what becomes of it."""
+"""Callers that wait: for tasks, and for a function that the engine thread calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from pyinfer.progress import progress_bar
+from pyinfer.scheduling.task import Task
 from pyinfer.scheduling.waiter import Waiter
 
 T = TypeVar("T")
@@ -45,3 +47,31 @@ class Call(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._values[0]
+
+
+class Running(Protocol):
+    def submit(self, tasks: Sequence[Task], waiter: Waiter) -> None: ...
+    def cancel(self, tasks: Sequence[Task]) -> None: ...
+
+
+def run_tasks(scheduler: Running, tasks: Sequence[Task], label: str | None) -> None:
+    """Wait for tasks to end, with a bar of this label, if one is given; see Scheduler.run."""
+    bar = progress_bar(label, "", 1) if label is not None else None
+    waiter = Waiter(len(tasks))
+    try:
+        scheduler.submit(tasks, waiter)
+        if bar is not None:
+            for done in range(len(tasks)):
+                bar(done, len(tasks))
+                waiter.wait_for(done + 1)
+        waiter.wait_for(len(tasks))
+    except BaseException:
+        scheduler.cancel(tasks)
+        raise
+    finally:
+        if bar is not None:
+            bar(1, 1)
+    for task in tasks:
+        if task.error is not None:
+            scheduler.cancel(tasks)
+            raise task.error

@@ -17,6 +17,7 @@ from bisect import insort
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as List
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -28,11 +29,10 @@ from pyinfer.engine.engine import Engine
 from pyinfer.errors import ParameterError, PassStopped, PyinferError
 from pyinfer.memory.attention import n_pages_for
 from pyinfer.memory.prefix_index import PAGE
-from pyinfer.progress import progress_bar
-from pyinfer.scheduling.batch import Batch, Part, rows_of
-from pyinfer.scheduling.call import Call
+from pyinfer.scheduling.batch import Batch, Part, rows_of, share, without_draft
+from pyinfer.scheduling.call import Call, run_tasks
 from pyinfer.scheduling.loop import Loop
-from pyinfer.scheduling.sequence import Drafter, Sequence
+from pyinfer.scheduling.sequence import Drafter, Sequence, check_kept
 from pyinfer.scheduling.task import Task
 from pyinfer.scheduling.waiter import Waiter
 
@@ -57,14 +57,12 @@ class Scheduler:
         self.costs = PassCosts()
         self.drafter: Drafter | None = None
         self.shifts = n_keep is not None
-        if n_keep is not None and n_pages_for(n_keep) >= self.n_ctx // PAGE:
-            raise ParameterError(
-                f"n_keep is {n_keep} with the beginning of the text; a context of {self.n_ctx} that shifts by pages of "
-                f"{PAGE} can keep {max(0, (self.n_ctx // PAGE - 1) * PAGE)}"
-            )
+        if n_keep is not None:
+            check_kept(n_keep, self.n_ctx)
         if self.shifts and not engine.can_shift:
             raise ParameterError("on_overflow is 'shift', which models without rotary positions do not allow")
         self._causal = engine.config.causal
+        self._cut = partial(share, n_ctx=self.n_ctx, stops=self.memory.stop if self._causal else None)
         self._prefix_cache = prefix_cache and self._causal
         self._n_keep = n_keep
         self._open: dict[Task, Sequence] = {}
@@ -126,25 +124,7 @@ class Scheduler:
         """
         self._loop.check()
         self.check_waiting()
-        bar = progress_bar(label, "", 1) if label is not None else None
-        waiter = Waiter(len(tasks))
-        try:
-            self.submit(tasks, waiter)
-            if bar is not None:
-                for done in range(len(tasks)):
-                    bar(done, len(tasks))
-                    waiter.wait_for(done + 1)
-            waiter.wait_for(len(tasks))
-        except BaseException:
-            self.cancel(tasks)
-            raise
-        finally:
-            if bar is not None:
-                bar(1, 1)
-        for task in tasks:
-            if task.error is not None:
-                self.cancel(tasks)
-                raise task.error
+        run_tasks(self, tasks, label)
 
     def call(self, function: Callable[[], T], preempt: bool = False) -> T:
         """What a function returns that the engine thread calls between two steps, or raise what it raises.
@@ -163,6 +143,7 @@ class Scheduler:
         """
         self._loop.close()
         self.__dict__.pop("memory", None)
+        self.__dict__.pop("_cut", None)
 
     def before_fork(self) -> None:
         """Come to rest between two steps."""
@@ -273,13 +254,13 @@ class Scheduler:
         for sequence in running:  # each text at least one, as n_batch is at least n_seqs
             if sequence.n_computed >= sequence.n_prefill:
                 n_left -= 1
-                parts.append(self._share(sequence, budget - n_left, n_rows - n_left))
+                parts.append(self._cut(sequence, budget - n_left, n_rows - n_left))
                 budget -= parts[-1].n_tokens
                 n_rows -= parts[-1].n_rows
         if n_left:
             for sequence in running:
                 if sequence.n_computed < sequence.n_prefill and budget > 0 and n_rows > 0:
-                    part = self._share(sequence, budget, n_rows)
+                    part = self._cut(sequence, budget, n_rows)
                     if not self._causal and part.n_tokens < len(sequence.items):
                         continue  # a text is computed whole, in a pass that has room for it
                     parts.append(part)
@@ -287,18 +268,6 @@ class Scheduler:
                     n_rows -= part.n_rows if sequence.task.output == "logits" else 0
             parts.sort(key=lambda part: part.sequence.order)
         return [reserved for part in parts if (reserved := self._reserve(part)) is not None]
-
-    def _share(self, sequence: Sequence, budget: int, max_rows: int) -> Part:
-        start, n_items = sequence.n_computed, len(sequence.items)
-        stop = min(n_items + len(sequence.draft), start + budget, self.n_ctx)
-        first = max(start, sequence.next_wanted)
-        if sequence.task.output == "logits":
-            stop = min(stop, first + max_rows)
-        if self._causal:
-            stop = self.memory.stop(start, stop)
-        end = sequence.task.end_wanted
-        n_rows = max(0, (stop if end is None else min(stop, end)) - first)
-        return Part(sequence, stop - start, max(0, stop - n_items), first - start, n_rows)
 
     def _reserve(self, part: Part) -> Part | None:
         """See that the pages of a share are there; the youngest give theirs, if need be. Oldest shares come first."""
@@ -436,7 +405,3 @@ class Scheduler:
                 sequence.drop(first * PAGE, n * PAGE)
                 return
             self._preempt(self._youngest_paused() or self._running[-1])
-
-
-def without_draft(part: Part) -> Part:
-    return part._replace(n_tokens=part.n_tokens - part.n_draft, n_draft=0, n_rows=part.n_rows - part.n_draft)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence as List
 from typing import Any, NamedTuple, Protocol
 
+from pyinfer.errors import ParameterError
+from pyinfer.memory.attention import n_pages_for
 from pyinfer.memory.manager import PrefixKey
 from pyinfer.memory.prefix_index import PAGE
 from pyinfer.scheduling.task import Item, Task
@@ -97,3 +99,12 @@ class Drafter(Protocol):
 
     def drop(self, sequence: Sequence) -> None:
         """Forget a sequence that has ended."""
+
+
+def check_kept(n_keep: int, n_ctx: int) -> None:
+    """ParameterError for more tokens than a shift of a context can keep, as a page at least must leave it."""
+    if n_pages_for(n_keep) >= n_ctx // PAGE:
+        raise ParameterError(
+            f"n_keep is {n_keep} with the beginning of the text; a context of {n_ctx} that shifts by pages of "
+            f"{PAGE} can keep {max(0, (n_ctx // PAGE - 1) * PAGE)}"
+        )
