@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from pyinfer.guides.guide import Guide
     from pyinfer.sampling.params import SamplingParams
-    from pyinfer.tasks.generation import Completion, Piece
+    from pyinfer.tasks.results import Completion, Piece
     from pyinfer.tokenizer import load_tokenizer
 
 __all__ = [
@@ -62,9 +62,9 @@ _MODULES = {
     "LLM": "pyinfer.api.llm",
     "AsyncLLM": "pyinfer.api.async_llm",
     "ChatCompletion": "pyinfer.chat.calls",
-    "Completion": "pyinfer.tasks.generation",
+    "Completion": "pyinfer.tasks.results",
     "Guide": "pyinfer.guides.guide",
-    "Piece": "pyinfer.tasks.generation",
+    "Piece": "pyinfer.tasks.results",
     "SamplingParams": "pyinfer.sampling.params",
     "load_tokenizer": "pyinfer.tokenizer",
 }

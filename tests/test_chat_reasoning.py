@@ -115,6 +115,6 @@ def test_templates_that_do_not_think_have_no_format():
 def test_control_tokens_around_thoughts_are_shown_when_asked_for():
     tokenizer = tokenizer_of(source_of("ministral-3-reasoning"))
     prompt = prepare_chat(tokenizer, [user("a")])
-    shown = {tokenizer.special_texts[i] for i in prompt.shown_tokens(tokenizer, reasoning=True)}
+    shown = {tokenizer.special_texts[i] for i in prompt.visible_tokens(tokenizer, reasoning=True)}
 
-    assert shown == {"[THINK]", "[/THINK]"} and not prompt.shown_tokens(tokenizer)
+    assert shown == {"[THINK]", "[/THINK]"} and not prompt.visible_tokens(tokenizer)

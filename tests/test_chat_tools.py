@@ -1,5 +1,7 @@
 """Tool calls: what tools may be, and calls in the formats of models."""
 
+import json
+import time
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -268,3 +270,33 @@ def test_a_call_comes_with_its_end_though_json_is_broken():
 def test_the_formats_are_documented():
     text = (Path(__file__).parent.parent / "docs" / "chat.md").read_text("utf-8")
     assert all(f"`{name}`" in text for name in (*FORMATS, *builtin_templates()))
+
+
+ANYTHING = {"type": "object", "properties": {"value": {}, "note": {"type": "string"}}}
+
+
+def long_call(name, kind, n):
+    """A call whose argument has n times 8 characters."""
+    form = FORMATS[name]
+    if form.layout != "parameters":
+        return BOTH[name].replace("Rome", "R" * 8 * n)
+    before, middle, after = form.parameter
+    ending = f"{after}{form.end}".replace("\n", "")
+    key, value = ("value", json.dumps([ending] * (8 * n // len(ending)))) if kind == "JSON" else ("note", "R" * 8 * n)
+    return f"{form.start}set{form.between}{before}{key}{middle}{value}{after}{form.end}"
+
+
+@pytest.mark.parametrize("kind", ["text", "JSON"])
+@pytest.mark.parametrize("name", [*ONE_BY_ONE, "hermes", "mistral-args"])
+def test_a_long_argument_takes_a_time_that_is_linear_in_its_length(name, kind):
+    tools = [*TOOLS, {"type": "function", "function": {"name": "set", "parameters": ANYTHING}}]
+    seconds = []
+    for n in (1000, 8000):
+        text, fastest = long_call(name, kind, n), float("inf")
+        for _ in range(3):
+            started = time.perf_counter()
+            parts = parsed(name, text, 8, tools)
+            fastest = min(fastest, time.perf_counter() - started)
+        assert isinstance(parts[-1] if isinstance(parts[0], str) else parts[0], tuple)
+        seconds.append(fastest)
+    assert seconds[1] < 20 * seconds[0]  # 8 times as long; where all is read again with each part, it is 64 times

@@ -456,7 +456,7 @@ def test_suffixes_are_for_models_that_fill_in(llama):
 @pytest.mark.parametrize("filename, name", [("*q8_0.gguf", ":q8_0"), ("m-Q4_K_M.gguf", ":m-Q4_K_M"), (None, "")])
 def test_from_pretrained_asks_the_hub(monkeypatch, path, filename, name):
     asked = []
-    monkeypatch.setattr("pyinfer.hub.resolve_model", lambda model: asked.append(model) or path)
+    monkeypatch.setattr("pyinfer.compat.model.resolve_model", lambda model: asked.append(model) or path)
     Llama.from_pretrained("org/repo", filename, vocab_only=True)
     assert asked == ["hf:org/repo" + name]
     with pytest.raises(ParameterError, match="local_dir"):

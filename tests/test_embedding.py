@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from oracle import oracle_states
+from test_scheduler import Greedy
 from tiny_models import TinyModel, write_tiny_model
 from tiny_vocabularies import wordpiece_metadata
 
@@ -15,7 +14,8 @@ from pyinfer.cli.main import main
 from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ModelError, ParameterError, TokenizerError
 from pyinfer.gguf import GGUFFile, GGUFWriter
-from pyinfer.tasks.embedding import POOLINGS, embed, group_texts
+from pyinfer.scheduling.scheduler import Scheduler
+from pyinfer.tasks.embedding import POOLINGS, Embedding, embed
 from pyinfer.tokenizer import tokenizer_from_metadata
 
 RNG = np.random.default_rng(1)
@@ -27,7 +27,7 @@ TEXTS = [RNG.integers(0, 96, n).tolist() for n in (40, 1, 100, 7, 7, 64)]
 def tiny_engine(tmp_path, model, **kwargs):
     path = write_tiny_model(tmp_path / "m.gguf", model)
     with GGUFFile(path) as file:
-        return Engine(file, **{"kv_type": "f32", **kwargs}), path
+        return Scheduler(Engine(file, **{"kv_type": "f32", **kwargs})), path
 
 
 @pytest.fixture
@@ -150,16 +150,7 @@ def test_damaged_weights_are_an_error(tmp_path):
     path = write_tiny_model(tmp_path / "m.gguf", TinyModel("bert", n_layers=1))
     damaged = rewritten(path, tmp_path / "d.gguf", {"blk.0.layer_output_norm.bias": np.full(256, np.nan, np.float32)})
     with GGUFFile(damaged) as file, pytest.raises(ModelError, match="embedding of text 0 is not finite"):
-        embed(Engine(file), TOKENIZER, [[1]])
-
-
-@given(st.lists(st.integers(1, 60)), st.integers(1, 50), st.integers(1, 5))
-def test_groups_hold_every_text_once_and_no_more_than_a_pass(lengths, n_batch, n_seqs):
-    groups = list(group_texts(lengths, n_batch, n_seqs))
-    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    for group in groups:
-        assert len(group) <= n_seqs
-        assert len(group) == 1 or sum(lengths[i] for i in group) <= n_batch
+        embed(Scheduler(Engine(file)), TOKENIZER, [[1]])
 
 
 def test_a_decoder_generates_the_same_text_after_embedding(tmp_path):
@@ -220,3 +211,43 @@ def test_the_command_wants_a_text_and_a_pooling_that_exists(with_words, capsys):
     for args, message in (([], "there is no text"), (["a", "--pooling", "max"], "pooling is 'max'")):
         assert main(["embed", with_words, *args]) == 1
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_a_cache_of_a_page_embeds_texts_one_by_one_and_cuts_them(tmp_path, architecture):
+    path = write_tiny_model(tmp_path / "m.gguf", TinyModel(architecture, n_layers=1))
+    long = RNG.integers(0, 96, 100).tolist()
+    with LLM(path, kv_type="f32") as plenty:
+        size = plenty.engine.memory.page_bytes
+        expected = plenty.embed([[1, 2, 3], [4], long[:64]])
+    with LLM(path, kv_type="f32", kv_cache_memory=size) as llm:
+        np.testing.assert_array_equal(llm.embed([[1, 2, 3], [4], long], truncate=True), expected)
+        with pytest.raises(ContextError, match="text 1 has 100 tokens; the context has 64"):
+            llm.embed([[1], long])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+def test_passes_hold_many_texts_and_no_more_than_a_batch(tmp_path, monkeypatch, architecture):
+    scheduler, _ = tiny_engine(tmp_path, TinyModel(architecture, n_layers=1), n_batch=128, n_seqs=16)
+    passes, run = [], scheduler.engine.run
+    monkeypatch.setattr(scheduler.engine, "run", lambda p: (passes.append(len(p.tokens)), run(p))[1])
+    lengths = RNG.integers(1, 60, 40).tolist()
+    embed(scheduler, TOKENIZER, [RNG.integers(0, 96, n).tolist() for n in lengths], "mean")
+    assert sum(passes) == sum(lengths) and max(passes) <= 128
+    assert len(passes) < 2 * sum(lengths) / 128 + 2
+
+
+def test_embeddings_are_computed_in_the_passes_of_texts(tmp_path, monkeypatch):
+    path = write_tiny_model(tmp_path / "m.gguf", TinyModel("llama", n_layers=1))
+    with LLM(path, kv_type="f32", n_batch=16) as llm:
+        expected = llm.embed([TEXTS[2]], "mean")
+        passes, run = [], llm.engine.run
+        monkeypatch.setattr(llm.engine, "run", lambda p: (passes.append((len(p.logits), len(p.hidden))), run(p))[1])
+        done, task = Greedy([1, 2, 3], 30), Embedding(TEXTS[2], "mean")
+        llm.run([done, task])
+        vector = task.vector.astype(np.float32)
+        np.testing.assert_array_equal(vector / np.linalg.norm(vector), expected[0])
+        alone = Greedy([1, 2, 3], 30)
+        llm.run([alone])
+    assert done.tokens == alone.tokens
+    assert (1, 15) in passes and max(n for _, n in passes) <= 16

@@ -14,7 +14,8 @@ from tiny_models import TinyModel, write_text_model
 
 import pyinfer
 from pyinfer import LLM, ContextError, ParameterError, PyinferError, SamplingParams
-from pyinfer.tasks.generation import MAX_AHEAD, StopText, overlap
+from pyinfer.tasks.generation import MAX_AHEAD
+from pyinfer.tasks.stop import StopText, overlap
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 
@@ -242,7 +243,7 @@ class Phrase:
 
 def test_forced_tokens_are_appended_without_a_pass_each(llm, monkeypatch):
     passes, run = [], llm.engine.run
-    monkeypatch.setattr(llm.engine, "run", lambda *batch: (passes.append(len(batch[0])), run(*batch))[1])
+    monkeypatch.setattr(llm.engine, "run", lambda p: (passes.append(len(p.tokens)), run(p))[1])
     guide = Phrase("(the whole rest)")
     prompt = llm.tokenizer.encode("Hello")
     done = llm.generate(prompt, SamplingParams(temperature=0, guide=guide))

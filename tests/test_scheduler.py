@@ -8,9 +8,10 @@ from itertools import zip_longest
 
 import numpy as np
 import pytest
+from idle import is_idle
 
 from pyinfer import ContextError, ParameterError, PyinferError, SamplingParams
-from pyinfer.scheduling.request import Request
+from pyinfer.scheduling.task import Next, Task
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 LONG = SamplingParams(temperature=0, max_tokens=4000, ignore_eos=True)
@@ -25,18 +26,12 @@ def passes_of(llm, monkeypatch):
     """A list that each later pass adds its (tokens, rows of logits) to."""
     passes, run = [], llm.engine.run
 
-    def counted(tokens, positions, sequences, outputs):
-        passes.append((len(tokens), len(outputs)))
-        return run(tokens, positions, sequences, outputs)
+    def counted(forward):
+        passes.append((len(forward.tokens), len(forward.logits)))
+        return run(forward)
 
     monkeypatch.setattr(llm.engine, "run", counted)
     return passes
-
-
-def is_idle(llm):
-    """Whether no request holds a slot or a page."""
-    scheduler, cache = llm.scheduler, llm.engine.cache
-    return (scheduler.n_running, scheduler.n_waiting, cache.n_available) == (0, 0, cache.n_pages)
 
 
 @pytest.mark.parametrize("options", [{}, {"n_seqs": 3, "n_batch": 16}, {"prefix_cache": False}, {"kv_type": "q8_0"}])
@@ -55,23 +50,23 @@ def test_prompts_together_give_what_each_gives_alone(load, options):
 
 def test_texts_go_on_beside_a_long_prompt_and_passes_are_bounded(load, monkeypatch):
     llm = load(n_batch=16)
-    stream = llm.stream("abc", LONG)
-    next(stream)
     passes = passes_of(llm, monkeypatch)
-    llm.generate(random_prompt(150), SamplingParams(temperature=0, max_tokens=1))
-    n_prompt_passes = 10  # 150 tokens, 15 at a time beside the text
-    assert passes == [*[(16, 1)] * (n_prompt_passes - 1), (16, 2)]
+    params = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+    llm.generate(["abc", random_prompt(150)], [params, SamplingParams(temperature=0, max_tokens=1)])
+    # the short prompt (2 tokens) and 14 of the long one, then 15 at a time beside the text
+    assert passes == [*[(16, 1)] * 10, (2, 2), *[(1, 1)] * 9]
 
 
 def test_requests_beyond_the_slots_are_served_in_the_order_of_arrival(load):
-    llm = load(n_seqs=2)
-    streams = [
-        llm.stream("x" * (i + 1), SamplingParams(temperature=0, max_tokens=3, ignore_eos=True)) for i in range(5)
-    ]
+    llm, begun = load(n_seqs=2), []
 
-    assert llm.scheduler.n_waiting == 5
-    list(streams[4])  # which can't come before those that came first
-    assert [s.completion is not None for s in streams] == [True] * 5
+    def noting(i):
+        return lambda tokens, logits: begun.append(i) or logits
+
+    params = [SamplingParams(max_tokens=3, ignore_eos=True, logits_processors=[noting(i)]) for i in range(5)]
+    llm.generate(["x" * (i + 1) for i in range(5)], params)
+    assert list(dict.fromkeys(begun)) == [0, 1, 2, 3, 4]
+    assert begun.index(2) > 2 and begun.index(4) > begun.index(1) + 2  # no more than two at once
 
 
 def test_a_common_beginning_is_passed_once_within_a_batch(load, monkeypatch):
@@ -177,14 +172,25 @@ def test_streams_of_one_thread_take_turns(load):
 
 
 @pytest.mark.parametrize("state", ["waiting", "prefilling", "running", "finished"])
-def test_a_request_ends_in_any_state_and_gives_everything_back(load, state):
+def test_a_request_ends_in_any_state_and_gives_everything_back(load, state, monkeypatch):
     llm = load(n_seqs=1, n_batch=16)
     other = llm.stream("other", LONG)
     other_first = next(other) if state == "waiting" else other.close()
+    passing, go_on = threading.Event(), threading.Event()
+    if state == "prefilling":
+        run = llm.engine.run
+
+        def slow(forward):
+            rows = run(forward)
+            if forward.positions[0] == 32:  # in the middle of the prompt
+                passing.set()
+                go_on.wait(20)
+            return rows
+
+        monkeypatch.setattr(llm.engine, "run", slow)
     stream = llm.stream(random_prompt(200), LONG)
     if state == "prefilling":
-        llm.scheduler.wait(lambda: stream._streamed.requests[0].n_passed > 0)
-        assert stream._streamed.requests[0].n_passed < 200
+        assert passing.wait(20)
     if state == "running":
         next(stream)
     if state == "finished":
@@ -192,6 +198,7 @@ def test_a_request_ends_in_any_state_and_gives_everything_back(load, state):
         stream = llm.stream("x", GREEDY)
         list(stream)
     stream.close()
+    go_on.set()
     assert list(stream) == []
     if state == "waiting":
         assert other_first.text and next(other).text
@@ -364,49 +371,64 @@ def test_ctrl_c_in_a_stream_ends_it(load):
     assert llm.generate("abc", GREEDY).tokens
 
 
-class Guesses(Request):
-    """Another kind of request: greedy text that is guessed several tokens ahead, rightly or not."""
+class Greedy(Task):
+    """Another kind of task: the n likeliest tokens."""
 
-    def __init__(self, prompt, n, guess):
-        super().__init__(list(prompt), len(prompt) - 1)
-        self.n_known, self.end, self.guess = len(prompt), len(prompt) + n, guess
-        self.n_takes = 0
+    max_draft = 4
 
-    def take(self, rows):
-        self.n_takes += 1
-        for row in rows:
-            token = int(row.argmax())
-            right = self.n_known < len(self.tokens) and self.tokens[self.n_known] == token
-            if not right:
-                del self.tokens[self.n_known :]
-                self.tokens.append(token)
-            self.n_known += 1
-            if not right:
+    def __init__(self, prompt, n):
+        super().__init__(prompt, len(prompt) - 1)
+        self.tokens, self.n = [], n
+
+    def process(self, rows, draft):
+        new = []
+        for row, guessed in zip_longest(rows, draft):
+            new.append(int(row.argmax()))
+            if guessed != new[-1]:
                 break
-        self.n_passed = min(self.n_passed, self.n_known - 1)
-        self.first_wanted = self.n_known - 1
-        if self.n_known >= self.end:
-            self.finished = True
-        else:
-            del self.tokens[self.n_known :]
-            self.tokens += self.guess(self.tokens)
+        new = new[: self.n - len(self.tokens)]
+        self.tokens += new
+        return Next(new, len(self.tokens) == self.n)
 
 
-def test_kinds_of_requests_are_classes_that_the_scheduler_does_not_know(load):
+class Guesser:
+    """A drafter that guesses by a function of all tokens so far."""
+
+    def __init__(self, guess):
+        self.guess, self.n_notes, self.dropped = guess, 0, 0
+
+    def start(self, sequence):
+        sequence.drafting = list(sequence.items)
+
+    def note(self, sequence, tokens):
+        sequence.drafting += tokens
+        self.n_notes += 1
+
+    def propose(self, sequences, most):
+        return [self.guess(sequence.drafting)[:n] for sequence, n in zip(sequences, most, strict=True)]
+
+    def drop(self, sequence):
+        self.dropped += 1
+
+
+def test_kinds_of_tasks_and_drafters_are_classes_that_the_scheduler_does_not_know(load):
     llm = load()
     prompt = random_prompt(60)
-    expected = llm.generate(prompt, SamplingParams(temperature=0, max_tokens=40, ignore_eos=True))
+    expected = Greedy(prompt, 40)
+    llm.run([expected])
     whole = [*prompt, *expected.tokens]
-    for guess in (
-        lambda known: whole[len(known) : len(known) + 4],
-        lambda known: [*whole[len(known) : len(known) + 2], 5, 5],
-        lambda known: [5],
-        lambda known: [],
+    for guess, n_steps in (
+        (lambda known: whole[len(known) : len(known) + 4], 8),
+        (lambda known: [*whole[len(known) : len(known) + 2], 5, 5], (13, 14)),
+        (lambda known: [5], (20, 40)),
+        (lambda known: [], 40),
     ):
-        request = Guesses(prompt, 40, guess)
-        llm.run([request])
-        # with `ignore_eos` the likeliest token may be passed over
-        assert request.tokens[: len(whole)] == whole or 1 in request.tokens
+        drafter = llm.scheduler.drafter = Guesser(guess)
+        tasks = [Greedy(prompt, 40), Greedy(prompt, 40)]
+        llm.run(tasks)
+        assert [task.tokens for task in tasks] == [expected.tokens] * 2
+        fewest, most = n_steps if isinstance(n_steps, tuple) else (n_steps, n_steps)
+        assert 2 * fewest <= drafter.n_notes <= 2 * most + 2 and drafter.dropped == 2
     assert is_idle(llm)
 
 

@@ -82,7 +82,7 @@ def test_the_prompt_is_passed_once(path, monkeypatch):
     with LLM(path) as llm:
         passed = []
         run = llm.engine.run
-        monkeypatch.setattr(llm.engine, "run", lambda tokens, *rest: passed.append(len(tokens)) or run(tokens, *rest))
+        monkeypatch.setattr(llm.engine, "run", lambda p: passed.append(len(p.tokens)) or run(p))
         prompt = "x" * 99
 
         together = llm.score(prompt, ["abc", "abd", "b"])
@@ -104,15 +104,15 @@ def test_the_length_of_a_pass_and_what_runs_beside_do_not_change_the_scores(path
 def test_a_text_may_fill_the_context_and_its_last_token_lie_beyond(llm):
     tokens = RNG.integers(0, N_VOCAB, llm.n_ctx + 1).tolist()
 
-    assert len(score_tokens(llm, [(tokens, 1)])[0].logprobs) == llm.n_ctx
+    assert len(score_tokens(llm.scheduler, [(tokens, 1)])[0].logprobs) == llm.n_ctx
     with pytest.raises(ContextError, match="130 tokens; the context of 128 has room for 129"):
-        score_tokens(llm, [([*tokens, 0], 1)])
+        score_tokens(llm.scheduler, [([*tokens, 0], 1)])
 
 
 @pytest.mark.parametrize("first", [0, 3, -1])
 def test_a_text_is_scored_behind_its_first_token(llm, first):
     with pytest.raises(ParameterError, match=f"from position {first} on; expected 1 to 2"):
-        score_tokens(llm, [([1, 2, 3], first)])
+        score_tokens(llm.scheduler, [([1, 2, 3], first)])
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,23 @@ def test_shifts_and_preemptions_get_along(llama):
         assert llm.engine.cache.n_available == 5
 
 
+def test_a_shifted_text_that_is_preempted_goes_on_with_the_same_bits(tmp_path):
+    deep = write_text_model(tmp_path / "deep.gguf", TinyModel("llama", n_layers=2, n_vocab=128, n_ctx=1024))
+    options = {"n_ctx": 192, "kv_type": "f32", "n_threads": 1, "on_overflow": "shift", "n_keep": 3}
+    prompt = RNG.integers(33, 127, 100).tolist()
+    params = SamplingParams(seed=0, max_tokens=400, ignore_eos=True, logprobs=2)
+    with LLM(deep, **options) as llm:
+        expected = llm.generate(prompt, params)
+    with LLM(deep, n_seqs=1, **options) as llm:
+        stream = llm.stream(prompt, params)
+        for _ in range(150):  # past the first shifts, after 92 tokens and 64 more each
+            next(stream)
+        llm.generate("other", SamplingParams(max_tokens=4))  # which needs the slot of the stream, once that pauses
+        for _ in stream:
+            pass
+        assert (stream.completion.tokens, stream.completion.logprobs) == (expected.tokens, expected.logprobs)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

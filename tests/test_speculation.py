@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from idle import is_idle
 from tiny_models import TinyModel, write_text_model, write_tiny_model
 
 from pyinfer import LLM, Guide, ModelError, ParameterError, PyinferError, SamplingParams
 from pyinfer.engine.costs import FIRST_COSTS, SIZES, PassCosts
-from pyinfer.speculation.ngrams import LONGEST, SHORTEST, Lookup
-from pyinfer.speculation.policy import LAST_PROBE, Speculation
+from pyinfer.speculation.ngrams import MAX_MATCH, MIN_MATCH, Lookup
+from pyinfer.speculation.policy import LAST_PROBE, Speculation, n_worth
 
 RNG = np.random.default_rng(3)
 REPEATED = [*b"abcdefgh, abcdefgh, abcdefgh, ab"]
@@ -32,22 +33,30 @@ def draft_path(tmp_path_factory):
     return write_text_model(tmp_path_factory.mktemp("draft") / "model.gguf", model)
 
 
-class Oracle(Speculation):
-    """Guesses what a plain run said, with a mistake here and there."""
+class Oracle:
+    """Drafts what a plain run said, with a mistake here and there."""
 
     def __init__(self, text, seed):
-        super().__init__(PassCosts(), 0)
-        self._text, self._rng, self._n = text, np.random.default_rng(seed), 0
+        self._text, self._rng = text, np.random.default_rng(seed)
 
-    def add(self, token):
-        self._n += 1
+    def start(self, sequence):
+        sequence.drafting = 0  # tokens so far
 
-    def guesses(self, most, n_own, sampler, matcher):
-        found = list(self._text[self._n : self._n + min(most, int(self._rng.integers(0, 12)))])
+    def note(self, sequence, tokens):
+        sequence.drafting += len(tokens)
+
+    def propose(self, sequences, most):
+        return [self._draft(sequence.drafting, n) for sequence, n in zip(sequences, most, strict=True)]
+
+    def _draft(self, at, most):
+        found = list(self._text[at : at + min(most, int(self._rng.integers(0, 12)))])
         for i in range(len(found)):
             if self._rng.random() < 0.1:
                 found[i] = int(self._rng.integers(128))
         return found
+
+    def drop(self, sequence):
+        pass
 
 
 def essence(completion):
@@ -88,10 +97,10 @@ def test_texts_are_those_of_plain_decoding(load, plain, kind, draft_path):
 
 
 @pytest.mark.parametrize("kind", set(PARAMS) - {"several"})
-def test_any_guesses_lead_to_the_same_text(load, plain, kind, monkeypatch):
+def test_any_drafts_lead_to_the_same_text(load, plain, kind):
     llm, expected = load(), plain[kind]
     for seed in range(3):
-        monkeypatch.setattr(llm, "_speculation", lambda prompt, params, seed=seed: Oracle(expected.tokens, seed))
+        llm.scheduler.drafter = Oracle(expected.tokens, seed)
         done = llm.generate(REPEATED, PARAMS[kind])
         assert essence(done) == essence(expected)
         if len(done.tokens) > 20:
@@ -114,20 +123,27 @@ def test_drawn_tokens_have_the_distribution_of_plain_decoding(load):
     assert surprise < 27 + 4 * np.sqrt(2 * 27)  # chi squared of 27 outcomes
 
 
+def drafts_nothing(llm):
+    """Whether the draft model holds no text."""
+    assert is_idle(llm)  # after which the draft model has heard of every end
+    memory = llm._draft.engine.memory
+    return memory.n_available == memory.n_pages
+
+
 def test_a_draft_model_that_agrees_gives_several_tokens_a_pass(load, path):
     llm = load(draft_model=path)
     done = llm.generate("Hello", SamplingParams(temperature=0, max_tokens=100, ignore_eos=True))
     assert done.accepted_tokens == done.drafted_tokens > 0
     drawn = llm.generate("Hello", SamplingParams(seed=1, temperature=1.5, max_tokens=100, ignore_eos=True))
     assert drawn.accepted_tokens == drawn.drafted_tokens > 0  # the same random numbers, the same draws
-    assert llm._draft.engine.cache.n_available == llm._draft.engine.cache.n_pages
+    assert drafts_nothing(llm)
 
 
 def test_requests_together_in_little_memory_give_what_each_gives_alone(load, draft_path):
     prompts = [RNG.integers(33, 127, n).tolist() + REPEATED for n in (3, 70, 150, 1, 20)]
     params = [SamplingParams(seed=i, max_tokens=60 + 9 * i) for i in range(len(prompts))]
     expected = load().generate(prompts, params)
-    cache = load().engine.cache
+    cache = load().engine.memory
     for options in ({"speculative": "lookup"}, {"draft_model": draft_path}):
         llm = load(n_seqs=4, n_batch=16, kv_cache_memory=9 * cache.page_bytes, **options)
         assert [essence(done) for done in llm.generate(prompts, params)] == [essence(done) for done in expected]
@@ -135,22 +151,24 @@ def test_requests_together_in_little_memory_give_what_each_gives_alone(load, dra
 
 
 @pytest.mark.parametrize("drafts", [False, True])
-def test_a_shifted_context_is_that_of_plain_decoding(load, draft_path, drafts, monkeypatch):
+def test_a_shifted_context_is_that_of_plain_decoding(load, draft_path, drafts):
     options = {"n_ctx": 128, "on_overflow": "shift", "n_keep": 5}
     params = SamplingParams(seed=1, max_tokens=400, ignore_eos=True)
     expected = load(**options).generate(REPEATED, params)
     llm = load(**options, **({"draft_model": draft_path} if drafts else {"speculative": "lookup"}))
     assert essence(llm.generate(REPEATED, params)) == essence(expected)
-    monkeypatch.setattr(llm, "_speculation", lambda prompt, params: Oracle(expected.tokens, 0))
+    llm.scheduler.drafter = Oracle(expected.tokens, 0)
     assert essence(llm.generate(REPEATED, params)) == essence(expected)
 
 
 def test_only_tokens_of_the_text_are_found_in_the_cache(load, plain, monkeypatch):
     llm, expected = load(), plain["sampled"]
-    monkeypatch.setattr(llm, "_speculation", lambda prompt, params: Oracle(expected.tokens, 1))
-    published, publish = [], llm.engine.cache.publish
+    llm.scheduler.drafter = Oracle(expected.tokens, 1)
+    published, publish = [], llm.engine.memory.publish
     monkeypatch.setattr(
-        llm.engine.cache, "publish", lambda slot, key, n: (published.append(key.items[:n]), publish(slot, key, n))[1]
+        llm.engine.memory,
+        "publish",
+        lambda slot, key, n: (published.append(list(key.items[:n])), publish(slot, key, n))[1],
     )
     llm.generate(REPEATED, PARAMS["sampled"])
     whole = [*REPEATED, *expected.tokens]
@@ -163,11 +181,11 @@ def test_a_stream_that_is_left_gives_back_its_place_in_the_draft_model(load, dra
     for _ in range(10):
         next(stream)
     stream.close()
-    assert llm._draft.engine.cache.n_available == llm._draft.engine.cache.n_pages
+    assert drafts_nothing(llm)
     fails = [lambda tokens, logits: 1 / 0 if len(tokens) > 9 else logits]
     with pytest.raises(PyinferError, match="division"):
         llm.generate("abc", SamplingParams(logits_processors=fails, ignore_eos=True))
-    assert llm._draft.engine.cache.n_available == llm._draft.engine.cache.n_pages
+    assert drafts_nothing(llm)
 
 
 def test_vocabularies_that_differ_are_refused(path, tmp_path):
@@ -231,11 +249,11 @@ def test_weights_of_a_draft_model_stay_until_all_who_share_them_are_closed(load,
 def longest_match(tokens):
     """(place, length) by comparing with every place."""
     n, best = len(tokens), (0, 0)
-    for at in range(n - 1, SHORTEST - 1, -1):
+    for at in range(n - 1, MIN_MATCH - 1, -1):
         length = 0
-        while length < min(at, LONGEST) and tokens[at - 1 - length] == tokens[n - 1 - length]:
+        while length < min(at, MAX_MATCH) and tokens[at - 1 - length] == tokens[n - 1 - length]:
             length += 1
-        if length >= SHORTEST and length > best[1]:
+        if length >= MIN_MATCH and length > best[1]:
             best = (at, length)
     return best
 
@@ -254,7 +272,7 @@ def test_lookup_finds_the_longest_match(tokens):
 def worth(rate, most=31, n_own=1, price=0.0, n_tokens=1, n_texts=1):
     costs = PassCosts()
     costs.note(n_tokens, n_texts, 0.01)
-    return Speculation(costs, 31)._worth(rate, most, n_own, price)
+    return n_worth(costs, rate, most, n_own, price)
 
 
 def test_good_guesses_fill_a_pass_and_bad_ones_are_left_out():
@@ -275,39 +293,66 @@ def test_costs_of_passes_are_learned_beside_the_speed_of_the_machine():
     assert costs.of(2) == FIRST_COSTS[1] and costs.of(128) == 2 * costs.of(64)
 
 
-class BadDrafter:
-    """Guesses that never come true, and take as long as half a pass."""
+class Text:
+    """A sequence as drafters see it."""
+
+    def __init__(self, tokens=()):
+        self.items, self.task, self.n_rows, self.drafting = list(tokens), self, 1, None
+        self.drawing = True
+
+
+class BadModel:
+    """Drafts that are never right, and take as long as half a pass."""
 
     seconds = 0.005
 
     def __init__(self):
         self.n_drafts = 0
 
+    def start(self, prompt, drawing):
+        return self
+
     def add(self, token):
         pass
 
-    def draft(self, n, sampler, matcher):
+    def propose(self, texts, most):
         self.n_drafts += 1
-        return [5] * n
+        return [[5] * n for n in most]
 
 
 def test_a_draft_model_that_is_no_use_is_hardly_asked():
-    costs, drafter = PassCosts(), BadDrafter()
-    speculation = Speculation(costs, 31, drafter=drafter)
+    costs, model, text = PassCosts(), BadModel(), Text()
+    speculation = Speculation(costs, 31, model=model)
+    speculation.start(text)
     for _ in range(2000):
         costs.note(1, 1, 0.01)
-        speculation.guesses(31, 1, None, None)
-        speculation.add(6)
-    assert 2000 / LAST_PROBE < drafter.n_drafts < 25
+        speculation.propose([text], [31])
+        speculation.note(text, [6])
+    assert 2000 / LAST_PROBE < model.n_drafts < 25
 
 
 def test_lookup_takes_microseconds():
     tokens = RNG.integers(0, 50, 4000).tolist()
-    costs = PassCosts()
+    costs, text = PassCosts(), Text(tokens)
     costs.note(1, 1, 0.01)
-    lookup = Lookup(tokens)
-    speculation, started = Speculation(costs, 31, lookup), time.perf_counter()
+    speculation = Speculation(costs, 31, lookup=True)
+    speculation.start(text)
+    started = time.perf_counter()
     for token in tokens:
-        speculation.add(token)
-        speculation.guesses(31, 1, None, None)
+        speculation.note(text, [token])
+        speculation.propose([text], [31])
     assert (time.perf_counter() - started) / len(tokens) < 200e-6
+
+
+def test_a_draft_model_computes_one_batch_a_step_for_all_texts(load, draft_path, monkeypatch):
+    llm = load(draft_model=draft_path, n_seqs=4)
+    passes, run = [], llm._draft.engine.run
+    monkeypatch.setattr(llm._draft.engine, "run", lambda p: (passes.append(sorted(set(p.slots.tolist()))), run(p))[1])
+    monkeypatch.setattr("pyinfer.speculation.policy.n_worth", lambda costs, rate, most, *rest: min(most, 3))
+    params = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+    done = llm.generate([RNG.integers(33, 127, n).tolist() for n in (20, 9, 30, 14)], params)
+    monkeypatch.undo()
+    n_steps = max(text.drafted_tokens for text in done) / 3  # at least
+    assert passes[0] == [0, 1, 2, 3] or len(passes[0]) == 4
+    assert len(passes) < 3 * (20 + 1)  # a pass a token of a draft, not one for each text
+    assert sum(len(slots) for slots in passes) > 2.5 * len(passes) and n_steps > 4

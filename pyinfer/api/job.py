@@ -7,23 +7,23 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pyinfer.arguments import as_list_or_none
 from pyinfer.errors import ParameterError
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.sampling.sampler import derived_seed
-from pyinfer.tasks.generation import Completion, Generation
+from pyinfer.tasks.generation import Generation
+from pyinfer.tasks.prompt import Prompt
+from pyinfer.tasks.results import Completion
 
-Prompt = str | Sequence[int] | NDArray[np.integer]
 Params = SamplingParams | Sequence[SamplingParams] | None
 
 
 class Job:
-    """The requests of a call, and what becomes of their results.
+    """The tasks of a call, and what becomes of their results.
 
-    make(prompt, params) gives the request for one text. Raises what it raises, and ParameterError for params that are
-    none, or not as many as prompts. admit(n_requests) is called before they are made, and may refuse them.
+    make(prompt, params) gives the task for one text. Raises what it raises, and ParameterError for params that are
+    none, or not as many as prompts. admit(n_tasks) is called before they are made, and may refuse them.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Job:
         self._groups = [[make(p, s) for s in own] for p, own in zip(prompts, samples, strict=True)]
 
     @property
-    def requests(self) -> list[Generation]:
+    def tasks(self) -> list[Generation]:
         return [generation for group in self._groups for generation in group]
 
     def result(self) -> Completion | list[Completion]:
-        """The completion, or those of all prompts in their order, once all requests are finished."""
+        """The completion, or those of all prompts in their order, once all tasks are finished."""
         completions = self._completions()
         return completions if self._many else completions[0]
 

@@ -6,32 +6,36 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.api.job import Job, Params, Prompt
+from pyinfer import _kernels
+from pyinfer.api.chat import ChatStream
+from pyinfer.api.job import Job, Params
 from pyinfer.api.stream import Stream, Streamed
-from pyinfer.arguments import check_integer, check_positive, checked_ids
+from pyinfer.arguments import check_integer, check_positive
+from pyinfer.chat.calls import ChatCompletion, prepare_turn
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import DEFAULTS, EngineOptions
 from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
+from pyinfer.hub import resolve_model
 from pyinfer.memory.prefix_key import PrefixKey
 from pyinfer.memory.session_file import Layout, fingerprint, read_state, write_state
-from pyinfer.progress import progress_bar
 from pyinfer.sampling.params import SamplingParams
-from pyinfer.scheduling.request import AllLogits, Caller, Request
 from pyinfer.scheduling.scheduler import Scheduler
+from pyinfer.scheduling.task import Task
 from pyinfer.speculation.draft_model import DraftModel, draft_engine
-from pyinfer.speculation.ngrams import Lookup
 from pyinfer.speculation.policy import DEFAULT_N_DRAFT, Speculation
-from pyinfer.tasks.generation import Completion, Generation, Piece
+from pyinfer.tasks.embedding import embed
+from pyinfer.tasks.generation import Generation
+from pyinfer.tasks.logits import Logits
+from pyinfer.tasks.prompt import Prompt, prompt_ids
+from pyinfer.tasks.results import Completion, Piece
+from pyinfer.tasks.scoring import Perplexity, Score, perplexity, score
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
-
-if TYPE_CHECKING:
-    from pyinfer.chat.calls import ChatCompletion, ChatStream
-    from pyinfer.tasks.scoring import Perplexity, Score
 
 
 class LLM:
@@ -40,21 +44,17 @@ class LLM:
         with LLM("model.gguf") as llm:
             print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
 
-    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows. n_ctx: tokens of prompt and text
-    together (default: what the model was trained for, at most 4096). n_threads: default the cores that the process may
-    use. kv_type: of cached keys and values, "f16", "bf16", "f32" or "q8_0". n_batch: tokens passed at once. n_seqs:
-    texts generated at once; more requests wait for their turn. kv_cache_memory: bytes for keys and values (default:
-    what n_seqs texts of n_ctx need, at most a quarter of the memory, at least one text of n_ctx); taken as they are
-    first used. prefix_cache: whether prompts that begin alike, now or earlier, share them; results are the same to the
-    bit. on_overflow: "error" ends texts where the context is full; "shift" then drops the older half of what follows
-    the first n_keep tokens (rounded up to pages of 64), again and again. weights: "copy" takes them into memory,
-    rearranged for speed, and the file is not used any more; "mmap" leaves them in the mapped file, for models larger
-    than RAM and for processes that share one: the file must stay as it is until `close`, since shortening a mapped file
-    ends the process (SIGBUS). progress(bytes done, bytes in all): called while the model is fetched, then while weights
-    are loaded. speculative: "lookup" guesses that texts go on as they or their prompts did before; draft_model: a small
-    model with the same tokens, which guesses, too: a file, a name, or an open LLM, which shares its weights, may be
-    used meanwhile and closed before or after; at most n_draft tokens at once, fewer or none where that doesn't pay.
-    Results are the same to the bit.
+    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows.
+    n_ctx, n_threads, kv_type, n_batch, n_seqs, kv_cache_memory, weights, progress: see EngineOptions; progress is
+    called while the model is fetched, too.
+    prefix_cache: whether prompts share prefixes, now or later; results are the same to the bit.
+    on_overflow: "error" ends texts where the context is full; "shift" then drops the older half of what follows the
+    first n_keep tokens (rounded up to pages of 64), again and again.
+    speculative: "lookup" drafts that texts go on as they or their prompts did before. draft_model: a small model with
+    the same tokens, which drafts, too: a file, a name, or an open LLM, which shares its weights, may be used meanwhile
+    and closed before or after. n_draft: draft tokens at once, at most; fewer or none where that doesn't pay. Results
+    are the same to the bit.
+
     Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
     threads, whose requests run together.
     """
@@ -62,48 +62,46 @@ class LLM:
     def __init__(
         self,
         path: str | Path,
-        n_ctx: int | None = None,
-        n_threads: int | None = None,
-        kv_type: str = "f16",
-        n_batch: int = 512,
-        n_seqs: int = 8,
-        kv_cache_memory: int | None = None,
+        n_ctx: int | None = DEFAULTS.n_ctx,
+        n_threads: int | None = DEFAULTS.n_threads,
+        kv_type: str = DEFAULTS.kv_type,
+        n_batch: int = DEFAULTS.n_batch,
+        n_seqs: int = DEFAULTS.n_seqs,
+        kv_cache_memory: int | None = DEFAULTS.kv_cache_memory,
         prefix_cache: bool = True,
         on_overflow: str = "error",
         n_keep: int = 0,
-        weights: str = "copy",
-        progress: Callable[[int, int], None] | None = None,
+        weights: str = DEFAULTS.weights,
+        progress: Callable[[int, int], None] | None = DEFAULTS.progress,
         speculative: str | None = None,
         draft_model: str | Path | LLM | None = None,
         n_draft: int = DEFAULT_N_DRAFT,
     ) -> None:
-        from pyinfer.hub import resolve_model
-
         if on_overflow not in ("error", "shift"):
             raise ParameterError(f"on_overflow is {on_overflow!r}; expected 'error' or 'shift'")
         if speculative not in (None, "lookup"):
             raise ParameterError(f"speculative is {speculative!r}; expected 'lookup' or None (or see draft_model)")
-        self._lookup = speculative == "lookup"
-        self._n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
+        n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
         path = resolve_model(path, progress)
         if draft_model is not None and not isinstance(draft_model, LLM):
             draft_model = resolve_model(draft_model, progress)
-        sizes: dict[str, Any] = {
-            "n_ctx": n_ctx, "n_threads": n_threads, "kv_type": kv_type, "n_batch": n_batch, "n_seqs": n_seqs
-        }  # fmt: skip
+        options = EngineOptions(n_ctx, n_threads, kv_type, n_batch, n_seqs, kv_cache_memory, weights, progress)
         with GGUFFile(path) as file:
             self._tokenizer = load_tokenizer(file)
             drafting = None
             if draft_model is not None:  # first, as it is what is sooner loaded or refused
-                drafting = draft_engine(draft_model, self._tokenizer, **sizes)
-            self._engine = Engine(file, kv_cache_memory=kv_cache_memory, weights=weights, progress=progress, **sizes)
+                drafting = draft_engine(draft_model, self._tokenizer, **options.of_draft_model().as_arguments())
+            n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
+            self._engine = Engine(file, **options.as_arguments(), n_keep=n_kept or 0)
             self._fingerprint = fingerprint(file, self._engine.config)
+        _kernels.end_threads()  # those that loaded the weights: the engine thread has its own
         self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)
         self.path = Path(path)
         self._closed = False
         self._prefix_cache = prefix_cache
-        n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
         self._scheduler = Scheduler(self._engine, prefix_cache, n_kept)
+        if speculative is not None or self._draft is not None:
+            self._scheduler.drafter = Speculation(self._scheduler.costs, n_draft, speculative == "lookup", self._draft)
 
     def __enter__(self) -> LLM:
         return self
@@ -163,7 +161,7 @@ class LLM:
             first, second = llm.generate(["Once upon a time", "In the beginning"])
         """
         job = self.job(prompt, params)
-        self.run(job.requests, "generating" if progress else None)
+        self.scheduler.run(job.tasks, "generating" if progress else None)
         return job.result()
 
     def stream(
@@ -190,11 +188,9 @@ class LLM:
             done = llm.chat([{"role": "user", "content": "Hello"}])
             print(done.content, done.finish_reason)
         """
-        from pyinfer.chat import prepare_turn
-
         turn = prepare_turn(self._tokenizer, messages, params, **options)
         job = self.job(turn.prompt.tokens, turn.params, turn.visible_tokens)
-        self.run(job.requests)
+        self.scheduler.run(job.tasks)
         return turn.result(job.completion())
 
     def stream_chat(
@@ -207,8 +203,6 @@ class LLM:
             for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
                 print(delta.content, end="", flush=True)
         """
-        from pyinfer.chat import ChatStream, prepare_turn
-
         turn = prepare_turn(self._tokenizer, messages, params, **options)
         return ChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), visible_tokens=turn.visible_tokens))
 
@@ -219,9 +213,9 @@ class LLM:
         """
         self.engine.check_decoder()
         ids = self._fitting_ids(tokens)
-        request = AllLogits(ids, self.engine.n_vocab)
-        self.run([request])
-        return request.out
+        task = Logits(ids, self.engine.n_vocab)
+        self.scheduler.run([task])
+        return task.out
 
     def trace(self, tokens: Prompt, names: str | Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
         """Activations of a prompt's tokens by name, from an empty context: float32 [n_tokens, width] each.
@@ -233,9 +227,8 @@ class LLM:
             streams = llm.trace("The capital of France is", "blk.*.out")
         """
         ids = self._fitting_ids(tokens)
-        with self.scheduler.alone() as interrupts:
-            interrupts.allowed = True
-            return self.engine.trace(ids, [names] if isinstance(names, str) else names)
+        globs = [names] if isinstance(names, str) else names
+        return self.scheduler.call(partial(self.engine.trace, ids, globs), preempt=True)
 
     def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
         """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
@@ -245,8 +238,8 @@ class LLM:
         """
         ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
         layout = self._state_layout()
-        with self.scheduler.between_steps():
-            snapshot = self._engine.cache.snapshot(PrefixKey(ids), len(ids))
+        memory = self.engine.memory
+        snapshot = self.scheduler.call(lambda: memory.snapshot(PrefixKey(list(ids)), len(ids)))
         if snapshot.n == 0:
             raise StateError(f"none of these {len(ids)} tokens is in the cache; generate with them first")
         write_state(Path(path), layout, ids[: snapshot.n], snapshot)
@@ -260,15 +253,15 @@ class LLM:
         cache, each before anything has changed; ParameterError without prefix_cache, OSError if there is no such file.
         """
         tokens, snapshot = read_state(Path(path), self._state_layout(), self.n_ctx, self._engine.n_vocab)
-        with self.scheduler.between_steps():
-            self._engine.cache.restore(PrefixKey(tokens), snapshot)
+        memory = self.engine.memory
+        self.scheduler.call(lambda: memory.restore(PrefixKey(list(tokens)), snapshot))
         return tokens
 
     def _state_layout(self) -> Layout:
         if not self._prefix_cache:
             raise ParameterError("prefix_cache is False; sessions are saved from and loaded into it")
-        cache = self.engine.cache
-        return Layout(self._fingerprint, cache.kv_type, cache.group_sizes, cache.state_bytes)
+        memory = self.engine.memory
+        return Layout(self._fingerprint, memory.kv_type, memory.group_sizes, memory.state_bytes)
 
     def job(
         self,
@@ -277,7 +270,7 @@ class LLM:
         visible_tokens: Collection[int] = frozenset(),
         admit: Callable[[int], None] | None = None,
     ) -> Job:
-        """The requests of `generate`, for `run` or the scheduler; visible_tokens: as for `generation`,
+        """The tasks of `generate`, for the scheduler; visible_tokens: as for `generation`,
         admit: as for Job."""
         return Job(prompt, params, partial(self.generation, visible_tokens=visible_tokens), admit)
 
@@ -289,7 +282,7 @@ class LLM:
         index: int = 0,
         visible_tokens: Collection[int] = frozenset(),
     ) -> Generation:
-        """A request for one text (n and best_of are not looked at), checked; pieces, index, visible_tokens: as
+        """A task for one text (n and best_of are not looked at), checked; pieces, index, visible_tokens: as
         Generation has them."""
         self.engine.check_decoder()
         ids = self.token_ids(prompt)
@@ -299,53 +292,15 @@ class LLM:
                 f"{self.n_ctx - 1} and one more (n_ctx, kv_cache_memory)"
             )
         n_ctx = None if self._scheduler.shifts else self.n_ctx
-        return Generation(
-            ids, params, self._tokenizer, n_ctx, pieces, index, visible_tokens, self._speculation(ids, params)
-        )
+        return Generation(ids, params, self._tokenizer, n_ctx, pieces, index, visible_tokens)
 
-    def _speculation(self, prompt: list[int], params: SamplingParams) -> Speculation | None:
-        if not self._lookup and self._draft is None:
-            return None
-        lookup = Lookup(prompt) if self._lookup else None
-        drafter = None if self._draft is None else self._draft.drafter(prompt, params)
-        return Speculation(self._scheduler.costs, self._n_draft, lookup, drafter)
-
-    def run(self, requests: Sequence[Request], label: str | None = None) -> None:
-        """Run requests to their end, with a bar of this label on standard error, if one is given.
-
-        Raises the first error of a request, and cancels the others, as Ctrl-C does.
-        """
-        scheduler, caller = self.scheduler, Caller()
-        bar = progress_bar(label, "", 1) if label is not None else None
-        try:
-            scheduler.submit(requests, caller)
-            if bar is not None:
-                for done in range(len(requests)):
-                    bar(done, len(requests))
-                    scheduler.wait(partial(caller.has, done + 1))
-            scheduler.wait(partial(caller.has, len(requests)))
-        except BaseException:
-            scheduler.cancel(requests)
-            raise
-        finally:
-            if bar is not None:
-                bar(1, 1)
-        for request in requests:
-            if request.error is not None:
-                scheduler.cancel(requests)
-                raise request.error
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Run tasks of any kind to their end; raise the first error of one, and cancel the others, as Ctrl-C does."""
+        self.scheduler.run(tasks)
 
     def token_ids(self, prompt: Prompt) -> list[int]:
         """A prompt's token ids, checked; ParameterError if there are none, or one is out of range."""
-        if isinstance(prompt, str):
-            ids = self._tokenizer.encode(prompt)
-            if not ids:
-                raise ParameterError("the prompt is empty; expected at least one token")
-            return ids
-        ids = checked_ids(prompt, self.engine.n_vocab)
-        if not ids:
-            raise ParameterError("there are no tokens; expected at least one")
-        return ids
+        return prompt_ids(prompt, self._tokenizer, self.engine.n_vocab)
 
     def _fitting_ids(self, tokens: Prompt) -> list[int]:
         ids = self.token_ids(tokens)
@@ -367,11 +322,7 @@ class LLM:
             first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
             print("cosine", first @ second)
         """
-        from pyinfer.tasks.embedding import embed
-
-        with self.scheduler.alone() as interrupts:
-            interrupts.allowed = True
-            return embed(self.engine, self._tokenizer, texts, pooling, normalize, truncate)
+        return embed(self.scheduler, self._tokenizer, texts, pooling, normalize, truncate)
 
     def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
         """How likely each of these texts is after a prompt; see pyinfer.tasks.scoring.score.
@@ -381,9 +332,7 @@ class LLM:
             first, second = llm.score("The capital of France is", [" Paris", " Rome"])
             print(first.logprob > second.logprob, first.greedy)
         """
-        from pyinfer.tasks.scoring import score
-
-        return score(self, prompt, continuations)
+        return score(self.scheduler, self._tokenizer, prompt, continuations)
 
     def perplexity(
         self,
@@ -399,9 +348,7 @@ class LLM:
 
             print(llm.perplexity(Path("book.txt").read_text()).value)
         """
-        from pyinfer.tasks.scoring import perplexity
-
-        return perplexity(self, text, n_ctx, stride, n_chunks, progress)
+        return perplexity(self.scheduler, self._tokenizer, text, n_ctx, stride, n_chunks, progress)
 
     def _kept_tokens(self, n_keep: int) -> int:
         """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""

@@ -6,52 +6,80 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from pyinfer.api.job import Prompt, samples_of, with_choices
+from pyinfer.api.job import samples_of, with_choices
 from pyinfer.errors import ParameterError
 from pyinfer.sampling.params import SamplingParams
-from pyinfer.scheduling.request import Caller
 from pyinfer.scheduling.scheduler import Scheduler
-from pyinfer.tasks.generation import Completion, Generation, Piece
+from pyinfer.scheduling.waiter import Waiter
+from pyinfer.tasks.generation import MAX_AHEAD, Generation
+from pyinfer.tasks.prompt import Prompt
+from pyinfer.tasks.results import Completion, Piece
 
 
-class MakeStreamed(Protocol):
+class MakeTask(Protocol):
     def __call__(self, prompt: Prompt, params: SamplingParams, *, pieces: deque[Piece], index: int) -> Generation: ...
 
 
 class Streamed:
     """The texts of one prompt, and their pieces in the order in which they came, until someone takes them.
 
-    make: gives the request for one text. Raises what it raises, and ParameterError for a best_of above n: which texts
-    are the best is not known before they end.
+    make: gives the task for one text. Raises what it raises, and as streamed_samples.
     """
 
-    def __init__(self, prompt: Prompt, params: SamplingParams | None, make: MakeStreamed) -> None:
-        own = SamplingParams() if params is None else params
-        samples = samples_of(own)
-        if len(samples) > own.n:
-            raise ParameterError(f"best_of is {own.best_of}; a stream gives all texts that are made, and n is {own.n}")
+    def __init__(self, prompt: Prompt, params: SamplingParams | None, make: MakeTask) -> None:
+        samples = streamed_samples(params)
         self.pieces: deque[Piece] = deque()
-        self.requests = [make(prompt, each, pieces=self.pieces, index=i) for i, each in enumerate(samples)]
-        self._keeps_logprobs = own.logprobs is not None
+        self.tasks = [make(prompt, each, pieces=self.pieces, index=i) for i, each in enumerate(samples)]
+        self.left = False  # before all of it was taken
+        self._keeps_logprobs = params is not None and params.logprobs is not None
 
     @property
     def unfinished(self) -> list[Generation]:
-        return [request for request in self.requests if not request.finished]
+        return [task for task in self.tasks if not task.finished]
 
     @property
     def ready(self) -> bool:
         """Whether there is something to take, or nothing to wait for."""
-        return bool(self.pieces) or not self.unfinished or self.error is not None
+        return bool(self.pieces) or all(task.finished for task in self.tasks) or self.error is not None
 
     @property
     def error(self) -> BaseException | None:
-        return next((request.error for request in self.requests if request.error is not None), None)
+        return next((task.error for task in self.tasks if task.error is not None), None)
 
     @property
     def completion(self) -> Completion | None:
-        """That of the first text, with all of them as its choices where they are several; None before all have come."""
-        done = [request.completion for request in self.requests if request.completion is not None]
-        return with_choices(done, len(done), self._keeps_logprobs) if len(done) == len(self.requests) else None
+        """That of the first text, with all of them as its choices where they are several; None before all pieces were
+        taken."""
+        if self.left or self.pieces:
+            return None
+        done = [task.completion for task in self.tasks if task.completion is not None]
+        return with_choices(done, len(done), self._keeps_logprobs) if len(done) == len(self.tasks) else None
+
+    def leave(self, scheduler: Scheduler) -> None:
+        """End the texts where they are, unless all was taken."""
+        self.left = self.left or bool(self.pieces or self.unfinished)
+        scheduler.cancel(self.tasks)
+        self.pieces.clear()
+
+    def take(self, scheduler: Scheduler) -> Piece:
+        """The next piece; where the texts had paused, as too many lay there, they go on."""
+        had_paused = len(self.pieces) >= MAX_AHEAD
+        piece = self.pieces.popleft()
+        if had_paused:
+            scheduler.resume()
+        return piece
+
+
+def streamed_samples(params: SamplingParams | None) -> list[SamplingParams]:
+    """Parameters for each text of a stream.
+
+    ParameterError for a best_of above n: which texts are the best is not known before they end.
+    """
+    own = SamplingParams() if params is None else params
+    samples = samples_of(own)
+    if len(samples) > own.n:
+        raise ParameterError(f"best_of is {own.best_of}; a stream gives all texts that are made, and n is {own.n}")
+    return samples
 
 
 class Stream(Iterator[Piece]):
@@ -64,8 +92,8 @@ class Stream(Iterator[Piece]):
     def __init__(self, scheduler: Scheduler, streamed: Streamed) -> None:
         self._scheduler = scheduler
         self._streamed = streamed
-        self._closed = False
-        scheduler.submit(streamed.requests, Caller())
+        self._waiter = Waiter(len(streamed.tasks), each_step=True)
+        scheduler.submit(streamed.tasks, self._waiter)
 
     @property
     def completion(self) -> Completion | None:
@@ -73,16 +101,20 @@ class Stream(Iterator[Piece]):
 
     def __next__(self) -> Piece:
         streamed = self._streamed
+        if streamed.left:
+            raise StopIteration
         if not streamed.ready:
             try:
-                self._scheduler.wait(lambda: streamed.ready)
+                self._scheduler.check_waiting()
+                self._waiter.wait(lambda: streamed.ready)
             except BaseException:
                 self.close()
                 raise
         if streamed.pieces:
-            return streamed.pieces.popleft()
-        if streamed.error is not None and not self._closed:
+            return streamed.take(self._scheduler)
+        if streamed.error is not None:
             self.close()
+            streamed.left = True
             raise streamed.error
         raise StopIteration
 
@@ -94,12 +126,9 @@ class Stream(Iterator[Piece]):
 
     def close(self) -> None:
         """End the texts where they are."""
-        self._closed = True
-        self._streamed.pieces.clear()
-        if unfinished := self._streamed.unfinished:
-            self._scheduler.cancel(unfinished)
+        self._streamed.leave(self._scheduler)
 
     def __del__(self) -> None:
         streamed = self.__dict__.get("_streamed")
-        for request in [] if streamed is None else streamed.unfinished:
-            self._scheduler.cancel_later(request)
+        if streamed is not None:
+            self._scheduler.cancel(streamed.tasks)

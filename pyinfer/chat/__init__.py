@@ -1,7 +1,7 @@
 """Chats: messages to a prompt by the model's template, and the answer to thoughts, text and tool calls."""
 
 from pyinfer.chat.answer import Answer, AnswerDelta, AnswerParser
-from pyinfer.chat.calls import AsyncChatStream, ChatCompletion, ChatStream, Turn, prepare_turn
+from pyinfer.chat.calls import ChatCompletion, Turn, prepare_turn
 from pyinfer.chat.conversation import ChatPrompt, encode_chat, prepare_chat
 from pyinfer.chat.templates import builtin_templates, choose_template, render
 from pyinfer.chat.tools import ToolCall, ToolFormat, tool_format
@@ -10,10 +10,8 @@ __all__ = [
     "Answer",
     "AnswerDelta",
     "AnswerParser",
-    "AsyncChatStream",
     "ChatCompletion",
     "ChatPrompt",
-    "ChatStream",
     "ToolCall",
     "ToolFormat",
     "Turn",

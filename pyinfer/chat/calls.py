@@ -5,23 +5,19 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from pyinfer.chat.answer import Answer, AnswerDelta, AnswerParser
+from pyinfer.chat.answer import Answer, AnswerParser
 from pyinfer.chat.conversation import ChatPrompt, prepare_chat
 from pyinfer.chat.templates import turn_ends
 from pyinfer.chat.tools import ToolCall, ToolChoice
 from pyinfer.errors import ParameterError
+from pyinfer.guides.guide import Guide
 from pyinfer.sampling.params import SamplingParams
-
-if TYPE_CHECKING:
-    from pyinfer.api.async_llm import AsyncStream
-    from pyinfer.api.stream import Stream
-    from pyinfer.tasks.generation import Completion
-    from pyinfer.tokenizer import Tokenizer
+from pyinfer.tasks.results import Completion
+from pyinfer.tokenizer import Tokenizer
 
 ChatFinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -143,110 +139,10 @@ def prepare_turn(
     return Turn(prompt, own, prompt.visible_tokens(tokenizer, reasoning), reasoning)
 
 
-def _call_guide(tokenizer: Tokenizer, prompt: ChatPrompt, params: SamplingParams, parallel: bool) -> Any:
-    from pyinfer.guides.guide import Guide
-
+def _call_guide(tokenizer: Tokenizer, prompt: ChatPrompt, params: SamplingParams, parallel: bool) -> Guide:
     if params.guide is not None:
         raise ParameterError("params has a guide, and tool calls are constrained; expected one of them")
     grammar = prompt.grammar(tokenizer, parallel)
     if grammar is None:
         raise ParameterError("tool calls can't be constrained: how this chat template writes them is not known")
     return Guide.lark(grammar)
-
-
-class _Deltas:
-    """The deltas of an answer out of the pieces of a text."""
-
-    def __init__(self, turn: Turn) -> None:
-        self._parser = turn.parser()
-        self._ready: deque[AnswerDelta] = deque()
-        self._ended = False
-
-    @property
-    def answer(self) -> Answer:
-        """What has come so far."""
-        return self._parser.answer()
-
-    def _push(self, text: str) -> None:
-        self._ready.extend(self._parser.push(text))
-
-    def _end(self) -> None:
-        """No more text comes: what the parser held back is certain."""
-        if not self._ended:
-            self._ended = True
-            self._ready.extend(self._parser.finish())
-
-    def _result(self, completion: Completion | None) -> ChatCompletion | None:
-        return ChatCompletion(self.answer, completion) if self._ended and completion is not None else None
-
-
-class ChatStream(_Deltas, Iterator[AnswerDelta]):
-    """An answer as it is generated; `completion` is there once all of it has come.
-
-    Whoever leaves it early may close it, by `close` or by a `with` block; `answer` has what came until then.
-    """
-
-    def __init__(self, turn: Turn, stream: Stream) -> None:
-        super().__init__(turn)
-        self._stream = stream
-
-    @property
-    def completion(self) -> ChatCompletion | None:
-        return self._result(self._stream.completion)
-
-    def __next__(self) -> AnswerDelta:
-        while not self._ready and not self._ended:
-            piece = next(self._stream, None)
-            if piece is None:
-                self._end()
-            else:
-                self._push(piece.text)
-        if not self._ready:
-            raise StopIteration
-        return self._ready.popleft()
-
-    def __enter__(self) -> ChatStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the answer where it is."""
-        self._stream.close()
-        self._end()
-        self._ready.clear()
-
-
-class AsyncChatStream(_Deltas, AsyncIterator[AnswerDelta]):
-    """As ChatStream, for `async for`; left early, it ends as AsyncStream does."""
-
-    def __init__(self, turn: Turn, stream: AsyncStream) -> None:
-        super().__init__(turn)
-        self._stream = stream
-
-    @property
-    def completion(self) -> ChatCompletion | None:
-        return self._result(self._stream.completion)
-
-    async def __anext__(self) -> AnswerDelta:
-        while not self._ready and not self._ended:
-            try:
-                self._push((await anext(self._stream)).text)
-            except StopAsyncIteration:
-                self._end()
-        if not self._ready:
-            raise StopAsyncIteration
-        return self._ready.popleft()
-
-    async def __aenter__(self) -> AsyncChatStream:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """End the answer where it is."""
-        await self._stream.aclose()
-        self._end()
-        self._ready.clear()

@@ -7,7 +7,7 @@ then it is sure to be one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,40 +16,35 @@ import regex
 from pyinfer.chat.tools import NAME, ToolCall, ToolFormat, is_text
 
 Parsed = str | ToolCall
-BLOT = "x"  # stands for a character in which no mark may be seen
-# How a text begins that no JSON does: "<" outside of strings, a line break in one. It has no way back, so that more
-# text changes nothing.
-NO_JSON = regex.compile(r'(?:[^"<]|"(?:[^"\\\n]|\\.)*+")*+(?:<|"(?:[^"\\\n]|\\.)*+\\?\n)')
-
-
-def json_end(text: str, start: int, final: bool) -> int | None:
-    """The index after the JSON that begins at `start`, `start` if it is none; None: that can't be seen yet."""
-    try:
-        return json.JSONDecoder().raw_decode(text, start)[1]
-    except (ValueError, RecursionError):
-        return start if final or NO_JSON.match(text, start) else None
+MASK_CHAR = "x"  # stands for a character in which no mark may be seen
+DECODER = json.JSONDecoder()
 
 
 class JsonEnd:
-    """Finds where a JSON object or list ends in a text that comes in parts."""
+    """Finds where a JSON object, list or string ends in a text that comes in parts. Each character is read once."""
 
     def __init__(self) -> None:
         self._depth = 0
         self._in_string = self._escaped = False
         self._at = 0
         self._end: int | None = None
+        self.broken = False  # it begins as no JSON does: "<" outside of strings, or a line break in one
 
     def find(self, text: str, start: int) -> int | None:
         """The index after the value that begins at `start`; None: not yet. `text` may only grow between calls."""
         for i in range(max(self._at, start), len(text) if self._end is None else 0):
             c = text[i]
             if self._in_string:
+                self.broken = self.broken or c == "\n"
                 if self._escaped:
                     self._escaped = False
                 elif c == "\\":
                     self._escaped = True
                 elif c == '"':
                     self._in_string = False
+                    if self._depth == 0:
+                        self._end = i + 1
+                        break
             elif c == '"':
                 self._in_string = True
             elif c in "{[":
@@ -59,8 +54,78 @@ class JsonEnd:
                 if self._depth == 0:
                     self._end = i + 1
                     break
+            elif c == "<":
+                self.broken = True
         self._at = len(text)
         return self._end
+
+    def find_valid(self, text: str, start: int, final: bool) -> int | None:
+        """As find, but `start` if it is no JSON; final: no more text comes."""
+        end = self.find(text, start)
+        if end is None:
+            return start if final or self.broken else None
+        try:
+            return DECODER.raw_decode(text, start)[1]
+        except (ValueError, RecursionError):
+            return start
+
+
+class ArgumentsEnd:
+    """Finds where arguments that are written one by one end, in a text that comes in parts.
+
+    What ends them may also stand in arguments that are JSON, where it means nothing. Whatever was read once is not read
+    again, so that a long argument takes a time that is linear in its length.
+
+    is_json(key): whether the argument may be JSON; head: what begins an argument; mark: what ends its value; tail: what
+    ends all of them.
+    """
+
+    def __init__(self, is_json: Callable[[str], bool], head: Any, mark: str, tail: Any) -> None:
+        self._is_json = is_json
+        self._head, self._mark, self._tail = head, mark, tail
+        self._at: int | None = None  # up to which arguments are known, from where the next one is looked for
+        self._tail_at = 0  # before which nothing ends them
+        self._head_at = 0  # before which no argument begins
+        self._value_at: int | None = None  # of an argument that has begun: where the end of its value is looked for
+        self._json: tuple[int, JsonEnd] | None = None  # of one that is JSON: where it begins
+
+    def find(self, text: str, start: int, final: bool) -> int | None:
+        """The index of what ends the arguments that begin at `start`; None: not yet. `text` may only grow."""
+        if self._at is None:
+            self._at = self._tail_at = self._head_at = start
+        while True:
+            if self._json is not None:
+                begin, scanner = self._json
+                end = scanner.find_valid(text, begin, final)
+                if end is None:
+                    return None
+                self._json = None
+                self._tail_at, self._value_at = max(self._tail_at, end), end
+            limit = self._next_json(text)
+            tail = self._tail.search(text, self._tail_at, partial=not final)
+            if tail is not None and not tail.partial and (limit is None or tail.start() < limit):
+                return int(tail.start())
+            if limit is None:
+                self._tail_at = len(text) if tail is None else tail.start()
+                return None
+            self._json = limit, JsonEnd()
+
+    def _next_json(self, text: str) -> int | None:
+        """Where the next argument that may be JSON begins, past those that are none."""
+        while True:
+            if self._value_at is not None:
+                end = text.find(self._mark, self._value_at)
+                if end < 0:
+                    self._value_at = max(self._value_at, len(text) - len(self._mark) + 1)
+                    return None
+                self._value_at, self._head_at = None, end + len(self._mark)
+            head = self._head.search(text, self._head_at, partial=True)
+            if head is None or head.partial or head.end() == len(text):
+                self._head_at = len(text) if head is None else head.start()
+                return None
+            self._value_at = head.end()
+            if text[head.end()] in '{["' and self._is_json(head["key"]):
+                return int(head.end())
 
 
 class ToolCallParser:
@@ -80,12 +145,17 @@ class ToolCallParser:
         self._text = opened  # not yet decided
         self._not_ours = len(opened)  # characters at the front that are the prompt's
         self._end = JsonEnd()
+        self._arguments_end: ArgumentsEnd | None = None
         self._at_start = True  # nothing but white space and calls so far, where calls may begin without a mark
         self._after_call = False
 
     def push(self, text: str) -> list[Parsed]:
         """The texts and calls that are certain with this part of the text, in order."""
-        self._text += text
+        # a local variable that alone has the text is lengthened in place, an attribute is copied
+        whole, self._text = self._text, ""
+        whole += text
+        self._text = whole
+        del whole
         return self._parse(final=False)
 
     def finish(self) -> list[Parsed]:
@@ -134,7 +204,7 @@ class ToolCallParser:
             return False
         calls = [] if end is None else self._calls_of(text[after:end], head)
         if end is None or not calls:  # text up to here, and a call may begin right after
-            self._end = JsonEnd()
+            self._end, self._arguments_end = JsonEnd(), None
             self._give(end or max(after, 1), parts)
             return True
         tail = self._tail.match(text, end, partial=True)
@@ -142,7 +212,7 @@ class ToolCallParser:
             rest = text[tail.end() :].lstrip()  # may become the end of the group, which can follow or not
             if tail.partial or (form.group_end and rest != form.group_end and form.group_end.startswith(rest)):
                 return False
-        self._end = JsonEnd()
+        self._end, self._arguments_end = JsonEnd(), None
         self._drop(end if tail is None else tail.end())
         parts += calls
         self._after_call = True
@@ -151,11 +221,11 @@ class ToolCallParser:
     def _end_of_call(self, head: Any, after: int, final: bool) -> int | None:
         """Where the arguments that begin at `after` end, `after` if there are none; None: that can't be seen yet."""
         if self._form.layout == "parameters":
-            match = self._tail.search(self._text, after, partial=not final)
-            if match is not None and not match.partial:  # it may stand in JSON
-                text = self._without_json(self._text, after, head["name"], final)
-                match = self._tail.search(text, after, partial=not final)
-            return None if match is None or match.partial else match.start()
+            if self._arguments_end is None:
+                mark = self._form.parameter[2].strip()
+                is_json = self._may_be_json(head["name"])
+                self._arguments_end = ArgumentsEnd(is_json, self._parameter_head, mark, self._tail)
+            return self._arguments_end.find(self._text, after, final)
         return self._end.find(self._text, after) if self._text[after : after + 1] in ("{", "[") else after
 
     def _calls_of(self, text: str, head: Any) -> list[ToolCall]:
@@ -189,30 +259,36 @@ class ToolCallParser:
         text = json.dumps(arguments, ensure_ascii=False)
         return ToolCall(name, text, call_id) if isinstance(call_id, str) and call_id else ToolCall(name, text)
 
-    def _without_json(self, text: str, start: int, name: str, final: bool) -> str:
-        """A text of the same length in which arguments that are JSON are blotted out, as marks in their strings are
-        none: arguments that are written one by one, from `start` on, and are no texts by the schema of `name`."""
+    def _may_be_json(self, name: str) -> Callable[[str], bool]:
+        """Whether an argument of a function may be JSON, as it is no text by the schema."""
         properties = self._schemas.get(name, {}).get("properties", {})
+        return lambda key: not is_text(properties.get(key))
+
+    def _without_json(self, text: str, name: str) -> str:
+        """A text of the same length in which arguments that are JSON are masked, as marks in their strings are none."""
+        may_be_json = self._may_be_json(name)
         mark = self._form.parameter[2].strip()
+        parts: list[str] = []
+        done = start = 0  # up to where the parts go, and from where arguments are looked for
         while (head := self._parameter_head.search(text, start)) is not None:
             start = head.end()
-            if text[start : start + 1] in tuple('{["') and not is_text(properties.get(head["key"])):
-                end = json_end(text, start, final)
-                blotted = len(text) if end is None else end
-                text = text[:start] + BLOT * (blotted - start) + text[blotted:]
-                start = blotted
+            if text[start : start + 1] in tuple('{["') and may_be_json(head["key"]):
+                end = JsonEnd().find_valid(text, start, final=True)
+                assert end is not None
+                parts += [text[done:start], MASK_CHAR * (end - start)]
+                done = start = end
             end_of_argument = text.find(mark, start)
             if end_of_argument < 0:
                 break
             start = end_of_argument + len(mark)
-        return text
+        return "".join([*parts, text[done:]])
 
     def _arguments_of(self, text: str, name: str) -> dict[str, Any] | None:
         """Arguments that are written one by one; None if there is something else between them."""
         properties = self._schemas.get(name, {}).get("properties", {})
         arguments: dict[str, Any] = {}
         at = 0
-        for match in self._parameter.finditer(self._without_json(text, 0, name, final=True)):
+        for match in self._parameter.finditer(self._without_json(text, name)):
             key, value = match["key"], text[slice(*match.span("value"))]
             if text[at : match.start()].strip() or key in arguments:
                 return None

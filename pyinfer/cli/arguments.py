@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pyinfer.api.llm import LLM
+from pyinfer.engine.options import DEFAULTS, EngineOptions
+from pyinfer.hub import resolve_model
+from pyinfer.progress import progress_bar
+from pyinfer.sampling.params import SamplingParams
 from pyinfer.speculation.policy import DEFAULT_N_DRAFT
 
-if TYPE_CHECKING:
-    from pyinfer.api.llm import LLM
-    from pyinfer.sampling.params import SamplingParams
-
-
 LOADING: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "threads": (("-t", "--threads"), {"type": int, "help": "threads (default: the cores that may be used)"}),
-    "ctx": (("-c", "--ctx"), {"type": int, "help": "context in tokens (default: the model's, at most 4096)"}),
+    "threads": (("-t", "--threads"), {"type": int, "help": EngineOptions.help("n_threads")}),
+    "ctx": (("-c", "--ctx"), {"type": int, "help": EngineOptions.help("n_ctx")}),
     "kv_type": (
         ("--kv-type",),
-        {"default": "f16", "help": "of cached keys and values: f32, f16, bf16, q8_0 (default: f16)"},
+        {"default": DEFAULTS.kv_type, "help": EngineOptions.help("kv_type")},
     ),
     "weights": (
         ("--weights",),
-        {"choices": ("copy", "mmap"), "default": "copy", "help": "copied to memory, or in the mapped file"},
+        {"choices": ("copy", "mmap"), "default": DEFAULTS.weights, "help": EngineOptions.help("weights")},
     ),
 }
 
@@ -69,7 +69,6 @@ def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> Non
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
-    from pyinfer.sampling.params import SamplingParams
 
     return SamplingParams(
         temperature=args.temp,
@@ -85,16 +84,12 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 
 def model_file(name: str) -> Path:
     """The file of a model, with a bar while it is fetched."""
-    from pyinfer.hub import resolve_model
-    from pyinfer.progress import progress_bar
 
     return resolve_model(name, progress_bar(f"fetching {name}"))
 
 
 def load_model(args: argparse.Namespace) -> LLM:
     """The model for one text at a time, with bars while it is fetched and loaded."""
-    from pyinfer.api.llm import LLM
-    from pyinfer.progress import progress_bar
 
     return LLM(
         model_file(args.model),

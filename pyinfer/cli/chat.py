@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
+from pyinfer.api.llm import LLM
+from pyinfer.chat import choose_template, encode_chat
 from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling_params
 from pyinfer.cli.dialogue import Dialogue, Message
 from pyinfer.cli.line_input import LineInput, one_interrupt
@@ -19,10 +21,8 @@ from pyinfer.cli.speed import speed
 from pyinfer.cli.terminal import sanitized, show
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.hub.catalogue import DEFAULT_MODEL
-
-if TYPE_CHECKING:
-    from pyinfer.api.llm import LLM
-    from pyinfer.sampling.params import SamplingParams
+from pyinfer.hub.packaged import cache_dir
+from pyinfer.sampling.params import SamplingParams
 
 HELP = """\
 /reset               forget the conversation, but not the system message
@@ -58,8 +58,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.chat import choose_template
-    from pyinfer.hub.packaged import cache_dir
 
     params = sampling_params(args)
     with load_model(args) as llm:
@@ -191,7 +189,6 @@ class TerminalChat:
         return stream.answer.as_dict()
 
     def _count(self, messages: list[Message]) -> int:
-        from pyinfer.chat import encode_chat
 
         return len(encode_chat(self.llm.tokenizer, messages, self._template))
 

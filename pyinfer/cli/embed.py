@@ -6,8 +6,11 @@ import argparse
 import json
 import sys
 
+from pyinfer.api.llm import LLM
 from pyinfer.cli.arguments import add_loading_arguments, model_file
 from pyinfer.cli.texts import read_text
+from pyinfer.errors import ParameterError
+from pyinfer.tasks.embedding import check_pooling
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,9 +27,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.api.llm import LLM
-    from pyinfer.errors import ParameterError
-    from pyinfer.tasks.embedding import check_pooling
 
     texts = [*args.texts, *(read_lines(args.file) if args.file else [])]
     if not texts:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
 
+from pyinfer.api.llm import LLM
 from pyinfer.cli.arguments import add_loading_arguments, model_file
 from pyinfer.cli.texts import read_text
-
-if TYPE_CHECKING:
-    from pyinfer.tasks.scoring import Perplexity
+from pyinfer.tasks.scoring import Perplexity
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +25,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    from pyinfer.api.llm import LLM
 
     text = read_text(args.file)
     path = model_file(args.model)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pyinfer.tasks.generation import Completion
+from pyinfer.tasks.results import Completion
 
 
 def speed(done: Completion) -> str:

@@ -29,7 +29,7 @@ from pyinfer.compat.types import (
 from pyinfer.errors import ParameterError
 from pyinfer.guides.guide import Guide
 from pyinfer.sampling.logprobs import Choice
-from pyinfer.tasks.generation import Completion
+from pyinfer.tasks.results import Completion
 from pyinfer.tokenizer import Tokenizer
 
 # llama-cpp-python's names of formats that have another one here
@@ -310,7 +310,7 @@ class Chats(Model):
             pieces = self.llm.stream(tokens, turn.params, visible_tokens=turn.visible_tokens)
             return self._noted(writer.chunks(pieces), tokens, lambda: pieces.completion)
         job = self.llm.job(tokens, turn.params, turn.visible_tokens)
-        self.llm.run(job.requests)
+        self.llm.run(job.tasks)
         done = job.completion()
         self._context.set_tokens([*done.prompt, *done.tokens])
         return writer.whole(done)

@@ -22,7 +22,7 @@ from pyinfer.compat.types import (
     FinishReason,
 )
 from pyinfer.errors import ParameterError
-from pyinfer.tasks.generation import Completion
+from pyinfer.tasks.results import Completion
 from pyinfer.tokenizer import Tokenizer
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyinfer.api.llm import LLM
 from pyinfer.arguments import as_list_or_none, check_integer, checked_ids, quoted
 from pyinfer.errors import ContextError, ParameterError, StateError
-from pyinfer.scheduling.request import Request
+from pyinfer.tasks.logits import Logits
 
 
 def token_list(tokens: Any) -> list[Any]:
@@ -49,20 +49,6 @@ class LlamaState:
             )
         allowed = f"a whole number from 0 to {len(room)}, as many as there is room for in input_ids"
         check_integer("n_tokens of the state", self.n_tokens, 0, len(room), allowed)
-
-
-class LastLogits(Request):
-    """Logits of a sequence's last tokens: `out`, float32 [n_rows, n_vocab]; what is before comes from the cache."""
-
-    def __init__(self, tokens: list[int], n_rows: int, n_vocab: int) -> None:
-        super().__init__(tokens, len(tokens) - n_rows)
-        self.out = np.empty((n_rows, n_vocab), np.float32)
-
-    def take(self, rows: NDArray[np.float32]) -> None:
-        start = len(self.out) - (len(self.tokens) - self.first_wanted)
-        self.out[start : start + len(rows)] = rows
-        self.first_wanted += len(rows)
-        self.finished = self.first_wanted == len(self.tokens)
 
 
 class Context:
@@ -148,9 +134,9 @@ class Context:
         return row
 
     def _logits(self, tokens: list[int], n_rows: int) -> NDArray[np.float32]:
-        request = LastLogits(tokens, n_rows, self._llm.engine.n_vocab)
-        self._llm.run([request])
-        return request.out
+        task = Logits(tokens, self._llm.engine.n_vocab, n_rows)
+        self._llm.run([task])
+        return task.out
 
     def save(self, seed: int | None) -> LlamaState:
         session = b""

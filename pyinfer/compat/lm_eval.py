@@ -119,7 +119,7 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
                 raise ParameterError(f"the continuation {continuation!r:.60} has no tokens")
             tokens = [*before, *after][-(self.max_length + 1) :]
             texts.append((tokens, max(1, len(tokens) - len(after))))
-        results = [(score.logprob, score.greedy) for score in score_tokens(self.llm, texts)]
+        results = [(score.logprob, score.greedy) for score in score_tokens(self.llm.scheduler, texts)]
         for (key, *_), result in zip(requests, results, strict=True):
             self.cache_hook.add_partial("loglikelihood", key, result)
         return results
@@ -133,7 +133,7 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
             pairs = [make_disjoint_window(window) for window in windows]
             texts += [([*before, *after], len(before)) for before, after in pairs]
             counts.append(len(pairs))
-        scores = iter(score_tokens(self.llm, texts))
+        scores = iter(score_tokens(self.llm.scheduler, texts))
         results = [sum(score.logprob for score in islice(scores, count)) for count in counts]
         for request, result in zip(requests, results, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, result)

@@ -10,17 +10,15 @@ import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.compat.model import Model
 from pyinfer.errors import ParameterError
 from pyinfer.tokenizer import Tokenizer
 from pyinfer.tokenizer.vocabulary import CONTROL
-
-if TYPE_CHECKING:
-    from pyinfer.compat.model import Model
 
 LLAMA_TOKEN_ATTR_NORMAL = 1 << 2
 LLAMA_TOKEN_ATTR_CONTROL = 1 << 3

@@ -19,9 +19,10 @@ from pyinfer.compat.sampling import RANDOM_SEEDS, checked_seed
 from pyinfer.compat.speculative import LlamaDraftModel, n_draft_of
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
+from pyinfer.hub import resolve_model
 from pyinfer.speculation.policy import DEFAULT_N_DRAFT
 from pyinfer.system import default_threads
-from pyinfer.tasks.generation import Completion
+from pyinfer.tasks.results import Completion
 from pyinfer.tokenizer import load_tokenizer
 
 MIN_BATCH = 512  # LangChain asks for 8, which makes prompts slow and changes nothing else
@@ -60,10 +61,7 @@ class Model:
         spm_infill: bool = False,
         **arguments: Any,
     ) -> None:
-        from pyinfer.hub import resolve_model
-
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "arguments")}
-        self._arguments.pop("resolve_model")
         self._arguments.update(arguments)
         check_arguments(arguments)
         last_n_tokens_size = arguments.get("last_n_tokens_size", 64)

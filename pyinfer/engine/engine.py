@@ -61,6 +61,7 @@ class Engine:
         kv_cache_memory: int | None = None,
         weights: str = "copy",
         progress: Callable[[int, int], None] | None = None,
+        n_keep: int = 0,
     ) -> None:
         self._model: Model = read_model(source) if isinstance(source, GGUFFile) else source._model
         self.config: Config = self._model.config
@@ -80,13 +81,14 @@ class Engine:
         self.isa: str = _kernels.current_isa()
         self._lock = threading.Lock()
         self._torn = False
-        forks.watch(self)
+        forks.register(self)
         self._weights = Weights(source, weights) if isinstance(source, GGUFFile) else source._open_weights()
         if kv_cache_memory is not None:
             check_positive("kv_cache_memory", kv_cache_memory, 1)
         self.memory = Memory(
-            self._model.memory, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory, self.config.causal, self.n_batch
-        )
+            self._model.memory, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory, self.config.causal, self.n_batch,
+            n_keep,
+        )  # fmt: skip
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
         recording = self._record(self._plan)
         self._hidden, self._n_hidden_ops = recording.hidden, recording.n_hidden_ops
@@ -248,6 +250,11 @@ class Engine:
         plan = self._open_plan()
         return dict(zip(plan.names, plan.costs(), strict=True))
 
+    def stop(self) -> None:
+        """End the pass under way, if there is one, with PassStopped; from any thread, without waiting."""
+        if (plan := self._plan) is not None:
+            plan.stop()
+
     def close(self) -> None:
         """Give back weights and cache, once no pass is under way."""
         with self._lock:
@@ -256,7 +263,7 @@ class Engine:
                 self.__dict__.pop(name, None)
 
     def before_fork(self) -> None:
-        """Who runs passes sees to it that there is none; see Role."""
+        """Who runs passes sees to it that there is none; see Loop."""
 
     def after_fork(self, in_child: bool) -> None:
         """In a child, what another thread was in the middle of is lost, and nobody holds the lock."""
@@ -273,5 +280,5 @@ class Engine:
         if self._plan is None:
             raise PyinferError("the model is closed")
         if self._torn:
-            raise PyinferError(forks.TORN)
+            raise PyinferError(forks.BROKEN_BY_FORK)
         return self._plan

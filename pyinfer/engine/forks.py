@@ -1,9 +1,9 @@
 """What becomes of models when their process forks.
 
 In the child only the thread that forked lives on: whatever another one was in the middle of stays half done. So before
-a fork each model is asked to come to rest, for which it may take a moment, and the calling thread's idle workers are
-ended. In the child each object makes new locks, and refuses to work where one was held nevertheless: an error instead
-of a wait for ever.
+a fork each model is asked to come to rest between two steps, for which it may take FORK_TIMEOUT_S, and the calling
+thread's idle workers are ended. In the child each object makes new locks and, when there is work, a new thread; it
+refuses to work where a step was under way nevertheless: an error instead of a wait for ever.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Protocol
 
 from pyinfer import _kernels
 
-PATIENCE = 5.0  # seconds that a fork waits for the end of another thread's step
-TORN = (
+FORK_TIMEOUT_S = 5.0  # seconds that a fork waits for the end of a step
+BROKEN_BY_FORK = (
     "this process was forked while another thread was using the model; fork when no thread does, or load the model "
     "in the child"
 )
@@ -31,25 +31,25 @@ _serials = itertools.count()
 _inherited: weakref.WeakKeyDictionary[Inherited, int] = weakref.WeakKeyDictionary()
 
 
-def watch(thing: Inherited) -> None:
-    """Call thing's methods at forks from now on, as long as it lives."""
-    _inherited[thing] = next(_serials)
+def register(model: Inherited) -> None:
+    """Call the model's methods at forks from now on, as long as it lives."""
+    _inherited[model] = next(_serials)
 
 
-def _things() -> list[Inherited]:
+def _models() -> list[Inherited]:
     """In the order of their making, so that two threads that fork wait for each other nowhere."""
-    return [thing for thing, _ in sorted(_inherited.items(), key=lambda item: item[1])]
+    return [model for model, _ in sorted(_inherited.items(), key=lambda item: item[1])]
 
 
 def _before() -> None:
-    for thing in _things():
-        thing.before_fork()
+    for model in _models():
+        model.before_fork()
     _kernels.end_threads()
 
 
 def _after(in_child: bool) -> None:
-    for thing in _things():
-        thing.after_fork(in_child)
+    for model in _models():
+        model.after_fork(in_child)
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,24 +1,24 @@
-"""Continuous batching: requests join and leave between steps, each step one pass over tokens of several of them.
+"""Continuous batching: tasks join and leave between steps, each step one forward pass over tokens of several of them.
 
-A step passes at most n_batch tokens: of each running text first, then chunks of prompts in the order of arrival. A
-request holds a slot of the cache while it runs. Where pages run out, the request that came last gives back its own and
-is computed again later; so the oldest always goes on, and every request's turn comes. Who waits because a running
-prompt begins alike waits no longer than that prompt takes.
+A step computes at most n_batch tokens: of each running text first, then chunks of prompts in the order of arrival. A
+task's sequence holds a slot of the memory while it runs. Where pages run out, the sequence that came last gives back
+its own and is computed again later; so the oldest always goes on, and every task's turn comes. A prompt that could
+share a prefix with one that is being computed waits for it, and no longer than that takes. A task whose consumer is
+behind is paused, and gives up its slot when someone needs it.
 
-There is no thread of its own: of the callers that wait, one runs the steps for all (see role.py). A request whose
-consumer is behind is paused, and gives up its slot when someone needs it.
-
-The scheduler knows no kinds of requests: what to pass and what becomes of the logits is in subclasses of Request (see
-request.py), of which it reads and writes the attributes there.
+The scheduler belongs to the engine thread (see loop.py): `submit`, `cancel`, `call`, `run` and `close` may be called by
+any thread, everything else is called by that one. What tasks are for it does not know (see task.py).
 """
 
 from __future__ import annotations
 
 import time
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as List
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,359 +26,384 @@ from numpy.typing import NDArray
 from pyinfer.engine import forks
 from pyinfer.engine.costs import PassCosts
 from pyinfer.engine.engine import Engine
-from pyinfer.engine.inputs import Pass
-from pyinfer.errors import ParameterError, PyinferError
-from pyinfer.memory.prefix_key import PrefixKey
+from pyinfer.errors import ParameterError, PassStopped, PyinferError
 from pyinfer.memory.spec import PAGE, n_pages_for
-from pyinfer.scheduling.interrupts import Interrupts
-from pyinfer.scheduling.request import Caller, Request
-from pyinfer.scheduling.role import Role
+from pyinfer.scheduling.batch import Batch, Part, rows_of, share, without_draft
+from pyinfer.scheduling.call import Call, run_tasks
+from pyinfer.scheduling.loop import Loop
+from pyinfer.scheduling.sequence import Drafter, Sequence, check_kept
+from pyinfer.scheduling.task import Task
+from pyinfer.scheduling.waiter import Waiter
 
 MAX_ROWS = 64  # of logits in a step, but one a sequence at least: rows that were once used stay resident
-WORTH_WAITING = 16  # tokens: who could share so many more with a prompt that is being passed waits for it
+MIN_SHARED = 16  # tokens: who could share so many more with a prompt that is being computed waits for it
 
-
-class Part(NamedTuple):
-    """A request's share of a step."""
-
-    request: Request
-    n_tokens: int
-    n_rows: int  # of logits
+T = TypeVar("T")
 
 
 class Scheduler:
-    """Runs requests on an engine, whose cache is the scheduler's alone.
+    """Runs tasks on an engine, whose memory is the scheduler's alone.
 
-    prefix_cache: whether sequences share what they begin alike with. n_keep: where a context is full, all but its
-    first n_keep tokens (rounded up to pages) may be dropped; None: it ends.
+    prefix_cache: whether sequences share prefixes. n_keep: where a context is full, all but its first n_keep tokens
+    (rounded up to pages) may be dropped; None: it ends. n_ctx: positions that a sequence may have. drafter: where draft
+    tokens come from.
     """
 
     def __init__(self, engine: Engine, prefix_cache: bool = True, n_keep: int | None = None) -> None:
         self.engine = engine
-        self.n_ctx = engine.cache.n_ctx  # positions that a request may have
+        self.memory = engine.memory
+        self.n_ctx = self.memory.n_ctx
         self.costs = PassCosts()
+        self.drafter: Drafter | None = None
         self.shifts = n_keep is not None
-        if n_keep is not None and n_pages_for(n_keep) >= self.n_ctx // PAGE:
-            raise ParameterError(
-                f"n_keep is {n_keep} with the beginning of the text; a context of {self.n_ctx} that shifts by pages of "
-                f"{PAGE} can keep {max(0, (self.n_ctx // PAGE - 1) * PAGE)}"
-            )
+        if n_keep is not None:
+            check_kept(n_keep, self.n_ctx)
         if self.shifts and not engine.can_shift:
             raise ParameterError("on_overflow is 'shift', which models without rotary positions do not allow")
-        self._cache = engine.cache
-        self._prefix_cache = prefix_cache
+        self._causal = engine.config.causal
+        self._cut = partial(share, n_ctx=self.n_ctx, stops=self.memory.stop if self._causal else None)
+        self._prefix_cache = prefix_cache and self._causal
         self._n_keep = n_keep
-        self._role = Role(self._step, self._drop_now)
-        self._arrived: list[Request] = []  # these three under the role's mutex
-        self._n_arrived = 0
-        self._closing = False
-        # and these are the driver's:
-        self._waiting: list[Request] = []  # in the order of arrival, as the next
-        self._running: list[Request] = []
+        self._open: dict[Task, Sequence] = {}
+        self._n_accepted = 0
+        self._waiting: list[Sequence] = []  # in the order of arrival, as the next
+        self._running: list[Sequence] = []
         self._slots = list(range(engine.n_seqs - 1, -1, -1))
-        self._any_cancelled = False
-        self._tokens, self._positions, self._sequences, self._rows = np.zeros((4, engine.n_batch), np.int32)
-        forks.watch(self)
-
-    @property
-    def n_waiting(self) -> int:
-        """Requests without a slot."""
-        return len(self._arrived) + len(self._waiting)
+        self._batch = Batch(engine.n_batch)
+        self._in_pass: tuple[Task, ...] = ()  # that the pass under way is for
+        self._loop = Loop(self)
+        forks.register(self)
 
     @property
     def n_running(self) -> int:
-        """Requests with a slot."""
-        return len(self._running)
+        """Tasks with a slot that were not cancelled."""
+        return sum(not sequence.task.cancelled for sequence in list(self._running))
 
-    def submit(self, requests: Iterable[Request], caller: Caller) -> None:
-        """Take requests in, in this order. PyinferError once closed."""
-        with self._role.mutex:
-            self._check_open()
-            for request in requests:
-                request.caller = caller
-                request.order = self._n_arrived
-                self._n_arrived += 1
-                self._arrived.append(request)
+    @property
+    def n_waiting(self) -> int:
+        """Tasks without a slot that were not cancelled."""
+        return sum(not task.cancelled for task in list(self._open)) - self.n_running
 
-    def cancel(self, requests: Iterable[Request]) -> None:
-        """End requests before the next step, which is at once where none is under way."""
-        for request in requests:
-            self.cancel_later(request)
-        self._role.tidy_soon()
+    def submit(self, tasks: List[Task], waiter: Waiter) -> None:
+        """Take tasks in, in this order, and tell the waiter how they go. PyinferError once closed."""
+        sequences = [Sequence(task, waiter) for task in tasks]
+        if self.drafter is not None:
+            for sequence in sequences:
+                self.drafter.start(sequence)
+        self._loop.put(lambda scheduler: scheduler._accept(sequences))
 
-    def cancel_later(self, request: Request) -> None:
-        """End a request when someone next runs a step; takes no lock, so that finalizers may call it."""
-        request.cancelled = True
-        self._any_cancelled = True
+    def cancel(self, tasks: Iterable[Task]) -> None:
+        """End tasks before the next step, and the pass under way if it is for no others.
 
-    def wait(self, ready: Callable[[], bool]) -> None:
-        """Return once ready(), which steps must bring about; see Role.wait."""
-        self._role.wait(ready)
+        Takes no lock and waits for nothing, so that finalizers may call it; but whatever comes to this scheduler after
+        it finds their places free.
+        """
+        cancelled = [task for task in tasks if not task.finished]
+        for task in cancelled:
+            task.cancelled = True
+        if cancelled:
+            self._loop.put_late(lambda scheduler: scheduler._drop_cancelled(cancelled))
+            in_pass = self._in_pass
+            if in_pass and all(task.cancelled for task in in_pass):
+                self.stop()
 
-    @contextmanager
-    def between_steps(self) -> Iterator[Interrupts]:
-        """A block while no step is under way, which Ctrl-C waits for unless allowed. PyinferError once closed."""
-        self._check_open()
-        with self._role.held() as interrupts:
-            self._check_open()
-            yield interrupts
+    def resume(self) -> None:
+        """Go on with tasks that were paused."""
+        self._loop.put_late(lambda scheduler: None)
 
-    @contextmanager
-    def alone(self) -> Iterator[Interrupts]:
-        """As between_steps, and all slots of the engine are free; requests that ran begin again from their tokens."""
-        with self.between_steps() as interrupts:
-            for request in list(self._running):
-                self._preempt(request)
-            yield interrupts
+    def check_waiting(self) -> None:
+        """ParameterError within a step, PyinferError after a fork in the middle of one: nobody can wait there."""
+        self._loop.refuse_within_step()
+        self._loop.check_fork()
+
+    def run(self, tasks: List[Task], label: str | None = None) -> None:
+        """Run tasks to their end, with a bar of this label on standard error, if one is given.
+
+        Raises the first error of a task, and cancels the others, as Ctrl-C does.
+        """
+        self._loop.check()
+        self.check_waiting()
+        run_tasks(self, tasks, label)
+
+    def call(self, function: Callable[[], T], preempt: bool = False) -> T:
+        """What a function returns that the engine thread calls between two steps, or raise what it raises.
+
+        preempt: all slots are free meanwhile; what ran begins again. PyinferError once closed.
+        """
+        self.check_waiting()
+        call = Call(function, preempt)
+        self._loop.put(call)
+        return call.result()
 
     def close(self) -> None:
-        """End all requests with an error, after the step under way. ParameterError from within a step."""
-        with self._role.mutex:
-            self._closing = True
-        if not self._role.torn:
-            with self._role.held():
-                self._end_all("the model is closed")
+        """End all tasks with an error, stop the pass under way, and let go of the engine's memory.
+
+        ParameterError from within a step.
+        """
+        self._loop.close()
+        self.__dict__.pop("memory", None)
+        self.__dict__.pop("_cut", None)
 
     def before_fork(self) -> None:
         """Come to rest between two steps."""
-        self._role.before_fork()
+        self._loop.before_fork()
 
     def after_fork(self, in_child: bool) -> None:
-        """Go on; in a child, without the requests under way, whose callers are gone."""
-        if self._role.after_fork(in_child):
+        """Go on; in a child, without the tasks under way, whose callers are gone."""
+        if self._loop.after_fork(in_child):
             self._end_all("the process was forked while this request was under way")
 
-    def _check_open(self) -> None:
-        self._role.check()
-        if self._closing:
-            raise PyinferError("the model is closed")
+    def stop(self) -> None:
+        """End the pass under way; unless a command changes that, it is run again."""
+        self.engine.stop()
 
-    def _step(self, interrupts: Interrupts) -> bool:
-        """Pass one share of each request; whether there was anything to pass."""
-        if self._arrived:
-            with self._role.mutex:
-                self._take_arrived()
-        if self._any_cancelled:
-            self._drop_cancelled()
+    def end(self) -> None:
+        """End all tasks, as the loop ends."""
+        self._end_all("the model is closed")
+
+    def recover(self, error: BaseException) -> None:
+        """End the tasks under way with an error that is none of a task, and free their slots."""
+        under_way = [sequence for sequence in self._open.values() if sequence not in self._waiting]
+        for slot in range(self.engine.n_seqs):
+            with suppress(Exception):
+                self.memory.release(slot)
+        self._slots = list(range(self.engine.n_seqs - 1, -1, -1))
+        self._running.clear()
+        for sequence in under_way or list(self._waiting):
+            sequence.slot = None
+            with suppress(Exception):
+                self._end(sequence, error)
+
+    def step(self) -> bool:
+        """Compute one share of each sequence; whether there was anything to compute."""
         if self._waiting and (self._slots or self._youngest_paused() is not None):
             self._admit()
         parts = self._shares()
         if parts:
-            self._run(parts, interrupts)
+            self._run(parts)
+        elif any(not task.paused for task in self._open):
+            raise PyinferError("no request can go on, which is an error in pyinfer")
         return bool(parts)
 
-    def _shares(self) -> list[Part]:
-        """Who passes how many tokens: texts first, then prompts; for which there are pages."""
-        running = [request for request in self._running if not request.paused]
-        if self.shifts:
-            for request in running:
-                if request.slot is not None and request.n_passed == self.n_ctx:
-                    self._shift(request)
-            running = [request for request in running if request.slot is not None]
-        budget, n_rows, n_left = self.engine.n_batch, max(MAX_ROWS, self.engine.n_seqs), len(running)
-        parts = []
-        for request in running:  # each text at least one, as n_batch is at least n_seqs
-            if request.n_passed >= request.n_prefill:
-                n_left -= 1
-                parts.append(self._share(request, budget - n_left, n_rows - n_left))
-                budget -= parts[-1].n_tokens
-                n_rows -= parts[-1].n_rows
-        if n_left:
-            for request in running:
-                if request.n_passed < request.n_prefill and budget > 0 and n_rows > 0:
-                    parts.append(self._share(request, budget, n_rows))
-                    budget -= parts[-1].n_tokens
-                    n_rows -= parts[-1].n_rows
-            parts.sort(key=lambda part: part.request.order)
-        return [part for part in parts if self._reserve(part)]
+    def _accept(self, sequences: List[Sequence]) -> None:
+        for sequence in sequences:
+            sequence.order = self._n_accepted
+            self._n_accepted += 1
+            self._open[sequence.task] = sequence
+            self._waiting.append(sequence)
+        self._drop_cancelled([sequence.task for sequence in sequences if sequence.task.cancelled])
 
-    def _share(self, request: Request, budget: int, max_rows: int) -> Part:
-        start = request.n_passed
-        stop = min(len(request.tokens), start + budget, self.n_ctx)
-        first = max(start, request.first_wanted)
-        stop = min(stop, first + max_rows)
-        return Part(request, stop - start, max(0, stop - first))
-
-    def _reserve(self, part: Part) -> bool:
-        """See that the pages of a share are there; the youngest give theirs, if need be. Oldest shares come first."""
-        request = part.request
-        while request.slot is not None and part.n_tokens:
-            if self._cache.reserve(request.slot, request.n_passed, request.n_passed + part.n_tokens):
-                return True
-            self._preempt(self._youngest_paused() or self._running[-1])
-        return False
-
-    def _run(self, parts: list[Part], interrupts: Interrupts) -> None:
-        n_rows = self._lay_out(parts)
-        n = sum([part.n_tokens for part in parts])
-        try:
-            interrupts.allowed = True
-            started = time.perf_counter()
-            forward = Pass(self._tokens[:n], self._positions[:n], self._sequences[:n], self._rows[:n_rows])
-            rows = self.engine.run(forward).logits
-        except Exception as error:
-            for part in parts:
-                part.request.fail(error)
-                self._end(part.request)
-            return
-        finally:  # a pass that was interrupted is run again
-            interrupts.allowed = False
-        self.costs.note(n, sum([part.n_rows > 0 for part in parts]), time.perf_counter() - started)
-        first = 0
-        for part in parts:
-            self._advance(part, rows[first : first + part.n_rows])
-            first += part.n_rows
-
-    def _lay_out(self, parts: list[Part]) -> int:
-        """Write down the tokens of a pass; how many rows of logits it gives."""
-        row = n_rows = 0
-        for request, n, n_wanted in parts:
-            assert request.slot is not None
-            start, end = request.n_passed, row + n
-            if n == 1:
-                self._tokens[row] = request.tokens[start]
-                self._positions[row] = start
-            else:
-                self._tokens[row:end] = request.tokens[start : start + n]
-                self._positions[row:end] = np.arange(start, start + n)
-            self._sequences[row:end] = request.slot
-            self._rows[n_rows : n_rows + n_wanted] = np.arange(end - n_wanted, end) if n_wanted != 1 else end - 1
-            row = end
-            n_rows += n_wanted
-        return n_rows
-
-    def _advance(self, part: Part, rows: NDArray[np.float32]) -> None:
-        """Note that a share has been passed, and hand over its logits."""
-        request = part.request
-        start = request.n_passed
-        passed = request.n_passed = start + part.n_tokens
-        if part.n_rows:
-            try:
-                request.take(rows)
-            except BaseException as error:
-                request.fail(error)
-            if request.n_passed < passed:
-                assert request.slot is not None
-                self._cache.rewind(request.slot, request.n_passed)
-                request.n_prefill = min(request.n_prefill, request.n_passed)
-            if request.finished:
-                self._end(request)
-                return
-            if request.on_news is not None:
-                request.on_news()
-        if request.n_passed // PAGE > start // PAGE or start < request.n_prefill <= request.n_passed:
-            self._publish(request)
-
-    def _publish(self, request: Request) -> None:
-        if self._prefix_cache and not request.shifted:
-            assert request.slot is not None
-            self._cache.publish(request.slot, PrefixKey(request.tokens), request.n_passed)
-
-    def _take_arrived(self) -> None:
-        """Have those that arrived wait; the mutex is held, or nobody else is there."""
-        arrived, self._arrived = self._arrived, []
-        for request in arrived:
-            request.prefix = PrefixKey(request.tokens[: request.first_wanted])
-        self._waiting += arrived
-        self._waiting.sort(key=lambda request: request.order)
+    def _drop_cancelled(self, tasks: List[Task]) -> None:
+        for task in tasks:
+            if task in self._open:
+                self._end(self._open[task], PyinferError("the request was cancelled"))
 
     def _admit(self) -> None:
         """Give slots to those that wait, in the order of arrival."""
-        for request in list(self._waiting):
-            if request.paused or (self._prefix_cache and self._should_wait(request)):
+        for sequence in list(self._waiting):
+            if sequence.task.paused or (self._prefix_cache and self._should_wait(sequence)):
                 continue
-            while not self._slots or not self._fits(request):
+            while not self._slots or not self._fits(sequence):
                 paused = self._youngest_paused()
                 if paused is None and self._running:
                     return
                 if paused is None:
                     break  # alone, it fits once the cache is emptied
                 self._preempt(paused)
-            self._begin(request)
+            self._begin(sequence)
 
-    def _fits(self, request: Request) -> bool:
-        """Whether there are pages for a request, and one more for each that runs, which would soon take it back."""
-        n_positions = min(len(request.tokens) + 1, self.n_ctx)
-        return self._cache.fits(request.prefix, len(request.prefix), n_positions, len(self._running))
+    def _fits(self, sequence: Sequence) -> bool:
+        """Whether there are pages for a sequence, and one more for each that runs, which would soon take it back."""
+        n_positions = min(len(sequence.items) + 1, self.n_ctx)
+        return self.memory.fits(sequence.key, sequence.next_wanted, n_positions, len(self._running))
 
-    def _should_wait(self, request: Request) -> bool:
-        """Whether a prompt that is being passed will soon have cached much that this one begins with."""
+    def _should_wait(self, sequence: Sequence) -> bool:
+        """Whether a prompt that is being computed will soon have published much of what this one begins with."""
         for other in self._running:
-            if other.n_passed < other.n_prefill:
-                shared = request.prefix.n_shared(other.prefix, len(request.prefix))
+            if other.n_computed < other.n_prefill and other.task.publish and not (other.shifts or other.task.paused):
+                n_shared = sequence.n_shared_with(other)
                 assert other.slot is not None
-                worth = max(self._cache.n_published(other.slot), WORTH_WAITING - 1)
-                if shared > worth and shared >= self._cache.match(request.prefix, len(request.prefix)) + WORTH_WAITING:
+                if n_shared < max(self.memory.n_published(other.slot) + 1, MIN_SHARED):
+                    continue
+                if n_shared >= self.memory.match(sequence.key, sequence.next_wanted) + MIN_SHARED:
                     return True
         return False
 
-    def _begin(self, request: Request) -> None:
-        self._waiting.remove(request)
-        insort(self._running, request, key=lambda other: other.order)
-        slot = request.slot = self._slots.pop()
-        request.n_passed = self._cache.begin(slot, request.prefix, len(request.prefix)) if self._prefix_cache else 0
-        request.n_prefill = len(request.tokens)
-        if request.n_cached is None:
-            request.n_cached = request.n_passed
-            request.began_at = time.perf_counter()
+    def _begin(self, sequence: Sequence) -> None:
+        self._waiting.remove(sequence)
+        insort(self._running, sequence, key=lambda other: other.order)
+        slot = sequence.slot = self._slots.pop()
+        n = min(sequence.next_wanted, self.n_ctx)
+        sequence.n_computed = self.memory.begin(slot, sequence.key, n) if self._prefix_cache else 0
+        sequence.n_prefill = len(sequence.items)
+        if not sequence.has_begun:
+            sequence.has_begun = True
+            sequence.task.begin(sequence.n_computed)
 
-    def _preempt(self, request: Request) -> None:
-        """Take a request's slot and pages; it will begin again from its tokens."""
-        self._give_back(request)
-        request.n_passed, request.shifted = 0, False
-        request.prefix = PrefixKey(request.tokens[: request.first_wanted])
-        insort(self._waiting, request, key=lambda other: other.order)
+    def _shares(self) -> list[Part]:
+        """Who computes how many tokens: texts first, then prompts; for which there are pages."""
+        running = [sequence for sequence in self._running if not sequence.task.paused]
+        if self.shifts:
+            for sequence in running:
+                if sequence.slot is not None and sequence.n_computed == self.n_ctx:
+                    self._shift(sequence)
+            running = [sequence for sequence in running if sequence.slot is not None]
+        budget, n_rows, n_left = self.engine.n_batch, max(MAX_ROWS, self.engine.n_seqs), len(running)
+        parts = []
+        for sequence in running:  # each text at least one, as n_batch is at least n_seqs
+            if sequence.n_computed >= sequence.n_prefill:
+                n_left -= 1
+                parts.append(self._cut(sequence, budget - n_left, n_rows - n_left))
+                budget -= parts[-1].n_tokens
+                n_rows -= parts[-1].n_rows
+        if n_left:
+            for sequence in running:
+                if sequence.n_computed < sequence.n_prefill and budget > 0 and n_rows > 0:
+                    part = self._cut(sequence, budget, n_rows)
+                    if not self._causal and part.n_tokens < len(sequence.items):
+                        continue  # a text is computed whole, in a pass that has room for it
+                    parts.append(part)
+                    budget -= part.n_tokens
+                    n_rows -= part.n_rows if sequence.task.output == "logits" else 0
+            parts.sort(key=lambda part: part.sequence.order)
+        return [reserved for part in parts if (reserved := self._reserve(part)) is not None]
 
-    def _youngest_paused(self) -> Request | None:
-        return next((request for request in reversed(self._running) if request.paused), None)
+    def _reserve(self, part: Part) -> Part | None:
+        """See that the pages of a share are there; the youngest give theirs, if need be. Oldest shares come first."""
+        sequence = part.sequence
+        while sequence.slot is not None and part.n_tokens:
+            if part.n_draft and not self.memory.mark(sequence.slot, sequence.n_computed):
+                part = without_draft(part)
+            if self.memory.reserve(sequence.slot, sequence.n_computed, sequence.n_computed + part.n_tokens):
+                return part
+            self._preempt(self._youngest_paused() or self._running[-1])
+        return None
 
-    def _give_back(self, request: Request) -> None:
-        assert request.slot is not None
-        self._publish(request)
-        self._cache.release(request.slot)
-        self._slots.append(request.slot)
-        request.slot = None
-        self._running.remove(request)
+    def _run(self, parts: list[Part]) -> None:
+        forward = self._batch.lay_out(parts)
+        started = time.perf_counter()
+        self._in_pass = tuple([part.sequence.task for part in parts])
+        try:
+            rows = self.engine.run(forward)
+        except PassStopped:  # commands have come, or else it is run again
+            for part in parts:
+                self._rewind(part.sequence, part.sequence.n_computed)
+            return
+        finally:
+            self._in_pass = ()
+        seconds = time.perf_counter() - started
+        self.costs.note(len(forward.tokens), sum([part.n_rows > 0 for part in parts]), seconds)
+        for part, own in zip(parts, rows_of(parts, rows), strict=True):
+            self._advance(part, own)
+        if self.drafter is not None:
+            self._draft(self.drafter, parts)
 
-    def _end(self, request: Request) -> None:
-        """Of a request that is finished."""
-        if request.slot is not None:
-            self._give_back(request)
-        else:
-            self._waiting.remove(request)
-        if request.caller is not None:
-            request.caller.n_finished += 1
-            request.caller.n_failed += request.error is not None
-        if request.on_news is not None:
-            request.on_news()
+    def _advance(self, part: Part, rows: NDArray[np.float32]) -> None:
+        """Note that a share has been computed, and hand over its rows."""
+        sequence = part.sequence
+        start = sequence.n_computed
+        sequence.n_computed = start + part.n_tokens
+        done = False
+        if part.n_rows:
+            draft, sequence.draft = sequence.draft[: part.n_draft], []
+            sequence.n_rows = part.n_rows
+            try:
+                tokens, done = sequence.task.process(rows, draft)
+            except BaseException as error:
+                self._rewind(sequence, min(sequence.n_computed, len(sequence.items)))
+                self._end(sequence, error)
+                return
+            self._go_on(sequence, tokens, draft, start + part.first_row + part.n_rows)
+        if done:
+            self._end(sequence, None)
+            return
+        if sequence.n_computed // PAGE > start // PAGE or start < sequence.n_prefill <= sequence.n_computed:
+            self._publish(sequence)
+        if part.n_rows:
+            sequence.waiter.stepped()
+
+    def _go_on(self, sequence: Sequence, tokens: List[int], draft: List[int], next_wanted: int) -> None:
+        """Append certain tokens, and go back to the last draft token that was right."""
+        n_before = len(sequence.items)
+        sequence.items += tokens
+        n_accepted = 0
+        while n_accepted < min(len(tokens), len(draft)) and tokens[n_accepted] == draft[n_accepted]:
+            n_accepted += 1
+        if sequence.n_computed > n_before + n_accepted:
+            self._rewind(sequence, n_before + n_accepted)
+        sequence.next_wanted = len(sequence.items) - 1 if tokens else next_wanted
+        if self.drafter is not None and tokens:
+            self.drafter.note(sequence, tokens)
+
+    def _rewind(self, sequence: Sequence, n: int) -> None:
+        """Go back to the first n positions, or to fewer where the memory can't: those are computed again."""
+        assert sequence.slot is not None
+        sequence.n_computed = self.memory.rewind(sequence.slot, n)
+        sequence.n_prefill = min(sequence.n_prefill, sequence.n_computed)
+
+    def _draft(self, drafter: Drafter, parts: List[Part]) -> None:
+        """Have draft tokens for all texts of this step, at once."""
+        texts = [part.sequence for part in parts if part.n_rows and part.sequence.slot is not None]
+        texts = [sequence for sequence in texts if sequence.drafting is not None and not sequence.task.paused]
+        if texts:
+            proposed = drafter.propose(texts, [sequence.task.max_draft for sequence in texts])
+            for sequence, draft in zip(texts, proposed, strict=True):
+                sequence.draft = draft
+
+    def _publish(self, sequence: Sequence) -> None:
+        if self._prefix_cache and sequence.task.publish and not sequence.shifts:
+            assert sequence.slot is not None
+            self.memory.publish(sequence.slot, sequence.key, sequence.n_computed)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Take a sequence's slot and pages; it will begin again from its items."""
+        self._release(sequence)
+        sequence.undo_shifts()
+        sequence.n_computed, sequence.draft = 0, []
+        sequence.n_shared.clear()
+        insort(self._waiting, sequence, key=lambda other: other.order)
+
+    def _youngest_paused(self) -> Sequence | None:
+        return next((sequence for sequence in reversed(self._running) if sequence.task.paused), None)
+
+    def _release(self, sequence: Sequence) -> None:
+        assert sequence.slot is not None
+        self._publish(sequence)
+        self.memory.release(sequence.slot)
+        self._slots.append(sequence.slot)
+        sequence.slot = None
+        self._running.remove(sequence)
+
+    def _end(self, sequence: Sequence, error: BaseException | None) -> None:
+        """End a task, and tell its waiter last, when all it had is free."""
+        try:
+            if sequence.slot is not None:
+                self._release(sequence)
+            elif sequence in self._waiting:
+                self._waiting.remove(sequence)
+            if self.drafter is not None:
+                self.drafter.drop(sequence)
+        finally:
+            del self._open[sequence.task]
+            sequence.task.finish(error)
+            sequence.waiter.ended(error is not None)
 
     def _end_all(self, why: str) -> None:
-        """Of requests that wait or run; none arrives any more."""
-        self._take_arrived()
-        for request in [*self._waiting, *self._running]:
-            request.fail(PyinferError(why))
-            self._end(request)
+        for sequence in list(self._open.values()):
+            self._end(sequence, PyinferError(why))
 
-    def _drop_now(self) -> None:
-        """As _drop_cancelled, with the mutex held."""
-        if self._any_cancelled:
-            self._take_arrived()
-            self._drop_cancelled()
+    def preempt_all(self) -> None:
+        """Free all slots; what ran begins again with the next step."""
+        for sequence in list(self._running):
+            self._preempt(sequence)
 
-    def _drop_cancelled(self) -> None:
-        self._any_cancelled = False
-        for request in [request for request in [*self._waiting, *self._running] if request.cancelled]:
-            request.fail(PyinferError("the request was cancelled"))
-            self._end(request)
-
-    def _shift(self, request: Request) -> None:
+    def _shift(self, sequence: Sequence) -> None:
         """Drop the older half of what follows the kept tokens, in whole pages, from a context that is full."""
-        assert request.slot is not None and self._n_keep is not None
+        assert sequence.slot is not None and self._n_keep is not None
         first = n_pages_for(self._n_keep)
         n = max(1, (self.n_ctx // PAGE - first) // 2)
-        while request.slot is not None:
-            if self.engine.drop_pages(request.slot, first, n):
-                request.shift(first * PAGE, n * PAGE)
-                request.shifted = True
+        while sequence.slot is not None:
+            if self.engine.drop_pages(sequence.slot, first, n):
+                sequence.drop(first * PAGE, n * PAGE)
                 return
             self._preempt(self._youngest_paused() or self._running[-1])

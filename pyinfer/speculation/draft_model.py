@@ -1,4 +1,8 @@
-"""A small model that guesses what a large one of the same vocabulary will say."""
+"""A small model that drafts what a large one of the same vocabulary will say.
+
+It computes one batch of passes a step for all texts that want a draft: first what is new of each text, prompts in
+chunks of n_batch tokens and single tokens together, then a token of each text a pass.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,158 +19,217 @@ from pyinfer.engine.engine import Engine
 from pyinfer.engine.inputs import Pass
 from pyinfer.errors import ModelError
 from pyinfer.gguf import GGUFFile
-from pyinfer.guides.matcher import GuideMatcher
 from pyinfer.memory.prefix_key import PrefixKey
-from pyinfer.sampling.params import SamplingParams
 from pyinfer.sampling.sampler import Sampler
+from pyinfer.scheduling.task import Drawing
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
-if TYPE_CHECKING:
-    from pyinfer.api.llm import LLM
+MAX_PADDING = 1024  # tokens that only one of two vocabularies has after the others, which is how models are padded
+RATE = 0.2  # of a new measurement in the seconds of a draft token
 
-MOST_PADDING = 1024  # tokens that only one of two vocabularies has behind the others, which is how models are padded
-RATE = 0.2  # of a new measurement in the seconds of a guess
+
+class DraftText:
+    """A text as the draft model has it. Used by the engine thread, but for its making."""
+
+    def __init__(self, model: DraftModel, prompt: Sequence[int], drawing: Drawing) -> None:
+        self._model = model
+        self.tokens = list(prompt)
+        self.drawing = drawing
+        self.n_computed = 0
+        self.slot: int | None = None
+
+    def add(self, token: int) -> None:
+        """Note the next token of the text."""
+        self.tokens.append(token)
+
+    @property
+    def key(self) -> PrefixKey:
+        return PrefixKey(list(self.tokens))
+
+    def close(self) -> None:
+        """Give the slot back; what is computed stays for texts that share a prefix."""
+        if self.slot is not None:
+            memory = self._model.engine.memory
+            memory.publish(self.slot, self.key, min(self.n_computed, len(self.tokens)))
+            self._model.give_back(self.slot)
+        self.slot = None
+        self.n_computed = 0
+
+
+class Share(NamedTuple):
+    """What a pass of the draft model computes of a text."""
+
+    slot: int
+    tokens: Sequence[int]
+    start: int
 
 
 class DraftModel:
     """An engine whose sequences follow those of another; texts of n_vocab logits take turns with its n_seqs slots.
 
-    eog_ids: tokens that end a text, which are no guesses.
+    eog_ids: tokens that end a text, which are no draft tokens. seconds: of one, once there was one.
     """
 
     def __init__(self, engine: Engine, n_vocab: int, eog_ids: frozenset[int]) -> None:
         self.engine = engine
         self.n_vocab = n_vocab
         self.eog_ids = eog_ids
-        self.seconds = 0.0  # of a guess, once one was made
+        self.seconds = 0.0
         self._slots = list(range(engine.n_seqs))
 
-    def drafter(self, prompt: Sequence[int], params: SamplingParams) -> Drafter:
-        """Guesses for a text."""
-        return Drafter(self, prompt, params)
-
-    def take_slot(self) -> int | None:
-        return self._slots.pop() if self._slots else None
+    def start(self, prompt: Sequence[int], drawing: Drawing) -> DraftText:
+        """A text that it will draft for."""
+        return DraftText(self, prompt, drawing)
 
     def give_back(self, slot: int) -> None:
-        self.engine.cache.release(slot)
+        self.engine.memory.release(slot)
         self._slots.append(slot)
 
     def close(self) -> None:
         self.engine.close()
 
+    def propose(self, texts: Sequence[DraftText], most: Sequence[int]) -> list[list[int]]:
+        """Up to so many tokens that may follow each text, drawn with the numbers that its own sampler will draw with.
 
-class Drafter:
-    """A text as the draft model sees it. Used by whoever runs the steps, and by no two threads at once."""
+        None for a text that is not read to its end yet, or that there is no room for.
+        """
+        drafts = [Draft(self, text, n) for text, n in zip(texts, most, strict=True)]
+        try:
+            live = self._read(drafts)
+            while live:
+                live = self._step(live)
+        finally:
+            for draft in drafts:
+                draft.end()
+        return [draft.tokens for draft in drafts]
 
-    def __init__(self, model: DraftModel, prompt: Sequence[int], params: SamplingParams) -> None:
+    def _read(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """Compute what is new of the texts in one pass; those that have drawn their first draft token and want more."""
+        budget = self.engine.n_batch
+        read: list[Draft] = []
+        shares: list[Share] = []
+        ready = [draft for draft in drafts if self._prepare(draft.text)]
+        for draft in sorted(ready, key=lambda draft: len(draft.text.tokens) - draft.text.n_computed):
+            text = draft.text
+            assert text.slot is not None
+            start = min(text.n_computed, len(text.tokens) - 1)
+            stop = min(len(text.tokens), start + budget)
+            if stop > start and self.engine.memory.reserve(text.slot, start, stop):
+                shares.append(Share(text.slot, text.tokens[start:stop], start))
+                read.append(draft)
+                budget -= stop - start
+        if not read:
+            return []
+        rows = self._compute(shares)
+        for draft, share in zip(read, shares, strict=True):
+            draft.text.n_computed = share.start + len(share.tokens)
+        live = [
+            draft
+            for draft, row in zip(read, rows, strict=True)
+            if draft.text.n_computed == len(draft.text.tokens) and draft.draw(row)
+        ]
+        for draft in live:
+            assert draft.text.slot is not None
+            self.engine.memory.mark(draft.text.slot, draft.text.n_computed)
+        return live
+
+    def _prepare(self, text: DraftText) -> bool:
+        """See that a text has a slot; False if there is none."""
+        n_ctx = self.engine.memory.n_ctx
+        if len(text.tokens) >= n_ctx:  # a text that goes on after a full context
+            text.close()
+            text.tokens = text.tokens[-(n_ctx // 2) :]
+        if text.slot is None:
+            if not self._slots:
+                return False
+            text.slot = self._slots.pop()
+            text.n_computed = self.engine.memory.begin(text.slot, text.key, len(text.tokens) - 1)
+        return True
+
+    def _step(self, live: Sequence[Draft]) -> list[Draft]:
+        """Compute the last draft token of each text; those that have drawn another one and want more."""
+        memory = self.engine.memory
+        going: list[Draft] = []
+        shares: list[Share] = []
+        for draft in live:
+            at = len(draft.text.tokens) + len(draft.tokens) - 1
+            assert draft.text.slot is not None
+            if at < memory.n_ctx and memory.reserve(draft.text.slot, at, at + 1):
+                shares.append(Share(draft.text.slot, draft.tokens[-1:], at))
+                going.append(draft)
+        if not going:
+            return []
+        started = time.perf_counter()
+        rows = self._compute(shares)
+        seconds = (time.perf_counter() - started) / len(going)
+        self.seconds += (seconds - self.seconds) * (RATE if self.seconds else 1.0)
+        return [draft for draft, row in zip(going, rows, strict=True) if draft.draw(row)]
+
+    def _compute(self, shares: Sequence[Share]) -> NDArray[np.float32]:
+        """The logits after each share, float32 [n_shares, n_vocab] of the large model, in one forward pass."""
+        lengths = [len(share.tokens) for share in shares]
+        p = Pass(
+            np.concatenate([np.array(share.tokens, np.int32) for share in shares]),
+            np.concatenate([np.arange(s.start, s.start + len(s.tokens), dtype=np.int32) for s in shares]),
+            np.repeat(np.array([share.slot for share in shares], np.int32), lengths),
+            np.cumsum(lengths, dtype=np.int32) - np.int32(1),
+        )
+        logits = self.engine.run(p).logits
+        rows = np.full((len(shares), self.n_vocab), -np.inf, np.float32)
+        n_vocab = min(logits.shape[1], self.n_vocab)
+        rows[:, :n_vocab] = logits[:, :n_vocab]
+        return rows
+
+
+class Draft:
+    """A draft in the making: its tokens so far, of at most n."""
+
+    def __init__(self, model: DraftModel, text: DraftText, n: int) -> None:
+        self.text = text
+        self.tokens: list[int] = []
         self._model = model
-        self._tokens = list(prompt)
-        self._n_passed = 0
-        self._slot: int | None = None
-        # users' functions are called for the text itself only
-        self._params = replace(params, logits_processors=(), logprobs=None)
-        self._row = np.full(model.n_vocab, -np.inf, np.float32)
+        self._n = n
+        self._sampler: Sampler | None = None
+        self._n_followed = 0  # by the guide
+
+    def draw(self, row: NDArray[np.float32]) -> bool:
+        """Draw a token from its logits; whether another one shall follow it."""
+        if self._sampler is None:
+            self._sampler = self.text.drawing.sampler.fork()
+            # users' functions are called for the text itself only
+            self._sampler.params = replace(self._sampler.params, logits_processors=(), logprobs=None)
+        matcher = self.text.drawing.matcher
+        token = self._sampler.sample(row, None if matcher is None else matcher.mask()).token
+        if token in self._model.eog_ids:
+            return False
+        self.tokens.append(token)
+        if matcher is not None:
+            matcher.accept(token)
+            self._n_followed += 1
+            if matcher.finished:
+                return False
+        return len(self.tokens) < self._n
+
+    def end(self) -> None:
+        """Leave guide and memory as they are without the draft."""
+        if self._n_followed and self.text.drawing.matcher is not None:
+            self.text.drawing.matcher.rollback(self._n_followed)
+        if self.text.slot is not None and self.tokens:
+            self.text.n_computed = self._model.engine.memory.rewind(self.text.slot, self.text.n_computed)
+
+
+class OpenModel(Protocol):
+    """A model that is open already, such as an LLM."""
+
+    path: Path
 
     @property
-    def seconds(self) -> float:
-        """Of one guess."""
-        return self._model.seconds
-
-    def add(self, token: int) -> None:
-        """Note the next token of the text."""
-        self._tokens.append(token)
-
-    def draft(self, n: int, sampler: Sampler, matcher: GuideMatcher | None) -> list[int]:
-        """Up to n tokens that may follow, drawn with the numbers that the text's own sampler will draw with.
-
-        None while the model has not read all of the text yet, of which it passes n_batch tokens at a time.
-        """
-        row = self._read()
-        if row is None:
-            return []
-        own = sampler.fork()
-        own.params = self._params
-        guesses: list[int] = []
-        n_followed = 0
-        try:
-            while True:
-                token = own.sample(row, None if matcher is None else matcher.mask()).token
-                if token in self._model.eog_ids:
-                    break
-                guesses.append(token)
-                if matcher is not None:
-                    matcher.accept(token)
-                    n_followed += 1
-                    if matcher.finished:
-                        break
-                if len(guesses) == n:
-                    break
-                following = self._guess_after(token, len(self._tokens) + len(guesses) - 1)
-                if following is None:
-                    break
-                row = following
-        finally:
-            if matcher is not None:
-                matcher.rollback(n_followed)
-            if self._slot is not None:
-                self._model.engine.truncate(self._slot, self._n_passed)
-        return guesses
-
-    def _read(self) -> NDArray[np.float32] | None:
-        """Pass what is new of the text: the logits of its last token, or None if there is more to pass, or no room."""
-        engine = self._model.engine
-        if len(self._tokens) >= engine.cache.n_ctx:  # a text that goes on behind a full context
-            self.close()
-            self._tokens = self._tokens[-(engine.cache.n_ctx // 2) :]
-        if self._slot is None:
-            self._slot = self._model.take_slot()
-            if self._slot is None:
-                return None
-            self._n_passed = engine.cache.begin(self._slot, PrefixKey(self._tokens), len(self._tokens) - 1)
-        start = min(self._n_passed, len(self._tokens) - 1)
-        stop = min(len(self._tokens), start + engine.n_batch)
-        rows = self._pass(self._tokens[start:stop], start)
-        if rows is None:
-            return None
-        self._n_passed = stop
-        return rows if stop == len(self._tokens) else None
-
-    def _guess_after(self, token: int, position: int) -> NDArray[np.float32] | None:
-        started = time.perf_counter()
-        row = self._pass([token], position)
-        seconds = time.perf_counter() - started
-        model = self._model
-        model.seconds += (seconds - model.seconds) * (RATE if model.seconds else 1.0)
-        return row
-
-    def _pass(self, tokens: Sequence[int], start: int) -> NDArray[np.float32] | None:
-        """Logits of the last of these tokens, float32 [n_vocab] of the large model; None if there is no room."""
-        engine, n = self._model.engine, len(tokens)
-        stop = start + n
-        assert self._slot is not None
-        if stop > engine.cache.n_ctx or not engine.cache.reserve(self._slot, start, stop):
-            return None
-        at = np.arange(start, stop, dtype=np.int32)
-        slots = np.full(n, self._slot, np.int32)
-        forward = Pass(np.array(tokens, np.int32), at, slots, np.array([n - 1], np.int32))
-        logits = engine.run(forward).logits[0]
-        n_vocab = min(len(logits), len(self._row))
-        self._row[:n_vocab] = logits[:n_vocab]
-        return self._row
-
-    def close(self) -> None:
-        """Give the slot back; what is passed stays known to texts that begin alike."""
-        if self._slot is not None:
-            self._model.engine.cache.publish(
-                self._slot, PrefixKey(self._tokens), min(self._n_passed, len(self._tokens))
-            )
-            self._model.give_back(self._slot)
-        self._slot = None
-        self._n_passed = 0
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def engine(self) -> Engine: ...
 
 
-def draft_engine(model: Path | LLM, tokenizer: Tokenizer, **options: Any) -> Engine:
+def draft_engine(model: Path | OpenModel, tokenizer: Tokenizer, **options: Any) -> Engine:
     """An engine to draft with, which its owner alone uses and closes, with these options of Engine; model: a file, or
     an open model, whose weights it shares.
 
@@ -193,5 +256,5 @@ def check_same_vocabulary(tokenizer: Tokenizer, draft: Tokenizer, path: Path) ->
             raise ModelError(
                 f"{path}: the draft model's token {token} is {found!r}; expected {expected!r}, as the model has it"
             )
-    if not shared or max(tokenizer.n_vocab, draft.n_vocab) - shared > MOST_PADDING:
+    if not shared or max(tokenizer.n_vocab, draft.n_vocab) - shared > MAX_PADDING:
         raise ModelError(f"{path}: the draft model has {draft.n_vocab} known tokens; the model has {tokenizer.n_vocab}")

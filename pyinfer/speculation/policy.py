@@ -1,36 +1,34 @@
-"""Speculative decoding: guesses of the next tokens, which one pass of the model checks together.
+"""Speculative decoding: draft tokens, which one forward pass of the model checks together.
 
 A pass of a few tokens costs little more than one of a single token, since it is the reading of weights that takes the
-time. So guesses are passed behind the last token; from the logits at each of them the text's own sampler draws what it
-would have drawn there without any guess, and the first that differs ends the step. What is generated is therefore the
-same to the bit, drawn or greedy, whatever is guessed (Leviathan et al. 2023 have the idea, with another rule for drawn
-texts); guesses only decide how many tokens a step gives.
+time. So draft tokens are computed after the last token; from the logits at each of them the text's own sampler draws
+what it would have drawn there without any draft, and the first that differs ends the step. What is generated is
+therefore the same to the bit, drawn or greedy, whatever is drafted (Leviathan et al. 2023 have the idea, with another
+rule for drawn texts); drafts only decide how many tokens a step gives.
 
-How often each kind of guess comes true is counted, also while none is passed, and only as many are passed as are
-expected to pay. So where guesses are bad, the text is generated as without.
+How often each kind of draft is right is counted, also while none is computed, and only as many tokens are computed as
+are expected to pay. So where drafts are bad, the text is generated as without.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence as List
+from typing import Any, Protocol
 
 from pyinfer.engine.costs import PassCosts
+from pyinfer.scheduling.sequence import Sequence
+from pyinfer.scheduling.task import Drawing
 from pyinfer.speculation.ngrams import Lookup
 
-if TYPE_CHECKING:
-    from pyinfer.guides.matcher import GuideMatcher
-    from pyinfer.sampling.sampler import Sampler
-    from pyinfer.speculation.draft_model import Drafter
-
-DEFAULT_N_DRAFT = 31  # with the last token a pass of 32, behind which a text costs as much as in a prompt
-LEAST_GAIN = 1.03  # in tokens a second, for guesses to be passed
-MEMORY = 0.96  # weight of what was counted, at each guess that is checked
-FIRST_PROBE, LAST_PROBE = 16, 512  # tokens without a guess after which a draft model, which isn't free, is tried again
-PROBE = 3  # guesses
+DEFAULT_N_DRAFT = 31  # with the last token a pass of 32, after which a text costs as much as in a prompt
+MIN_GAIN = 1.03  # in tokens a second, for draft tokens to be computed
+MEMORY = 0.96  # weight of what was counted, at each draft token that is checked
+FIRST_PROBE, LAST_PROBE = 16, 512  # tokens without a draft after which a draft model, which isn't free, is tried again
+PROBE = 3  # draft tokens
 
 
 class HitRate:
-    """How often guesses come true, the recent ones above all."""
+    """How often draft tokens are right, the recent ones above all."""
 
     def __init__(self) -> None:
         self._n_hits, self._n = 1.2, 2.0
@@ -44,19 +42,36 @@ class HitRate:
         self._n = self._n * MEMORY + 1
 
 
-class Speculation:
-    """The guesses of one text. n_draft: most at once; lookup, drafter: where they come from, the first before."""
+class DraftText(Protocol):
+    """A text as a model that drafts sees it."""
 
-    def __init__(
-        self, costs: PassCosts, n_draft: int, lookup: Lookup | None = None, drafter: Drafter | None = None
-    ) -> None:
+    def add(self, token: int) -> None:
+        """Note the next token."""
+
+    def close(self) -> None:
+        """Give back what the model holds of the text."""
+
+
+class Model(Protocol):
+    """A model that drafts. seconds: of one draft token, once there was one."""
+
+    seconds: float
+
+    def start(self, prompt: List[int], drawing: Drawing) -> DraftText: ...
+    def propose(self, texts: List[Any], most: List[int]) -> list[list[int]]:
+        """At most so many tokens that may follow each text; computed for all texts together."""
+
+
+class Drafts:
+    """The drafts of one text. lookup, text: where they come from, the first before the second."""
+
+    def __init__(self, costs: PassCosts, lookup: Lookup | None = None, text: DraftText | None = None) -> None:
+        self.text = text
         self._costs = costs
-        self._n_draft = n_draft
         self._lookup = lookup
-        self._drafter = drafter
         self._rates: dict[int, HitRate] = {}  # of matches by the bits of their length, and 0: of the draft model
         self._rate: HitRate | None = None  # of those that are expected now
-        self._expected: list[int] = []  # guesses that are not checked, the next one last
+        self._expected: list[int] = []  # draft tokens that are not checked, the next one last
         self._n_since_draft = 0
         self._probe_after = FIRST_PROBE
 
@@ -64,8 +79,8 @@ class Speculation:
         """Note the next token of the text."""
         if self._lookup is not None:
             self._lookup.add(token)
-        if self._drafter is not None:
-            self._drafter.add(token)
+        if self.text is not None:
+            self.text.add(token)
             self._n_since_draft += 1
         if self._rate is not None and self._expected:
             hit = self._expected.pop() == token
@@ -73,63 +88,101 @@ class Speculation:
             if not hit:
                 self._expected.clear()
 
-    def guesses(self, most: int, n_own: int, sampler: Sampler, matcher: GuideMatcher | None) -> list[int]:
-        """Tokens that may follow and that are worth to be passed: at most so many.
-
-        n_own: tokens that this text had in the last pass. Sampler and matcher stay as they are.
-        """
-        most = min(most, self._n_draft)
-        if most <= 0:
+    def look_up(self, most: int, n_own: int) -> list[int]:
+        """What followed last time, as far as it is worth computing. n_own: tokens of this text in the last pass."""
+        if self._lookup is None:
             return []
-        if self._lookup is not None:
-            place, length = self._lookup.find()
-            if length:
-                found = self._lookup.after(place, most)
-                self._rate = self._rates.setdefault(length.bit_length(), HitRate())
-                self._expected = found[::-1]
-                n = self._worth(self._rate.value, most, n_own)
-                if n or self._drafter is None:
-                    return found[:n]
-        if self._drafter is None:
+        place, length = self._lookup.find()
+        if not length:
             return []
-        return self._drafted(self._drafter, most, n_own, sampler, matcher)
+        found = self._lookup.after(place, most)
+        self._expect(found, length.bit_length())
+        return found[: n_worth(self._costs, self._rates[length.bit_length()].value, most, n_own)]
 
-    def _drafted(
-        self, drafter: Drafter, most: int, n_own: int, sampler: Sampler, matcher: GuideMatcher | None
-    ) -> list[int]:
+    def n_wanted(self, most: int, n_own: int, seconds: float) -> int:
+        """How many tokens of the draft model, of so many seconds each, are worth their price or a trial."""
         rate = self._rates.setdefault(0, HitRate())
-        price = drafter.seconds / self._costs.seconds if self._costs.seconds else 0.0
-        n = self._worth(rate.value, most, n_own, price)
+        price = seconds / self._costs.seconds if self._costs.seconds else 0.0
+        n = n_worth(self._costs, rate.value, most, n_own, price)
         if n:
             self._probe_after = FIRST_PROBE
         elif self._n_since_draft >= self._probe_after:
             self._probe_after = min(2 * self._probe_after, LAST_PROBE)
             n = min(PROBE, most)
-        else:
-            return []
-        self._n_since_draft = 0
-        found = drafter.draft(n, sampler, matcher)
-        self._rate, self._expected = rate, found[::-1]
+        if n:
+            self._n_since_draft = 0
+        return n
+
+    def expect(self, found: list[int]) -> None:
+        """Count how many tokens of the draft model come."""
+        self._expect(found, 0)
+
+    def _expect(self, found: list[int], kind: int) -> None:
+        self._rate = self._rates.setdefault(kind, HitRate())
+        self._expected = found[::-1]
+
+
+class Speculation:
+    """Decides how many draft tokens a text gets: at most n_draft, by lookup where that finds any, else by a model."""
+
+    def __init__(self, costs: PassCosts, n_draft: int, lookup: bool = False, model: Model | None = None) -> None:
+        self._costs = costs
+        self._n_draft = n_draft
+        self._lookup = lookup
+        self._model = model
+
+    def start(self, sequence: Sequence) -> None:
+        drawing = sequence.task.drawing
+        if drawing is None:
+            return
+        prompt = [item for item in sequence.items if isinstance(item, int)]
+        text = None if self._model is None else self._model.start(prompt, drawing)
+        sequence.drafting = Drafts(self._costs, Lookup(prompt) if self._lookup else None, text)
+
+    def note(self, sequence: Sequence, tokens: List[int]) -> None:
+        drafts: Drafts | None = sequence.drafting
+        if drafts is not None:
+            for token in tokens:
+                drafts.add(token)
+
+    def propose(self, sequences: List[Sequence], most: List[int]) -> list[list[int]]:
+        found: list[list[int]] = []
+        asked: list[tuple[int, int]] = []  # of the model: which sequence, how many tokens
+        for i, (sequence, room) in enumerate(zip(sequences, most, strict=True)):
+            drafts: Drafts = sequence.drafting
+            n = min(room, self._n_draft)
+            found.append(drafts.look_up(n, sequence.n_rows) if n > 0 else [])
+            if n > 0 and not found[-1] and self._model is not None:
+                n = drafts.n_wanted(n, sequence.n_rows, self._model.seconds)
+                if n:
+                    asked.append((i, n))
+        if asked and self._model is not None:
+            texts = [sequences[i].drafting.text for i, _ in asked]
+            for (i, _), tokens in zip(asked, self._model.propose(texts, [n for _, n in asked]), strict=True):
+                found[i] = tokens
+                sequences[i].drafting.expect(tokens)
         return found
 
-    def _worth(self, rate: float, most: int, n_own: int, price: float = 0.0) -> int:
-        """How many guesses of this rate give the most tokens a second, in a pass like the last one.
+    def drop(self, sequence: Sequence) -> None:
+        drafts: Drafts | None = sequence.drafting
+        sequence.drafting = None
+        if drafts is not None and drafts.text is not None:
+            drafts.text.close()
 
-        price: of one guess, in passes of one token.
-        """
-        n_others = max(0, self._costs.n_tokens - n_own)
-        n_texts = max(1, self._costs.n_texts)
-        best, best_speed = 0, LEAST_GAIN * n_texts / self._costs.of(n_others + 1)
-        n_hits, all_hit = 0.0, 1.0
-        for n in range(1, most + 1):
-            all_hit *= rate
-            n_hits += all_hit
-            speed = (n_texts + n_hits) / (self._costs.of(n_others + 1 + n) + price * n)
-            if speed > best_speed:
-                best, best_speed = n, speed
-        return best
 
-    def close(self) -> None:
-        """Give back what the draft model holds of this text."""
-        if self._drafter is not None:
-            self._drafter.close()
+def n_worth(costs: PassCosts, rate: float, most: int, n_own: int, price: float = 0.0) -> int:
+    """How many draft tokens of this hit rate give the most tokens a second, in a pass like the last one.
+
+    n_own: tokens that this text had in it. price: of one draft token, in passes of one token.
+    """
+    n_others = max(0, costs.n_tokens - n_own)
+    n_texts = max(1, costs.n_texts)
+    best, best_speed = 0, MIN_GAIN * n_texts / costs.of(n_others + 1)
+    n_hits, all_hit = 0.0, 1.0
+    for n in range(1, most + 1):
+        all_hit *= rate
+        n_hits += all_hit
+        speed = (n_texts + n_hits) / (costs.of(n_others + 1 + n) + price * n)
+        if speed > best_speed:
+            best, best_speed = n, speed
+    return best

@@ -1,12 +1,12 @@
 """Embeddings: a vector a text, pooled from its tokens' states after the last norm.
 
-Texts are passed many at a time, the long ones first, so that those of a pass are alike. What a text gives does not
-depend on the others.
+Texts are tasks as all others: many are computed in a pass, the long ones first, beside texts that are generated. What a
+text gives does not depend on the others, to the bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,45 @@ from numpy.typing import NDArray
 from pyinfer.arguments import as_list_or_none, checked_ids, quoted
 from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ModelError, ParameterError
+from pyinfer.scheduling.scheduler import Scheduler
+from pyinfer.scheduling.task import Next, Task
 from pyinfer.tokenizer import Tokenizer
 
-# whether a token counts, from its position and its text's length
-POOLINGS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]] = {
-    "mean": lambda position, length: position < length,
-    "cls": lambda position, length: position == 0,
-    "last": lambda position, length: position == length - 1,
+# which tokens count: the first, and the one after the last, of a text of so many
+POOLINGS: dict[str, Callable[[int], tuple[int, int]]] = {
+    "mean": lambda n: (0, n),
+    "cls": lambda n: (0, 1),
+    "last": lambda n: (n - 1, n),
 }
 
 
+class Embedding(Task):
+    """A text whose tokens' states are pooled: `vector`, float64 [n_embd], once it is finished."""
+
+    output = "hidden"
+    publish = False  # texts that are embedded are hardly what a prompt begins with, and there may be many
+
+    def __init__(self, tokens: Sequence[int], pooling: str) -> None:
+        first, end = POOLINGS[pooling](len(tokens))
+        super().__init__(tokens, first, end)
+        self.vector: NDArray[np.float64] = np.zeros(0)
+        self._n_rows = end - first
+        self._n_added = 0
+
+    def process(self, rows: NDArray[np.float32], draft: Sequence[int]) -> Next:
+        if not len(self.vector):
+            self.vector = np.zeros(rows.shape[1])
+        # rows are added one after the other, so that it doesn't matter how the text is cut into passes
+        self.vector = np.add.reduce(np.concatenate([self.vector[None], rows]), axis=0)
+        self._n_added += len(rows)
+        done = self._n_added == self._n_rows
+        if done:
+            self.vector /= self._n_rows
+        return Next(done=done)
+
+
 def embed(
-    engine: Engine,
+    scheduler: Scheduler,
     tokenizer: Tokenizer,
     texts: str | Sequence[str | Sequence[int]],
     pooling: str | None = None,
@@ -37,15 +64,30 @@ def embed(
     texts: texts, which get the special tokens that the model asks for, or token ids as they are. pooling: "mean" of all
     tokens, the first ("cls") or the "last"; None: as the file says, else "mean" for an encoder, "last" for a decoder.
     normalize: to length 1. truncate: texts longer than the context lose their end (a special token there stays).
-    The engine's sequences are overwritten, and empty afterwards.
     Raises ContextError for a text that is too long, ParameterError for one without tokens, for ids out of range and for
     an unknown pooling, ModelError where the model computes no finite numbers.
     """
+    engine = scheduler.engine
     pooling = check_pooling(engine, pooling)
-    tokens = tokenize(engine, tokenizer, texts, truncate)
-    out = np.empty((len(tokens), engine.config.n_embd), np.float32)
-    for group in group_texts([len(ids) for ids in tokens], engine.n_batch, engine.n_seqs):
-        out[group] = pool(engine, [tokens[i] for i in group], pooling)
+    tasks = embedding_tasks(scheduler, tokenizer, texts, pooling, truncate)
+    # long ones first, so that those of a pass are alike
+    scheduler.run(sorted(tasks, key=lambda task: -len(task.items)))
+    return vectors_of(tasks, engine.config.n_embd, normalize)
+
+
+def embedding_tasks(
+    scheduler: Scheduler, tokenizer: Tokenizer, texts: str | Sequence[str | Sequence[int]], pooling: str, truncate: bool
+) -> list[Embedding]:
+    """The tasks of `embed`, in the order of the texts."""
+    ids = tokenize(tokenizer, texts, scheduler.engine.n_vocab, scheduler.n_ctx, truncate)
+    return [Embedding(tokens, pooling) for tokens in ids]
+
+
+def vectors_of(tasks: Sequence[Embedding], n_embd: int, normalize: bool) -> NDArray[np.float32]:
+    """The vectors of finished tasks, float32 [n_tasks, n_embd]. ModelError for what is no finite number."""
+    out = np.empty((len(tasks), n_embd), np.float32)
+    for i, task in enumerate(tasks):
+        out[i] = task.vector
     damaged = np.flatnonzero(~np.isfinite(out).all(axis=1))
     if len(damaged):
         raise ModelError(f"the embedding of text {damaged[0]} is not finite: weights are damaged or overflow float32")
@@ -65,7 +107,7 @@ def check_pooling(engine: Engine, pooling: str | None) -> str:
 
 
 def tokenize(
-    engine: Engine, tokenizer: Tokenizer, texts: str | Sequence[str | Sequence[int]], truncate: bool
+    tokenizer: Tokenizer, texts: str | Sequence[str | Sequence[int]], n_vocab: int, n_ctx: int, truncate: bool
 ) -> list[list[int]]:
     """The token ids of each text, as many as the context holds."""
     items = [texts] if isinstance(texts, str) else as_list_or_none(texts)
@@ -73,52 +115,15 @@ def tokenize(
         raise ParameterError(f"texts is {quoted(texts)}; expected a text or a list of texts")
     tokens = []
     for i, text in enumerate(items):
-        ids = tokenizer.encode(text) if isinstance(text, str) else checked_ids(text, engine.n_vocab, f"text {i}")
+        ids = tokenizer.encode(text) if isinstance(text, str) else checked_ids(text, n_vocab, f"text {i}")
         if not ids:
             raise ParameterError(f"text {i} has no tokens; expected at least one")
-        if len(ids) > engine.n_ctx:
+        if len(ids) > n_ctx:
             if not truncate:
                 raise ContextError(
-                    f"text {i} has {len(ids)} tokens; the context has {engine.n_ctx} (n_ctx; truncate=True cuts texts)"
+                    f"text {i} has {len(ids)} tokens; the context has {n_ctx} (n_ctx; truncate=True cuts texts)"
                 )
             closing = ids[-1:] if isinstance(text, str) and tokenizer.add_eos else []
-            ids = ids[: engine.n_ctx - len(closing)] + closing
+            ids = ids[: n_ctx - len(closing)] + closing
         tokens.append(ids)
     return tokens
-
-
-def group_texts(lengths: Sequence[int], n_batch: int, n_seqs: int) -> Iterator[list[int]]:
-    """The indices of texts that are passed together: up to n_seqs with n_batch tokens in all, or one that is longer."""
-    group: list[int] = []
-    n_tokens = 0
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if group and (n_tokens + lengths[i] > n_batch or len(group) == n_seqs):
-            yield group
-            group, n_tokens = [], 0
-        group.append(i)
-        n_tokens += lengths[i]
-    if group:
-        yield group
-
-
-def pool(engine: Engine, tokens: Sequence[Sequence[int]], pooling: str) -> NDArray[np.float64]:
-    """Pooled states of texts, float64 [n_texts, n_embd]. Only a single text may exceed the engine's batch."""
-    lengths = np.array([len(ids) for ids in tokens])
-    ids = np.concatenate([np.asarray(ids, np.int32) for ids in tokens])
-    text = np.repeat(np.arange(len(tokens)), lengths)
-    position = np.concatenate([np.arange(n) for n in lengths])
-    counts = POOLINGS[pooling](position, lengths[text])
-    sums = np.zeros((len(tokens), engine.config.n_embd))
-    try:
-        for start in range(0, len(ids), engine.n_batch):
-            part = slice(start, start + engine.n_batch)
-            wanted = np.flatnonzero(counts[part])
-            rows = engine.hidden(ids[part], position[part], text[part], wanted)
-            of = text[part][wanted]
-            for i in np.unique(of).tolist():
-                sums[i] += rows[of == i].sum(axis=0, dtype=np.float64)
-    finally:
-        for i in range(len(tokens)):
-            engine.truncate(i, 0)
-    means: NDArray[np.float64] = sums / np.bincount(text[counts])[:, None]
-    return means

@@ -8,18 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.api.job import Prompt
 from pyinfer.arguments import as_list_or_none, check_integer, checked_ids
 from pyinfer.errors import ContextError, ModelError, ParameterError
-from pyinfer.scheduling.request import Request
-
-if TYPE_CHECKING:
-    from pyinfer.api.llm import LLM
+from pyinfer.scheduling.scheduler import Scheduler
+from pyinfer.scheduling.task import Next, Task
+from pyinfer.tasks.prompt import Prompt, prompt_ids
+from pyinfer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -49,18 +47,17 @@ class Perplexity:
     n_chunks: int
 
 
-class Scoring(Request):
+class Scoring(Task):
     """A text whose tokens are scored from position `first` on, which is at least 1."""
 
     def __init__(self, tokens: Sequence[int], first: int) -> None:
-        super().__init__(list(tokens[:-1]), first - 1)
+        super().__init__(tokens[:-1], first - 1)
         self._scored = tuple(tokens[first:])
         self._logprobs: list[float] = []
         self._greedy = True
 
-    def take(self, rows: NDArray[np.float32]) -> None:
+    def process(self, rows: NDArray[np.float32], draft: Sequence[int]) -> Next:
         for row in rows:
-            self.first_wanted += 1
             target = self._scored[len(self._logprobs)]
             likeliest = int(row.argmax())
             largest = row[likeliest]
@@ -69,56 +66,58 @@ class Scoring(Request):
             total = float(np.exp(row - largest).sum(dtype=np.float64))
             self._logprobs.append(float(row[target]) - float(largest) - math.log(total))
             self._greedy = self._greedy and likeliest == target
-        self.finished = len(self._logprobs) == len(self._scored)
+        return Next(done=len(self._logprobs) == len(self._scored))
 
     @property
     def score(self) -> Score:
         return Score(self._scored, tuple(self._logprobs), self._greedy)
 
 
-def score(llm: LLM, prompt: Prompt, continuations: Iterable[Prompt]) -> list[Score]:
+def score(scheduler: Scheduler, tokenizer: Tokenizer, prompt: Prompt, continuations: Iterable[Prompt]) -> list[Score]:
     """Scores of texts that may follow a prompt, in their order. Texts or token ids.
 
     A continuation in text is encoded by itself, as one that goes on from another: " Paris" after "The capital of
-    France is". They run together; what they begin alike with is passed once.
+    France is". They run together; the prefix that they share is computed once.
     Raises ParameterError for what is empty and for ids out of range, ContextError for what does not fit.
     """
     items = as_list_or_none(continuations)
     if items is None:
         raise ParameterError(f"continuations is a {type(continuations).__name__}; expected a list of texts")
-    before = llm.token_ids(prompt)
+    n_vocab = scheduler.engine.n_vocab
+    before = prompt_ids(prompt, tokenizer, n_vocab)
     texts = []
     for i, text in enumerate(items):
         if isinstance(text, str):
-            after = llm.tokenizer.encode(text, add_special=False, continues=True)
+            after = tokenizer.encode(text, add_special=False, continues=True)
         else:
-            after = checked_ids(text, llm.engine.n_vocab, f"continuation {i}")
+            after = checked_ids(text, n_vocab, f"continuation {i}")
         if not after:
             raise ParameterError(f"continuation {i} has no tokens; expected at least one")
         texts.append(([*before, *after], len(before)))
-    return score_tokens(llm, texts)
+    return score_tokens(scheduler, texts)
 
 
-def score_tokens(llm: LLM, texts: Iterable[tuple[Sequence[int], int]]) -> list[Score]:
+def score_tokens(scheduler: Scheduler, texts: Iterable[tuple[Sequence[int], int]]) -> list[Score]:
     """Scores of texts as token ids, each with the position, at least 1, from which on it is scored; see score."""
-    llm.engine.check_decoder()
-    requests = []
+    scheduler.engine.check_decoder()
+    tasks = []
     for tokens, first in texts:
-        ids = llm.token_ids(tokens)
+        ids = checked_ids(tokens, scheduler.engine.n_vocab)
         if not 1 <= first < len(ids):
             raise ParameterError(f"the text is scored from position {first} on; expected 1 to {len(ids) - 1}")
-        if len(ids) > llm.n_ctx + 1:
+        if len(ids) > scheduler.n_ctx + 1:
             raise ContextError(
-                f"the text to score has {len(ids)} tokens; the context of {llm.n_ctx} has room for {llm.n_ctx + 1} "
-                "(n_ctx, kv_cache_memory)"
+                f"the text to score has {len(ids)} tokens; the context of {scheduler.n_ctx} has room for "
+                f"{scheduler.n_ctx + 1} (n_ctx, kv_cache_memory)"
             )
-        requests.append(Scoring(ids, first))
-    llm.run(requests)
-    return [request.score for request in requests]
+        tasks.append(Scoring(ids, first))
+    scheduler.run(tasks)
+    return [task.score for task in tasks]
 
 
 def perplexity(
-    llm: LLM,
+    scheduler: Scheduler,
+    tokenizer: Tokenizer,
     text: Prompt,
     n_ctx: int = 512,
     stride: int | None = None,
@@ -132,7 +131,7 @@ def perplexity(
     scored. n_chunks: only the first ones. progress(so far, chunks in all) is called after each.
     Raises ParameterError for a text of less than one chunk, and for arguments out of range.
     """
-    tokens, tokenizer = llm.token_ids(text), llm.tokenizer
+    tokens = prompt_ids(text, tokenizer, scheduler.engine.n_vocab)
     check_integer("n_ctx", n_ctx, 4, None, "a whole number of at least 4")
     if stride is not None:
         check_integer("stride", stride, 1, n_ctx - 1, f"a whole number from 1 to n_ctx - 1 = {n_ctx - 1}")
@@ -148,7 +147,7 @@ def perplexity(
         chunk = tokens[start : start + n_ctx]
         if tokenizer.add_bos and tokenizer.bos_id is not None:
             chunk[0] = tokenizer.bos_id
-        logprobs += score_tokens(llm, [(chunk, first)])[0].logprobs
+        logprobs += score_tokens(scheduler, [(chunk, first)])[0].logprobs
         so_far = _perplexity(logprobs, done)
         if progress is not None:
             progress(so_far, len(starts))
