@@ -141,11 +141,11 @@ class Memory:
                 return False
         return True
 
-    def stop(self, start: int, stop: int) -> int:
-        """Where a pass over a prompt's positions from start on, which would go to `stop`, should end at the latest.
+    def stop(self, start: int, stop: int, prompt: bool = True) -> int:
+        """Where a pass over positions from start on, which would go to `stop`, should end at the latest.
 
-        That is as far as a window's pages can reach and, with states, the last end of a page, where the prompts that
-        share it will look for a checkpoint.
+        That is as far as a window's pages can reach and, with states, in a prompt the last end of a page, where the
+        prompts that share it will look for a checkpoint.
         """
         for group in self.groups:
             if group.reach.window:
@@ -153,7 +153,7 @@ class Memory:
                 n_before = first - min(first, group.reach.n_first)  # pages that are released
                 stop = min(stop, (group.pool.n_pages + n_before) * PAGE)
         last = stop // PAGE * PAGE
-        return last if self.states and last > start else stop
+        return last if self.states and prompt and last > start else stop
 
     def reserve(self, slot: int, start: int, stop: int) -> bool:
         """See that a pass may write positions start to stop of a slot; False if there are not enough pages for it.
