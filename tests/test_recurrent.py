@@ -7,6 +7,7 @@ but recurrent states (recurrent_model.py).
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,11 +28,13 @@ MODELS = {
 }
 STATEFUL = ("hybrid", "recurrent")
 PAGE = 64
-RNG = np.random.default_rng(0)
 
 
-def prompt_of(n):
-    return RNG.integers(33, 127, n).tolist()
+@pytest.fixture
+def prompt_of():
+    """A function that gives other random tokens with each call, the same in each run."""
+    rng = np.random.default_rng(0)
+    return lambda n: rng.integers(33, 127, n).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +65,17 @@ def alone(load):
     return alone
 
 
-def texts(llm, prompts, params):
-    """(tokens, logits) of each of several requests that run together."""
+def texts(llm, prompts, params, beside=False):
+    """(tokens, logits) of each of several requests that run together, and beside none or some others."""
     rows = [[] for _ in prompts]
     noting = [noted(p, own) for p, own in zip(params, rows, strict=True)]
     done = llm.generate(prompts, noting)
-    assert is_idle(llm)
+    assert beside or is_idle(llm)
     return [(d.tokens, [row.tobytes() for row in own]) for d, own in zip(done, rows, strict=True)]
 
 
 def noted(params, rows):
     """The same parameters, where the logits of each token are noted."""
-    from dataclasses import replace
-
     return replace(params, logits_processors=[lambda tokens, logits: rows.append(logits.copy()) or logits])
 
 
@@ -89,7 +90,7 @@ def counted(llm, monkeypatch):
     return passes
 
 
-def test_logits_are_those_of_a_plain_pass(paths):
+def test_logits_are_those_of_a_plain_pass(paths, prompt_of):
     tokens = prompt_of(300)
     for name in STATEFUL:
         with LLM(paths[name], n_ctx=512, kv_type="f32", n_threads=1) as llm:
@@ -97,7 +98,7 @@ def test_logits_are_those_of_a_plain_pass(paths):
 
 
 @pytest.mark.parametrize("n_batch", [7, 64, 100])
-def test_chunks_of_a_prompt(load, n_batch):
+def test_chunks_of_a_prompt(load, n_batch, prompt_of):
     prompt = prompt_of(330)
     expected = load(n_seqs=1, prefix_cache=False).logits(prompt)
     llm = load(n_seqs=2, n_batch=n_batch)
@@ -105,7 +106,7 @@ def test_chunks_of_a_prompt(load, n_batch):
     np.testing.assert_array_equal(llm.logits(prompt), expected)  # with what is cached
 
 
-def test_texts_together(load, alone):
+def test_texts_together(load, alone, prompt_of):
     prompts = [prompt_of(n) for n in (3, 40, 150, 64, 290)]
     params = [drawn(i, 20 + 30 * i) for i in range(len(prompts))]
     expected = [alone(*request) for request in zip(prompts, params, strict=True)]
@@ -114,9 +115,9 @@ def test_texts_together(load, alone):
 
 
 @pytest.mark.parametrize("n_shared", [128, 200])
-def test_a_shared_prefix(load, alone, monkeypatch, name, n_shared):
+def test_a_shared_prefix(load, alone, monkeypatch, name, n_shared, prompt_of):
     llm = load(n_seqs=4)
-    prefix, tails = prompt_of(n_shared), [prompt_of(10) for _ in range(4)]
+    prefix, tails = prompt_of(n_shared), [[40 + i, *prompt_of(9)] for i in range(4)]
     prompts = [prefix + tail for tail in tails]
     params = [drawn(i, 12) for i in range(4)]
     expected = [alone(*request) for request in zip(prompts, params, strict=True)]
@@ -127,7 +128,7 @@ def test_a_shared_prefix(load, alone, monkeypatch, name, n_shared):
     assert sum(passes) == n_shared + 10 + 3 * (n_shared - reached + 10) + 4 * 11
 
 
-def test_turns_of_a_chat(load, alone, monkeypatch):
+def test_turns_of_a_chat(load, alone, monkeypatch, prompt_of):
     llm = load()
     passes = counted(llm, monkeypatch)
     history, n_before = prompt_of(70), 0
@@ -164,7 +165,7 @@ class Drafter:
         pass
 
 
-def test_draft_tokens(load, alone, monkeypatch):
+def test_draft_tokens(load, alone, monkeypatch, prompt_of):
     prompt, params = prompt_of(50), drawn(1, 250)
     expected = alone(prompt, params)
     for seed in range(2):
@@ -199,9 +200,9 @@ def preemptions(llm, monkeypatch):
 
 
 @pytest.mark.parametrize("drafts", [False, True])
-def test_preemption(load, alone, monkeypatch, name, drafts):
+def test_preemption(load, alone, monkeypatch, name, drafts, prompt_of):
     options = {"n_seqs": 4, "n_ctx": 700, "n_batch": 64}
-    llm = load(kv_cache_memory=small(load(**options), 0.3), **options)
+    llm = load(kv_cache_memory=small(load(**options), 0.2), **options)
     prompts = [prompt_of(n) for n in (60, 100, 30, 240)]
     params = [drawn(i, 150) for i in range(4)]
     expected = [alone(*request) for request in zip(prompts, params, strict=True)]
@@ -213,14 +214,14 @@ def test_preemption(load, alone, monkeypatch, name, drafts):
     assert 0 not in orders
 
 
-def test_a_paused_stream_gives_its_slot_away(load, alone):
+def test_a_paused_stream_gives_its_slot_away(load, alone, prompt_of):
     llm = load(n_seqs=1)
     prompt, params, rows = prompt_of(90), drawn(3, 260), []
     stream = llm.stream(prompt, noted(params, rows))
     next(stream)
     for seed in range(2):
         request = prompt_of(150), drawn(seed, 20)
-        assert texts(llm, [request[0]], [request[1]]) == [alone(*request)]
+        assert texts(llm, [request[0]], [request[1]], beside=True) == [alone(*request)]
         for _ in range(70):
             next(stream)
     for _ in stream:
@@ -231,7 +232,7 @@ def test_a_paused_stream_gives_its_slot_away(load, alone):
 SHIFT = {"n_ctx": 256, "on_overflow": "shift", "n_keep": 3}
 
 
-def test_shift(load, alone):
+def test_shift(load, alone, prompt_of):
     prompt, params = prompt_of(100), drawn(4, 500)
     expected = alone(prompt, params, **SHIFT)
     prompts, others = [prompt, prompt_of(200), prompt], [params, drawn(5, 100), params]
@@ -242,7 +243,7 @@ def test_shift(load, alone):
     assert texts(llm, [prompt], [params]) == [expected]
 
 
-def test_shift_and_preemption(load, alone, monkeypatch):
+def test_shift_and_preemption(load, alone, monkeypatch, prompt_of):
     options = {"n_seqs": 3, "n_batch": 64, **SHIFT}
     llm = load(kv_cache_memory=small(load(**options), 0.5), **options)
     prompts = [prompt_of(n) for n in (60, 150, 100)]
@@ -251,7 +252,7 @@ def test_shift_and_preemption(load, alone, monkeypatch):
     assert texts(llm, prompts, params) == expected
 
 
-def test_a_shifted_stream_that_gives_its_slot_away(load, alone):
+def test_a_shifted_stream_that_gives_its_slot_away(load, alone, prompt_of):
     llm = load(n_seqs=1, **SHIFT)
     prompt, params, rows = prompt_of(100), drawn(6, 500), []
     stream = llm.stream(prompt, noted(params, rows))
@@ -264,7 +265,7 @@ def test_a_shifted_stream_that_gives_its_slot_away(load, alone):
 
 
 @pytest.mark.parametrize("n", [40, 128, 300])
-def test_session_files(load, alone, monkeypatch, tmp_path, n):
+def test_session_files(load, alone, monkeypatch, tmp_path, n, prompt_of):
     prompt, params = prompt_of(n), drawn(7, 30)
     first = load()
     done = first.generate(prompt, params)
@@ -279,12 +280,12 @@ def test_session_files(load, alone, monkeypatch, tmp_path, n):
         monkeypatch.undo()
 
 
-def test_a_session_of_nothing_that_is_cached_is_refused(load, tmp_path):
+def test_a_session_of_nothing_that_is_cached_is_refused(load, tmp_path, prompt_of):
     with pytest.raises(StateError, match="none of these"):
         load().save_state(tmp_path / "session", prompt_of(100))
 
 
-def test_cancellation(load, alone):
+def test_cancellation(load, alone, prompt_of):
     llm = load(n_seqs=2, n_batch=16)
     prompt = prompt_of(300)
     request = prompt_of(90), drawn(8, 60)
@@ -292,7 +293,7 @@ def test_cancellation(load, alone):
     for delay in (0, 0.003, 0.006, 0.012):
         stream = llm.stream(prompt, drawn(9, 1000))
         threading.Timer(delay, stream.close).start()
-        assert texts(llm, [request[0]], [request[1]]) == [expected]
+        assert texts(llm, [request[0]], [request[1]], beside=True) == [expected]
         stream.close()
         assert texts(llm, [prompt], [drawn(0, 5)]) == [again]  # with what the cancelled one has left
 
@@ -313,7 +314,7 @@ def stopping(llm, monkeypatch, seed, share):
 
 
 @pytest.mark.parametrize("options", [{}, {"prefix_cache": False}])
-def test_a_stopped_pass_is_run_again(load, alone, monkeypatch, options):
+def test_a_stopped_pass_is_run_again(load, alone, monkeypatch, options, prompt_of):
     prompts = [prompt_of(n) for n in (30, 90, 150)]
     params = [drawn(i, 60) for i in range(3)]
     expected = [alone(*request) for request in zip(prompts, params, strict=True)]
@@ -325,7 +326,7 @@ def test_a_stopped_pass_is_run_again(load, alone, monkeypatch, options):
     assert len(stops) > 5
 
 
-def test_a_stopped_pass_after_a_shift(load, alone, monkeypatch):
+def test_a_stopped_pass_after_a_shift(load, alone, monkeypatch, prompt_of):
     prompts, params = [prompt_of(100), prompt_of(200)], [drawn(1, 330), drawn(2, 100)]
     expected = [alone(*request, **SHIFT) for request in zip(prompts, params, strict=True)]
     llm = load(**SHIFT)
@@ -336,7 +337,17 @@ def test_a_stopped_pass_after_a_shift(load, alone, monkeypatch):
     assert stops
 
 
-def test_passes_that_are_stopped_in_the_middle(load, alone):
+def test_a_stopped_pass_of_whole_texts(tmp_path, monkeypatch):
+    path = write_text_model(tmp_path / "bert.gguf", TinyModel("bert", **{**SIZES, "n_ctx": 128}))
+    texts = ["x" * n for n in (90, 70, 60, 80, 100)]
+    with LLM(path, n_batch=128, n_threads=1) as llm:
+        expected = llm.embed(texts)
+        stops = stopping(llm, monkeypatch, 0, 0.4)
+        np.testing.assert_array_equal(llm.embed(texts), expected)
+        assert stops
+
+
+def test_passes_that_are_stopped_in_the_middle(load, alone, prompt_of):
     request = prompt_of(400), drawn(1, 120)
     expected = alone(*request)
     llm, done = load(n_batch=64), threading.Event()

@@ -74,6 +74,7 @@ class Memory:
         self._spare_slot = n_seqs  # for what comes from elsewhere
         self._length = [0] * (n_seqs + 1)  # positions that are computed, once the pass they are reserved for has run
         self._start = [0] * (n_seqs + 1)  # where that pass starts
+        self._first = [0] * (n_seqs + 1)  # positions before it are not what a rewind could go on from, after a shift
         self._marks: list[Mark | None] = [None] * (n_seqs + 1)
 
     @property
@@ -254,9 +255,14 @@ class Memory:
             self.states.pool.release(mark.row)
 
     def rewind(self, slot: int, n: int) -> int:
-        """Go back to n positions or, where that can't be, to the last before that can; returns where to go on from."""
+        """Go back to n positions or, where that can't be, to the last before that can; returns where to go on from.
+
+        After a `drop` that is a position which was computed since then, or 0: what is before it was computed after
+        tokens that are gone.
+        """
         n = min(n, self._length[slot])
-        n = next((i for i in self._stages(slot, n) if self._can_rewind(slot, i)), 0)
+        first = self._first[slot]
+        n = next((i for i in self._stages(slot, n) if i >= first and self._can_rewind(slot, i)), 0)
         if self.states and 0 < n < self._length[slot]:
             row = self._row_at(slot, n)
             assert row is not None
@@ -270,6 +276,8 @@ class Memory:
                     group.hold(slot, i, nodes[i].pages[group.number])
         self._sharing.cut(slot, n_pages_for(n))
         self._start[slot] = self._length[slot] = n
+        if n == 0:
+            self._first[slot] = 0
         return n
 
     def _stages(self, slot: int, n: int) -> Iterable[int]:
@@ -305,7 +313,7 @@ class Memory:
         for group in self.groups:
             group.truncate(slot, 0)
         self._sharing.cut(slot, 0)
-        self._start[slot] = self._length[slot] = 0
+        self._start[slot] = self._length[slot] = self._first[slot] = 0
 
     def drop(self, slot: int, first: int, n: int) -> list[list[int]] | None:
         """Take n pages out of a slot's sequence, from its page `first` on, and move those after them up.
@@ -329,7 +337,7 @@ class Memory:
         self._unmark(slot)
         moved = [group.cut_out(slot, first, n) for group in self.groups]
         self._sharing.cut(slot, first)
-        self._start[slot] = self._length[slot] = left
+        self._start[slot] = self._length[slot] = self._first[slot] = left
         return [*moved, []] if self.states else moved
 
     def snapshot(self, key: PrefixKey, n: int) -> Snapshot:
