@@ -370,8 +370,8 @@ class Memory:
                 group.pages[group.page(slot, i)] = page
         self.publish(slot, key, n)
         if self.states and row is not None:
-            node, offset = self._sharing.nodes[slot][-1], n - (n_pages_for(n) - 1) * PAGE
-            if self.n_published(slot) == n and offset not in node.checkpoints:
+            node, offset = self._index.find(key, n), n - (n_pages_for(n) - 1) * PAGE
+            if node is not None and offset not in node.checkpoints:
                 self.states.write(row, snapshot.states)
                 self._index.add_checkpoint(node, offset, row)
             self.states.pool.release(row)
