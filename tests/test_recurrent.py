@@ -345,7 +345,7 @@ def test_a_stopped_pass_after_a_shift(load, alone, monkeypatch, prompt_of):
 
 def test_a_stopped_pass_of_whole_texts(tmp_path, monkeypatch):
     path = write_text_model(tmp_path / "bert.gguf", TinyModel("bert", **{**SIZES, "n_ctx": 128}))
-    texts = ["x" * n for n in (98, 26, 90, 70, 60)]  # of which a pass has room for the first two, just so
+    texts = ["x" * n for n in (98, 30, 90, 70, 60)]  # of which a pass has room for the first two, just so
     with LLM(path, n_batch=128, n_threads=1) as llm:
         expected = llm.embed(texts)
         stops = stopping(llm, monkeypatch, 2, 0.4)
