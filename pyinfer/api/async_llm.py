@@ -74,10 +74,7 @@ class AsyncLLM:
     @overload
     async def generate(self, prompt: Sequence[Prompt], params: Params = None) -> list[Completion]: ...
     async def generate(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Completion | list[Completion]:
-        """Generate as `LLM.generate` does, without its `progress`. Also raises BusyError.
-
-        done = await llm.generate("Once upon a time")
-        """
+        """Generate as `LLM.generate` does, without its `progress`. Also raises BusyError."""
         job = await self._run(lambda admit: self.llm.job(prompt, params, admit=admit))
         return job.result()
 
