@@ -156,8 +156,8 @@ def rotate(x: Floats, angles: Floats, magnitude: float, neox: bool) -> Floats:
 
 
 def is_sliding(model: Model, layer: int) -> bool:
-    """Gemma 3 alone: every sixth layer sees everything, unless the file says otherwise."""
-    if model.architecture != "gemma3" or not model.get("attention.sliding_window", 0):
+    """Gemma 3: every sixth layer sees everything, unless the file says otherwise; recurrent_model.py always says."""
+    if model.architecture not in ("gemma3", "hybrid") or not model.get("attention.sliding_window", 0):
         return False
     pattern = model.get("attention.sliding_window_pattern", 6)
     return bool(pattern[layer]) if isinstance(pattern, list) else layer % pattern < pattern - 1

@@ -38,7 +38,7 @@ sanitize="-fsanitize=thread -shared-libsan"
 
 # a copy of the tree, so that the working tree keeps its own compiled parts
 mkdir "$work/tree"
-cp -r csrc pyinfer tests benchmarks setup.py build_flags.py pyproject.toml README.md LICENSE "$work/tree"
+cp -r csrc pyinfer tests benchmarks setup.py pyproject.toml README.md LICENSE "$work/tree"
 rm -f "$work"/tree/csrc/*.cpp "$work"/tree/pyinfer/*.so
 (
     cd "$work/tree"
@@ -85,8 +85,8 @@ rm -f "$work"/probe*
 
 cd "$work/tree"
 if [ $# = 0 ]; then
-    for name in kernels plan engine loop scheduler async_llm role tokenizer_threads; do
-        if [ -e "tests/test_$name.py" ]; then set -- "$@" "tests/test_$name.py"; fi
+    for name in plan engine engine_thread scheduler async_llm tokenizer_threads; do
+        set -- "$@" "tests/test_$name.py"
     done
 fi
 export PYTHONPATH=$PWD

@@ -74,6 +74,7 @@ class Memory:
         self._spare_slot = n_seqs  # for what comes from elsewhere
         self._length = [0] * (n_seqs + 1)  # positions that are computed, once the pass they are reserved for has run
         self._start = [0] * (n_seqs + 1)  # where that pass starts
+        self._first = [0] * (n_seqs + 1)  # positions before it are not what a rewind could go on from, after a shift
         self._marks: list[Mark | None] = [None] * (n_seqs + 1)
 
     @property
@@ -141,11 +142,11 @@ class Memory:
                 return False
         return True
 
-    def stop(self, start: int, stop: int) -> int:
-        """Where a pass over a prompt's positions from start on, which would go to `stop`, should end at the latest.
+    def stop(self, start: int, stop: int, prompt: bool = True) -> int:
+        """Where a pass over positions from start on, which would go to `stop`, should end at the latest.
 
-        That is as far as a window's pages can reach and, with states, the last end of a page, where the prompts that
-        share it will look for a checkpoint.
+        That is as far as a window's pages can reach and, with states, in a prompt the last end of a page, where the
+        prompts that share it will look for a checkpoint.
         """
         for group in self.groups:
             if group.reach.window:
@@ -153,7 +154,7 @@ class Memory:
                 n_before = first - min(first, group.reach.n_first)  # pages that are released
                 stop = min(stop, (group.pool.n_pages + n_before) * PAGE)
         last = stop // PAGE * PAGE
-        return last if self.states and last > start else stop
+        return last if self.states and prompt and last > start else stop
 
     def reserve(self, slot: int, start: int, stop: int) -> bool:
         """See that a pass may write positions start to stop of a slot; False if there are not enough pages for it.
@@ -254,9 +255,14 @@ class Memory:
             self.states.pool.release(mark.row)
 
     def rewind(self, slot: int, n: int) -> int:
-        """Go back to n positions or, where that can't be, to the last before that can; returns where to go on from."""
+        """Go back to n positions or, where that can't be, to the last before that can; returns where to go on from.
+
+        After a `drop` that is a position which was computed since then, or 0: what is before it was computed after
+        tokens that are gone.
+        """
         n = min(n, self._length[slot])
-        n = next((i for i in self._stages(slot, n) if self._can_rewind(slot, i)), 0)
+        first = self._first[slot]
+        n = next((i for i in self._stages(slot, n) if i >= first and self._can_rewind(slot, i)), 0)
         if self.states and 0 < n < self._length[slot]:
             row = self._row_at(slot, n)
             assert row is not None
@@ -270,6 +276,8 @@ class Memory:
                     group.hold(slot, i, nodes[i].pages[group.number])
         self._sharing.cut(slot, n_pages_for(n))
         self._start[slot] = self._length[slot] = n
+        if n == 0:
+            self._first[slot] = 0
         return n
 
     def _stages(self, slot: int, n: int) -> Iterable[int]:
@@ -305,7 +313,7 @@ class Memory:
         for group in self.groups:
             group.truncate(slot, 0)
         self._sharing.cut(slot, 0)
-        self._start[slot] = self._length[slot] = 0
+        self._start[slot] = self._length[slot] = self._first[slot] = 0
 
     def drop(self, slot: int, first: int, n: int) -> list[list[int]] | None:
         """Take n pages out of a slot's sequence, from its page `first` on, and move those after them up.
@@ -329,7 +337,7 @@ class Memory:
         self._unmark(slot)
         moved = [group.cut_out(slot, first, n) for group in self.groups]
         self._sharing.cut(slot, first)
-        self._start[slot] = self._length[slot] = left
+        self._start[slot] = self._length[slot] = self._first[slot] = left
         return [*moved, []] if self.states else moved
 
     def snapshot(self, key: PrefixKey, n: int) -> Snapshot:
@@ -362,8 +370,8 @@ class Memory:
                 group.pages[group.page(slot, i)] = page
         self.publish(slot, key, n)
         if self.states and row is not None:
-            node, offset = self._sharing.nodes[slot][-1], n - (n_pages_for(n) - 1) * PAGE
-            if self.n_published(slot) == n and offset not in node.checkpoints:
+            node, offset = self._index.find(key, n), n - (n_pages_for(n) - 1) * PAGE
+            if node is not None and offset not in node.checkpoints:
                 self.states.write(row, snapshot.states)
                 self._index.add_checkpoint(node, offset, row)
             self.states.pool.release(row)

@@ -72,6 +72,14 @@ class PrefixIndex:
                 path.append(node)
         return path
 
+    def find(self, key: PrefixKey, n: int) -> Node | None:
+        """The node that ends with the n-th item, if the items before it are published just so."""
+        path = self.walk(key, n)
+        if len(path) * PAGE == n:
+            return path[-1] if path else None
+        node = path[-1] if path else self._roots.get(key.root)
+        return None if node is None else node.children.get(key.page(len(path), n))
+
     def best_end(
         self, key: PrefixKey, path: list[Node], n: int, accept: Callable[[Node, int], int]
     ) -> tuple[Node | None, int]:

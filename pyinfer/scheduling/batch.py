@@ -24,10 +24,12 @@ class Part(NamedTuple):
     n_rows: int
 
 
-def share(sequence: Sequence, budget: int, max_rows: int, n_ctx: int, stops: Callable[[int, int], int] | None) -> Part:
+def share(
+    sequence: Sequence, budget: int, max_rows: int, n_ctx: int, stops: Callable[[int, int, bool], int] | None
+) -> Part:
     """What a sequence computes of a pass in which there is room for so many tokens and rows of logits.
 
-    stops(start, stop): where it should end at the latest, for its memory's sake.
+    stops(start, stop, prompt): where it should end at the latest, for its memory's sake.
     """
     start, n_items = sequence.n_computed, len(sequence.items)
     stop = min(n_items + len(sequence.draft), start + budget, n_ctx)
@@ -35,7 +37,7 @@ def share(sequence: Sequence, budget: int, max_rows: int, n_ctx: int, stops: Cal
     if sequence.task.output == "logits":
         stop = min(stop, first + max_rows)
     if stops is not None:
-        stop = stops(start, stop)
+        stop = stops(start, stop, start < sequence.n_prefill)
     end = sequence.task.end_wanted
     n_rows = max(0, (stop if end is None else min(stop, end)) - first)
     return Part(sequence, stop - start, max(0, stop - n_items), first - start, n_rows)

@@ -232,13 +232,18 @@ class Scheduler:
     def _begin(self, sequence: Sequence) -> None:
         self._waiting.remove(sequence)
         insort(self._running, sequence, key=lambda other: other.order)
-        slot = sequence.slot = self._slots.pop()
-        n = min(sequence.next_wanted, self.n_ctx)
-        sequence.n_computed = self.memory.begin(slot, sequence.key, n) if self._prefix_cache else 0
-        sequence.n_prefill = len(sequence.items)
+        sequence.slot = self._slots.pop()
+        self._start(sequence)
         if not sequence.has_begun:
             sequence.has_begun = True
             sequence.task.begin(sequence.n_computed)
+
+    def _start(self, sequence: Sequence) -> None:
+        """Begin in a slot that is empty, as a prompt of all items."""
+        assert sequence.slot is not None
+        n = min(sequence.next_wanted, self.n_ctx)
+        sequence.n_computed = self.memory.begin(sequence.slot, sequence.key, n) if self._prefix_cache else 0
+        sequence.n_prefill = len(sequence.items)
 
     def _shares(self) -> list[Part]:
         """Who computes how many tokens: texts first, then prompts; for which there are pages."""
@@ -338,8 +343,13 @@ class Scheduler:
     def _rewind(self, sequence: Sequence, n: int) -> None:
         """Go back to the first n positions, or to fewer where the memory can't: those are computed again."""
         assert sequence.slot is not None
+        was_text = sequence.n_computed >= sequence.n_prefill
         sequence.n_computed = self.memory.rewind(sequence.slot, n)
-        sequence.n_prefill = min(sequence.n_prefill, sequence.n_computed)
+        if sequence.shifts and sequence.n_computed == 0:  # what is left of its items is not how they were computed
+            sequence.undo_shifts()
+            self._start(sequence)
+        elif was_text:  # and goes on as one
+            sequence.n_prefill = min(sequence.n_prefill, sequence.n_computed)
 
     def _draft(self, drafter: Drafter, parts: List[Part]) -> None:
         """Have draft tokens for all texts of this step, at once."""
@@ -359,8 +369,7 @@ class Scheduler:
         """Take a sequence's slot and pages; it will begin again from its items."""
         self._release(sequence)
         sequence.undo_shifts()
-        sequence.n_computed, sequence.draft = 0, []
-        sequence.n_shared.clear()
+        sequence.n_computed = 0
         insort(self._waiting, sequence, key=lambda other: other.order)
 
     def _youngest_paused(self) -> Sequence | None:

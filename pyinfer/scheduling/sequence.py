@@ -62,6 +62,8 @@ class Sequence:
             self.next_wanted += len(items)
         self.shifts.clear()
         self.key = PrefixKey(self.items, self.task.adapter)
+        self.n_shared.clear()
+        self.draft = []
 
     def n_shared_with(self, other: Sequence) -> int:
         """Items that may come out of the prefix cache and that are the same in another sequence's prompt."""
