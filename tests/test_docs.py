@@ -36,7 +36,7 @@ VOCABULARIES = {"qwen3-0.6b.gguf": "qwen3-0.6b"}  # a file without weights, with
 
 
 class Example(NamedTuple):
-    code: str  # behind as many empty lines as the page has before it
+    code: str  # after as many empty lines as the page has lines before it
     needs: str | None  # the module, of an example that has a process of its own
 
 
@@ -67,8 +67,8 @@ def folder(tmp_path, monkeypatch, real_model):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engine, "DEFAULT_N_CTX", N_CTX)
-    for function in ("resolve_model", "pull_model"):
-        monkeypatch.setattr(pyinfer.hub, function, resolve)
+    for name in ("hub.resolve_model", "hub.pull_model", "api.llm.resolve_model", "compat.model.resolve_model"):
+        monkeypatch.setattr(f"pyinfer.{name}", resolve)
     for page in PAGES:
         for name in re.findall(r"\"([\w.-]+\.gguf)\"", page.read_text("utf-8")):
             if name not in VOCABULARIES and not (tmp_path / name).exists():
