@@ -112,9 +112,11 @@ class Stream:
 
 
 class Graph:
-    """Records a model's operations on `plan`; `caches` holds the KV cache of each layer."""
+    """Records a model's operations on `plan`; `caches` holds what each layer keeps of a sequence, as its spec says."""
 
-    def __init__(self, plan: _kernels.Plan, weights: Weights, caches: Sequence[_kernels.Cache]) -> None:
+    def __init__(
+        self, plan: _kernels.Plan, weights: Weights, caches: Sequence[_kernels.Cache | _kernels.State]
+    ) -> None:
         self.plan = plan
         self.weights = weights
         self.caches = caches
@@ -290,7 +292,17 @@ class Layer:
 
     @property
     def cache(self) -> _kernels.Cache:
-        return self.graph.caches[self.cache_index]
+        """The KV cache of an attention layer."""
+        cache = self.graph.caches[self.cache_index]
+        assert isinstance(cache, _kernels.Cache), f"layer {self.cache_index} keeps a state"
+        return cache
+
+    @property
+    def state(self) -> _kernels.State:
+        """The state of a recurrent layer."""
+        state = self.graph.caches[self.cache_index]
+        assert isinstance(state, _kernels.State), f"layer {self.cache_index} keeps keys and values"
+        return state
 
     def norm(self, x: Stream | Rows, name: str, kind: Norm, outputs: bool = False) -> Rows:
         return self.graph.norm(x, self.name(name), kind, outputs)

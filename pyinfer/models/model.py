@@ -85,8 +85,10 @@ class Model:
     memory: tuple[LayerSpec, ...]
     architecture: Architecture
 
-    def record(self, plan: _kernels.Plan, weights: Weights, caches: Sequence[_kernels.Cache]) -> Recording:
-        """Record the operations of a forward pass on a plan; caches: one a layer."""
+    def record(
+        self, plan: _kernels.Plan, weights: Weights, caches: Sequence[_kernels.Cache | _kernels.State]
+    ) -> Recording:
+        """Record the operations of a forward pass on a plan; caches: one a layer, as Memory.layers has them."""
         g = Graph(plan, weights, caches)
         hidden, logits = self.architecture.record(g, self.config)
         rotations = tuple(g.rotations) if g.can_shift and self.config.causal else None
