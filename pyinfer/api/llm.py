@@ -96,9 +96,9 @@ class LLM:
             self._tokenizer = load_tokenizer(file)
             drafting = None
             if draft_model is not None:  # loaded first, since a small model is loaded or refused sooner
-                drafting = draft_engine(draft_model, self._tokenizer, **options.of_draft_model().as_arguments())
+                drafting = draft_engine(draft_model, self._tokenizer, options.of_draft_model())
             n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
-            self._engine = Engine(file, **options.as_arguments(), n_keep=n_kept or 0)
+            self._engine = Engine(file, options, n_keep=n_kept or 0)
             self._fingerprint = fingerprint(file, self._engine.config)
         _kernels.end_threads()  # ends those that loaded the weights: the engine thread has its own
         self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)

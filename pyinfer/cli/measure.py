@@ -16,6 +16,7 @@ from pyinfer import _kernels, system
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
 from pyinfer.cli.profile import Figures, figures_by_kind, seconds_by_kind
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.gguf import GGUFFile
 from pyinfer.progress import progress_bar
 
@@ -99,8 +100,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     n_seqs = max(args.parallel, default=1)
     started = time.perf_counter()
     with GGUFFile(path) as file:
-        engine = Engine(
-            file,
+        options = EngineOptions(
             n_ctx=n_ctx,
             n_threads=args.threads,
             kv_type=args.kv_type,
@@ -109,6 +109,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             weights=args.weights,
             progress=progress_bar("loading"),
         )
+        engine = Engine(file, options)
     load_s = time.perf_counter() - started
     bench = Bench(engine, args.repetitions)
     bench.run([Pass(0, min(4, n_ctx))])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,6 @@ class EngineOptions:
     def help(cls, name: str) -> str:
         """Return the line that says what an option is, for help texts."""
         return next(str(one.metadata["help"]) for one in fields(cls) if one.name == name)
-
-    def as_arguments(self) -> dict[str, Any]:
-        """Return the options by name, as keyword arguments."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def of_draft_model(self) -> EngineOptions:
         """Return the options of a model that drafts for this one: the same sizes, but a memory limit of its own."""

@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.engine.engine import Engine
 from pyinfer.engine.inputs import Pass
+from pyinfer.engine.options import EngineOptions
 from pyinfer.errors import ModelError
 from pyinfer.gguf import GGUFFile
 from pyinfer.memory.prefix_key import PrefixKey
@@ -236,7 +237,7 @@ class OpenModel(Protocol):
     def engine(self) -> Engine: ...
 
 
-def draft_engine(model: Path | OpenModel, tokenizer: Tokenizer, **options: Any) -> Engine:
+def draft_engine(model: Path | OpenModel, tokenizer: Tokenizer, options: EngineOptions) -> Engine:
     """Return an engine for drafting; the caller owns and closes it.
 
     - `model`: a file, or an open model, with which the engine shares the weights.
@@ -248,10 +249,10 @@ def draft_engine(model: Path | OpenModel, tokenizer: Tokenizer, **options: Any) 
     if isinstance(model, Path):
         with GGUFFile(model) as file:
             check_same_vocabulary(tokenizer, load_tokenizer(file), model)
-            engine = Engine(file, **options)
+            engine = Engine(file, options)
     else:
         check_same_vocabulary(tokenizer, model.tokenizer, model.path)
-        engine = Engine(model.engine, **options)
+        engine = Engine(model.engine, options)
     engine.check_decoder()
     return engine
 
