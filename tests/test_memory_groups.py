@@ -300,12 +300,12 @@ def test_the_need_of_a_window_is_what_a_pass_of_it_takes():
 
 
 def test_no_rewind_goes_back_to_what_was_computed_before_a_shift():
-    memory = Memory([FULL, STATE], 1, 4 * PAGE, n_batch=PAGE, n_keep=PAGE)
-    passed(memory, 0, 4 * PAGE)
-    assert memory.drop(0, 1, 3) is not None  # the state after PAGE positions is of other tokens than the first PAGE
-    assert memory.rewind(0, PAGE) == PAGE and state(memory, 0) == 4 * PAGE
+    memory = Memory([FULL, STATE], 1, 3 * PAGE, n_batch=PAGE, n_keep=PAGE)
+    passed(memory, 0, 3 * PAGE)
+    assert memory.drop(0, 1, 2) is not None  # the state after PAGE positions is of other tokens than the first PAGE
+    assert memory.rewind(0, PAGE) == PAGE and state(memory, 0) == 3 * PAGE
     assert memory.mark(0, PAGE) and memory.reserve(0, PAGE, PAGE + 5)
-    assert memory.rewind(0, PAGE + 3) == PAGE and state(memory, 0) == 4 * PAGE
+    assert memory.rewind(0, PAGE + 3) == PAGE and state(memory, 0) == 3 * PAGE
     assert memory.reserve(0, PAGE, PAGE + 5)
     assert memory.rewind(0, PAGE) == 0
     passed(memory, 0, 2 * PAGE, start=0)

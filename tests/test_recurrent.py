@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from idle import is_idle
 from recurrent_model import ATTENTION, RECURRENT, WINDOW, hybrid, plain_logits, registered
 from tiny_models import TinyModel, write_text_model
 
 from pyinfer import LLM, SamplingParams
-from pyinfer.errors import PassStopped, StateError
+from pyinfer.errors import PassStopped
 
 SIZES = {"n_vocab": 128, "n_ctx": 2048, "n_embd": 128, "n_ff": 256, "n_heads": 2, "n_kv_heads": 1}
 MODELS = {
@@ -289,11 +289,6 @@ def test_session_files(load, alone, monkeypatch, tmp_path, n, prompt_of):
         monkeypatch.undo()
 
 
-def test_a_session_of_nothing_that_is_cached_is_refused(load, tmp_path, prompt_of):
-    with pytest.raises(StateError, match="none of these"):
-        load().save_state(tmp_path / "session", prompt_of(100))
-
-
 def test_cancellation(load, alone, prompt_of):
     llm = load(n_seqs=2, n_batch=16)
     prompt = prompt_of(300)
@@ -384,7 +379,9 @@ REQUESTS = st.lists(
 )
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=5, phases=[Phase.generate], deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(
     waves=st.lists(REQUESTS, min_size=1, max_size=2),
     n_seqs=st.integers(1, 4),
@@ -402,9 +399,9 @@ def test_any_schedule(path, name, waves, n_seqs, n_batch, share, drafts, stopped
         expected = [[texts(llm, [prompt], [params])[0] for prompt, params in wave] for wave in made]
     options |= {"n_seqs": n_seqs, "n_batch": n_batch}
     with LLM(path, **options) as llm:
-        size = small(llm, 1 if name == "recurrent" else share)
+        size = small(llm, 1 if name == "recurrent" else max(share, 1.3 / n_seqs))  # a whole context at least
     with pytest.MonkeyPatch.context() as patch, LLM(path, kv_cache_memory=size, **options) as llm:
-        assume(llm.n_ctx == context["n_ctx"])
+        assert llm.n_ctx == context["n_ctx"]
         if drafts:
             prompts = [prompt for wave in made for prompt, _ in wave]
             llm.scheduler.drafter = Drafter(prompts, [text for wave in expected for text in wave], n_batch)
