@@ -3,6 +3,9 @@
 A recurrent layer is out(h), h = decay * h + in(x) for each channel, token by token; it stands where a layer of
 attention would, and takes that one's weights: attn_q for `in`, attn_output for `out`. All other layers are as Llama's,
 with the windows that the file gives them.
+
+    with registered():
+        path = write_text_model(tmp_path / "m.gguf", hybrid([ATTENTION, RECURRENT, WINDOW]))
 """
 
 import sys
@@ -79,7 +82,7 @@ def recurrence(h: Layer, x: Rows, width: int) -> Rows:
     g = h.graph
     (inward,) = g.linear(h.name("scan_in"), x, {h.name("attn_q"): ("scan_in", width)})
     states = g.rows("states", width)
-    g.plan.scan(h.name("scan"), inward.value, decays(width), h.state, states.value)
+    g.plan.scan(h.name("scan"), inward.value, decays(width), h.cache, states.value)
     (out,) = g.linear(h.name("attn_output"), states, {h.name("attn_output"): ("projected", x.width)})
     return out
 

@@ -297,3 +297,36 @@ def test_the_need_of_a_window_is_what_a_pass_of_it_takes():
         for start in range(0, 1500, n_batch):
             assert memory.stop(start, start + n_batch) == start + n_batch  # no pass is cut
             assert memory.reserve(0, start, start + n_batch)
+
+
+def test_no_rewind_goes_back_to_what_was_computed_before_a_shift():
+    memory = Memory([FULL, STATE], 1, 3 * PAGE, n_batch=PAGE, n_keep=PAGE)
+    passed(memory, 0, 3 * PAGE)
+    assert memory.drop(0, 1, 2) is not None  # the state after PAGE positions is of other tokens than the first PAGE
+    assert memory.rewind(0, PAGE) == PAGE and state(memory, 0) == 3 * PAGE
+    assert memory.mark(0, PAGE) and memory.reserve(0, PAGE, PAGE + 5)
+    assert memory.rewind(0, PAGE + 3) == PAGE and state(memory, 0) == 3 * PAGE
+    assert memory.reserve(0, PAGE, PAGE + 5)
+    assert memory.rewind(0, PAGE) == 0
+    passed(memory, 0, 2 * PAGE, start=0)
+    assert memory.reserve(0, 2 * PAGE, 2 * PAGE + 1) and memory.rewind(0, 2 * PAGE) == 2 * PAGE
+
+
+def test_the_end_of_a_text_that_goes_on_is_no_one_elses():
+    memory = Memory([STATE], 2, 4 * PAGE, n_batch=PAGE)
+    passed(memory, 0, 20)
+    other = PrefixKey([*TEXT[:20], *RNG.integers(0, 1000, 40).tolist()])
+    assert memory.begin(1, other, 30) == 20
+    passed(memory, 0, 30, start=20)
+    passed(memory, 1, 40, other, start=20)
+    assert (memory.match(KEY, 60), memory.match(other, 60)) == (30, 40)
+
+
+@pytest.mark.parametrize("n", [20, PAGE, PAGE + 20])
+def test_a_snapshot_is_restored_where_it_is_already(n):
+    memory = Memory([FULL, STATE], 1, 4 * PAGE, n_batch=PAGE)
+    passed(memory, 0, n)
+    memory.release(0)
+    snapshot = memory.snapshot(KEY, n)
+    memory.restore(KEY, snapshot)
+    assert memory.n_available == memory.n_pages and memory.begin(0, KEY, n) == n == state(memory, 0)

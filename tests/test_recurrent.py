@@ -11,12 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from idle import is_idle
 from recurrent_model import ATTENTION, RECURRENT, WINDOW, hybrid, plain_logits, registered
 from tiny_models import TinyModel, write_text_model
 
 from pyinfer import LLM, SamplingParams
-from pyinfer.errors import PassStopped, StateError
+from pyinfer.errors import PassStopped
 
 SIZES = {"n_vocab": 128, "n_ctx": 2048, "n_embd": 128, "n_ff": 256, "n_heads": 2, "n_kv_heads": 1}
 MODELS = {
@@ -148,22 +150,23 @@ def test_turns_of_a_chat(load, alone, monkeypatch, prompt_of):
 
 
 class Drafter:
-    """Drafts what a text will be, with mistakes."""
+    """Drafts what texts will be, with mistakes. texts: their tokens by prompt."""
 
-    def __init__(self, text, seed):
-        self._text, self._rng = text, np.random.default_rng(seed)
+    def __init__(self, prompts, expected, seed):
+        self._texts = {tuple(prompt): tokens for prompt, (tokens, _) in zip(prompts, expected, strict=True)}
+        self._rng = np.random.default_rng(seed)
 
     def start(self, sequence):
-        sequence.drafting = 0  # tokens so far
+        sequence.drafting = [self._texts[tuple(sequence.items)], 0]  # and tokens so far
 
     def note(self, sequence, tokens):
-        sequence.drafting += len(tokens)
+        sequence.drafting[1] += len(tokens)
 
     def propose(self, sequences, most):
-        return [self._draft(sequence.drafting, n) for sequence, n in zip(sequences, most, strict=True)]
+        return [self._draft(*sequence.drafting, n) for sequence, n in zip(sequences, most, strict=True)]
 
-    def _draft(self, at, most):
-        found = list(self._text[at : at + min(most, int(self._rng.integers(0, 20)))])
+    def _draft(self, text, at, most):
+        found = list(text[at : at + min(most, int(self._rng.integers(0, 20)))])
         return [token if self._rng.random() < 0.9 else int(self._rng.integers(128)) for token in found]
 
     def drop(self, sequence):
@@ -176,7 +179,7 @@ def test_draft_tokens(load, alone, monkeypatch, prompt_of):
     for seed in range(2):
         llm = load()
         passes = counted(llm, monkeypatch)
-        llm.scheduler.drafter = Drafter(expected[0], seed)
+        llm.scheduler.drafter = Drafter([prompt], [expected], seed)
         assert texts(llm, [prompt], [params]) == [expected]
         assert len(passes) < 120
         monkeypatch.undo()
@@ -214,7 +217,7 @@ def test_preemption(load, alone, monkeypatch, name, drafts, prompt_of):
     expected = [alone(*request) for request in zip(prompts, params, strict=True)]
     orders = preemptions(llm, monkeypatch)
     if drafts:
-        llm.scheduler.drafter = Drafter(expected[1][0], 0)
+        llm.scheduler.drafter = Drafter(prompts, expected, 0)
     assert texts(llm, prompts, params) == expected
     assert orders or name == "recurrent"  # whose slots are all it needs
     assert 0 not in orders
@@ -245,7 +248,7 @@ def test_shift(load, alone, prompt_of):
     found = texts(load(**SHIFT), prompts, others)
     assert found[0] == expected and found[2] == expected and found[1] == alone(prompts[1], others[1], **SHIFT)
     llm = load(**SHIFT)
-    llm.scheduler.drafter = Drafter(expected[0], 0)
+    llm.scheduler.drafter = Drafter([prompt], [expected], 0)
     assert texts(llm, [prompt], [params]) == [expected]
 
 
@@ -286,11 +289,6 @@ def test_session_files(load, alone, monkeypatch, tmp_path, n, prompt_of):
         monkeypatch.undo()
 
 
-def test_a_session_of_nothing_that_is_cached_is_refused(load, tmp_path, prompt_of):
-    with pytest.raises(StateError, match="none of these"):
-        load().save_state(tmp_path / "session", prompt_of(100))
-
-
 def test_cancellation(load, alone, prompt_of):
     llm = load(n_seqs=2, n_batch=16)
     prompt = prompt_of(300)
@@ -327,7 +325,7 @@ def test_a_stopped_pass_is_run_again(load, alone, monkeypatch, options, prompt_o
     llm = load(n_batch=32, **options)
     stops = stopping(llm, monkeypatch, 0, 0.05 if options else 0.2)
     assert texts(llm, prompts, params) == expected
-    llm.scheduler.drafter = Drafter(expected[1][0], 0)
+    llm.scheduler.drafter = Drafter(prompts, expected, 0)
     assert texts(llm, prompts, params) == expected
     assert len(stops) > 5
 
@@ -338,7 +336,7 @@ def test_a_stopped_pass_after_a_shift(load, alone, monkeypatch, prompt_of):
     llm = load(**SHIFT)
     stops = stopping(llm, monkeypatch, 0, 0.015)
     assert texts(llm, prompts, params) == expected
-    llm.scheduler.drafter = Drafter(expected[0][0], 0)
+    llm.scheduler.drafter = Drafter(prompts, expected, 0)
     assert texts(llm, prompts, params) == expected
     assert stops
 
@@ -371,3 +369,42 @@ def test_passes_that_are_stopped_in_the_middle(load, alone, prompt_of):
     finally:
         done.set()
         thread.join()
+
+
+BASES = [np.random.default_rng(i).integers(33, 127, 400).tolist() for i in range(2)]
+REQUESTS = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(1, 200), st.lists(st.integers(33, 126), max_size=9), st.integers(1, 80)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=5, phases=[Phase.generate], deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(
+    waves=st.lists(REQUESTS, min_size=1, max_size=2),
+    n_seqs=st.integers(1, 4),
+    n_batch=st.sampled_from([5, 16, 64, 200]),
+    share=st.floats(0.3, 1),
+    drafts=st.booleans(),
+    stopped=st.sampled_from([0, 0.03]),
+    shift=st.booleans(),
+)
+def test_any_schedule(path, name, waves, n_seqs, n_batch, share, drafts, stopped, shift):
+    context = {"n_ctx": 192, "on_overflow": "shift", "n_keep": 70} if shift else {"n_ctx": 320}
+    options = {"kv_type": "f32", "n_threads": 1, **context}
+    made = [[([*BASES[base][:n], *tail][:180], drawn(n, m)) for base, n, tail, m in wave] for wave in waves]
+    with LLM(path, n_seqs=1, prefix_cache=False, **options) as llm:
+        expected = [[texts(llm, [prompt], [params])[0] for prompt, params in wave] for wave in made]
+    options |= {"n_seqs": n_seqs, "n_batch": n_batch}
+    with LLM(path, **options) as llm:
+        size = small(llm, 1 if name == "recurrent" else max(share, 1.3 / n_seqs))  # a whole context at least
+    with pytest.MonkeyPatch.context() as patch, LLM(path, kv_cache_memory=size, **options) as llm:
+        assert llm.n_ctx == context["n_ctx"]
+        if drafts:
+            prompts = [prompt for wave in made for prompt, _ in wave]
+            llm.scheduler.drafter = Drafter(prompts, [text for wave in expected for text in wave], n_batch)
+        stopping(llm, patch, n_batch, stopped)
+        for wave, own in zip(made, expected, strict=True):
+            assert texts(llm, *zip(*wave, strict=True)) == own
