@@ -1,4 +1,4 @@
-"""How a step's shares are laid out as a forward pass."""
+"""Turns the shares of a step into a forward pass, and its result into the rows of each share."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Part(NamedTuple):
 
     sequence: Sequence
     n_tokens: int
-    n_draft: int  # of them, at the end
+    n_draft: int  # draft tokens among them, at the end
     first_row: int  # the first token whose row is wanted
     n_rows: int
 
 
 def share(sequence: Sequence, budget: int, max_rows: int, n_ctx: int, stops: Callable[[int, int], int] | None) -> Part:
-    """What a sequence computes of a pass in which there is room for so many tokens and rows of logits.
+    """Return what a sequence computes in a forward pass that has room for so many tokens and rows of logits.
 
-    stops(start, stop): where it should end at the latest, for its memory's sake.
+    `stops(start, stop)` returns where the share has to end at the latest, so that the memory can keep state there.
     """
     start, n_items = sequence.n_computed, len(sequence.items)
     stop = min(n_items + len(sequence.draft), start + budget, n_ctx)
@@ -42,12 +42,12 @@ def share(sequence: Sequence, budget: int, max_rows: int, n_ctx: int, stops: Cal
 
 
 def without_draft(part: Part) -> Part:
-    """The same share, where there is no room to go back from draft tokens."""
+    """Return the same share without its draft tokens, for which the memory has no room."""
     return part._replace(n_tokens=part.n_tokens - part.n_draft, n_draft=0, n_rows=part.n_rows - part.n_draft)
 
 
 class Batch:
-    """Room for the rows of a pass, which is used again by each."""
+    """Arrays for the rows of a forward pass, which every pass uses again."""
 
     def __init__(self, n_batch: int) -> None:
         self._tokens, self._positions, self._slots = np.zeros((3, n_batch), np.int32)
@@ -57,7 +57,7 @@ class Batch:
         }
 
     def lay_out(self, parts: List[Part]) -> Pass:
-        """The forward pass of these parts, one after the other; valid until the next one."""
+        """Return the forward pass of these parts, one after the other. It is valid until the next call."""
         row = 0
         n_rows = {"logits": 0, "hidden": 0}
         embedded: list[NDArray[np.float32]] = []
@@ -93,7 +93,7 @@ class Batch:
 
 
 def rows_of(parts: List[Part], rows: Rows) -> list[NDArray[np.float32]]:
-    """The rows of each part, out of those of the pass."""
+    """Return the rows of each part, from those of the forward pass."""
     found = []
     n = {"logits": 0, "hidden": 0}
     for part in parts:
