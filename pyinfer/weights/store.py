@@ -19,9 +19,7 @@ from pyinfer.errors import ModelError, ParameterError
 from pyinfer.gguf import GGUFFile, TensorInfo, TensorType
 from pyinfer.system import allocate
 
-CHUNK_BYTES = (
-    16 << 20
-)  # bytes of the file that are interleaved at a time: these are resident twice; Ctrl-C waits for one
+CHUNK_BYTES = 16 << 20  # of the file, interleaved at a time; they are resident twice, and Ctrl-C waits for them
 ALIGNMENT = 64
 MODES = ("copy", "mmap")
 
