@@ -1,8 +1,9 @@
 """The engine: a model's weights, its KV cache and its plan, and forward passes over batches of tokens.
 
-A pass takes tokens that each carry a (sequence, position); logits are computed only where they are asked for. The
-model's definition runs once, when the engine is made; a pass is one call into compiled code without the GIL. A pass can
-end with the last norm and give hidden states, of which embeddings are made; an encoder gives nothing else.
+Each token of a forward pass has a sequence and a position; logits are computed only where they are wanted. The code of
+the model runs once, when the engine is made, and records the plan; a forward pass is then one call of compiled code
+without the GIL. It can end after the last norm and return hidden states, from which embeddings are made; an encoder has
+nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ONE_SEQUENCE = EngineOptions(n_seqs=1)
 MAX_SEQS = 4096  # each takes a row of the page table and a place in every pass
 MAX_THREADS = 1024
 NO_LOGITS: NDArray[np.float32] = np.zeros((0, 0), np.float32)
-SHORT_TEXT = 8  # tokens: a pass of texts of this length can be full
+SHORT_TEXT = 8  # tokens: an encoder has slots to fill a forward pass with texts of this length
 
 
 class Engine:
@@ -88,20 +89,23 @@ class Engine:
         recording = self._record(self._plan)
         self._hidden, self._n_hidden_ops = recording.hidden, recording.n_hidden_ops
         self._logits, self._rotations = recording.logits, recording.rotations
-        self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
+        self._rows: NDArray[np.float32] | None = None  # of the logits, once they were asked for
         if isinstance(source, GGUFFile):
             self._weights.load(self.n_threads, options.progress)
 
     def forward(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
     ) -> NDArray[np.float32]:
-        """One pass over n <= n_batch tokens; their keys and values stay in the cache.
+        """Compute a forward pass over tokens, whose keys and values stay in the cache.
 
-        tokens, positions, sequences: int32 [n]; outputs: int32 [m], the rows whose logits are wanted.
-        Returns float32 [m, n_vocab], valid until the next pass. A position is written over if it is there already;
-        positions before a sequence's first new one must have been passed before.
-        Raises ParameterError for values out of range, ContextError beyond n_ctx, KeyboardInterrupt on Ctrl-C,
-        ModelError for an encoder.
+        - `tokens`, `positions`, `sequences`: int32 [n], at most n_batch. A position that is in the cache is computed
+          again; all positions of a sequence before its first one here must have been computed.
+        - `outputs`: int32 [m], the rows whose logits are wanted.
+
+        Returns float32 [m, n_vocab], valid until the next forward pass. Raises ParameterError for values out of range,
+        ContextError beyond `n_ctx`, KeyboardInterrupt on Ctrl-C, and ModelError for an encoder.
+
+            logits = engine.forward([1, 2, 3], [0, 1, 2], [0, 0, 0], outputs=[2])
         """
         with self._lock:
             self._open_plan()
@@ -110,10 +114,10 @@ class Engine:
             return logits.rows[:n]
 
     def run(self, p: Pass) -> Rows:
-        """One forward pass over contiguous arrays, where the cache has the pages already.
+        """Compute a forward pass over contiguous arrays, for which the memory has reserved pages.
 
-        Raises ParameterError for values out of range, and where logits are asked of an encoder or rows of an adapter
-        that there is not.
+        Raises ParameterError for values out of range and for an adapter that does not exist, and ModelError where
+        logits are wanted of an encoder.
         """
         with self._lock:
             plan = self._open_plan()
@@ -135,19 +139,19 @@ class Engine:
     def hidden(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike
     ) -> NDArray[np.float32]:
-        """As forward, but the states of the wanted rows after the last norm: float32 [m, n_embd].
+        """Compute a forward pass as `forward` does, up to the last norm; return its rows: float32 [m, n_embd].
 
-        Where attention is not causal, a pass takes whole sequences, from position 0 on, and caches nothing.
+        Without causal attention, it takes whole sequences, from position 0 on, and caches nothing.
         """
         with self._lock:
             n = self._run(tokens, positions, sequences, outputs, self._n_hidden_ops)
             return self._hidden.rows[:n]
 
     def trace(self, tokens: ArrayLike, names: Sequence[str] | None) -> dict[str, NDArray[np.float32]]:
-        """The activations of a text's tokens, int32 [n], whose names a glob matches (None: all): float32 [n, width].
+        """Compute the activations of tokens int32 [n] whose names a glob matches (None: all): float32 [n, width] each.
 
-        Sequence 0 holds the text meanwhile, and is empty then. The names are in pyinfer.engine.trace.
-        Raises ParameterError for globs that match nothing, ContextError beyond n_ctx.
+        This uses sequence 0, which is empty afterwards. The names are in pyinfer.engine.trace. Raises ParameterError
+        for globs that match nothing, ContextError beyond n_ctx.
         """
         ids = np.ascontiguousarray(tokens, np.int32)
         rows, sequences = np.arange(len(ids), dtype=np.int32), np.zeros(len(ids), np.int32)
@@ -172,7 +176,7 @@ class Engine:
     def _run(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike, n_ops: int = -1
     ) -> int:
-        """One pass, of the first n_ops operations only unless that is negative; returns how many rows are wanted."""
+        """Run the first n_ops operations of a forward pass (negative: all). Return how many rows are wanted."""
         ids, at, of, wanted = (np.ascontiguousarray(a, np.int32) for a in (tokens, positions, sequences, outputs))
         plan = self._open_plan()
         for sequence in np.unique(of).tolist():
@@ -190,7 +194,7 @@ class Engine:
             raise ContextError(f"the KV cache has {self.memory.n_pages} pages; there are not enough for this pass")
 
     def check_decoder(self) -> None:
-        """ModelError for an encoder, which gives no logits."""
+        """Raise ModelError for an encoder, which has no logits."""
         if self._logits is None:
             raise ModelError(
                 f"a model of the architecture {self.config.architecture!r} is an encoder: it embeds texts "
@@ -208,13 +212,13 @@ class Engine:
 
     @property
     def can_shift(self) -> bool:
-        """Whether cached keys can be given other positions: where positions are rotations, or not in keys at all."""
+        """Whether cached keys can move to other positions: positions are rotations of keys, or not in keys at all."""
         return self._rotations is not None
 
     def drop_pages(self, sequence: int, first: int, n: int) -> bool:
-        """Take n pages out of a sequence, from its page `first` on; what is behind them gets their positions.
+        """Drop n pages from a sequence, from its page `first` on. All later pages move to lower positions.
 
-        False, with nothing changed, if the cache has not enough pages to copy those that other sequences share.
+        Returns False, with nothing changed, if there are not enough pages to copy those that other sequences share.
         """
         assert self._rotations is not None
         with self._lock:
@@ -230,38 +234,38 @@ class Engine:
         return True
 
     def truncate(self, sequence: int, n_keep: int) -> None:
-        """Forget the positions of a sequence from n_keep on."""
+        """Drop the positions of a sequence from n_keep on."""
         with self._lock:
             self._open_plan()
             self.memory.rewind(sequence, n_keep)
 
     def profile(self) -> dict[str, int]:
-        """Nanoseconds by operation since the first call, which starts the count."""
+        """Return the nanoseconds of each operation since the first call, which starts the count."""
         plan = self._open_plan()
         return dict(zip(plan.names, plan.profile().tolist(), strict=True))
 
     def costs(self) -> dict[str, _kernels.OpCost]:
-        """What each operation reads and multiplies."""
+        """Return how much each operation reads and multiplies."""
         plan = self._open_plan()
         return dict(zip(plan.names, plan.costs(), strict=True))
 
     def stop(self) -> None:
-        """End the pass under way, if there is one, with PassStopped; from any thread, without waiting."""
+        """Stop the forward pass under way, if any, which then raises PassStopped. Any thread may call this."""
         if (plan := self._plan) is not None:
             plan.stop()
 
     def close(self) -> None:
-        """Give back weights and cache, once no pass is under way."""
+        """Release weights and cache, once no forward pass is under way."""
         with self._lock:
             self._plan = None
             for name in ("_logits", "_hidden", "_rows", "_weights", "memory"):
                 self.__dict__.pop(name, None)
 
     def before_fork(self) -> None:
-        """Who runs passes sees to it that there is none; see Loop."""
+        """Do nothing: the engine thread rests during a fork (see Loop), so that no forward pass is under way."""
 
     def after_fork(self, in_child: bool) -> None:
-        """In a child, what another thread was in the middle of is lost, and nobody holds the lock."""
+        """In a child process, note whether another thread was using the engine, and make a new lock."""
         if in_child:
             self._torn = self._torn or self._lock.locked()
             self._lock = threading.Lock()

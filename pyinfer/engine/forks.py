@@ -1,9 +1,9 @@
-"""What becomes of models when their process forks.
+"""What happens to models when their process forks.
 
-In the child only the thread that forked lives on: whatever another one was in the middle of stays half done. So before
-a fork each model is asked to come to rest between two steps, for which it may take FORK_TIMEOUT_S, and the calling
-thread's idle workers are ended. In the child each object makes new locks and, when there is work, a new thread; it
-refuses to work where a step was under way nevertheless: an error instead of a wait for ever.
+In the child process only the thread that forked exists; what other threads were doing stays half done. So before a fork
+each model is asked to rest between two steps, for which it may take FORK_TIMEOUT_S, and the idle worker threads of the
+calling thread end. In the child each object makes new locks and, when there is work, a new thread. If a step was under
+way in spite of this, the model raises an error in the child, where it would otherwise wait for ever.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _inherited: weakref.WeakKeyDictionary[Inherited, int] = weakref.WeakKeyDictionar
 
 
 def register(model: Inherited) -> None:
-    """Call the model's methods at forks from now on, as long as it lives."""
+    """Call the model's methods at each fork, as long as the model exists."""
     _inherited[model] = next(_serials)
 
 
 def _models() -> list[Inherited]:
-    """In the order of their making, so that two threads that fork wait for each other nowhere."""
+    """Return the models in the order in which they were made, so that two threads that fork can't deadlock."""
     return [model for model, _ in sorted(_inherited.items(), key=lambda item: item[1])]
 
 

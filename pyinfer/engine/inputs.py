@@ -1,4 +1,4 @@
-"""What goes into a forward pass, and what comes out of it."""
+"""The input and the output of a forward pass."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ NO_ROWS: NDArray[np.int32] = np.zeros(0, np.int32)
 class Pass:
     """The n rows of a forward pass, each a token (or an embedding) at a position of a sequence.
 
-    tokens: int32 [n], ids; -1: the row is the next one of `embeddings`. positions: int32 [n], or [n_axes, n] where the
-    model rotates by several axes; the first is the place in the sequence. slots: int32 [n], the sequence of each row.
-    logits, hidden: int32 [m], the rows whose logits, or hidden states after the last norm, are wanted. embeddings:
-    float32 [n_embedded, n_embd]. adapters: int32 [n], the adapter of each row; 0: none.
+    - `tokens`: int32 [n], ids; -1: the row is the next one of `embeddings`.
+    - `positions`: int32 [n], or [n_axes, n] where the model rotates by several axes; the first is the position in the
+      sequence.
+    - `slots`: int32 [n], the sequence of each row.
+    - `logits`, `hidden`: int32 [m], the rows whose logits, or hidden states after the last norm, are wanted.
+    - `embeddings`: float32 [n_embedded, n_embd].
+    - `adapters`: int32 [n], the adapter of each row; 0: none.
     """
 
     tokens: NDArray[np.int32]
@@ -31,9 +34,9 @@ class Pass:
 
 
 class Rows(NamedTuple):
-    """logits: float32 [m, n_vocab]; hidden: float32 [h, n_embd]; in the order in which a Pass asks for them.
+    """The results of a forward pass, in the order in which a Pass asks for them; valid until the next one.
 
-    Valid until the next pass.
+    `logits`: float32 [m, n_vocab]; `hidden`: float32 [h, n_embd].
     """
 
     logits: NDArray[np.float32]

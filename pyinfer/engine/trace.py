@@ -1,10 +1,10 @@
 """Traces: a model's activations by name, as arrays.
 
-Activations that play the same role in every layer share memory, and most exist only in the quantized form that the next
-product reads. So a model is recorded once more, on a plan that copies what is wanted behind each operation; the
-operations themselves are those of any pass, to the bit.
+Activations of the same role share memory across layers, and most exist only in the quantized form that the next product
+reads. So the model is recorded once more, on a plan that copies what is wanted after each operation. The operations
+themselves are those of any forward pass, bit for bit.
 
-A name is that of the operation, and of its result where it has several:
+A name is that of the operation, followed by that of its result where it has several:
     embed                                      the residual stream before the first layer
     blk.N.attn_norm                            what the layer's attention reads
     blk.N.qkv.q, .k, .v                        queries, keys and values, as the products give them
@@ -34,9 +34,9 @@ STREAM_AFTER = {"attn_output": "mid", "ffn_down": "out"}  # the residual stream,
 
 
 class TracedPlan(Plan):
-    """A plan that keeps a copy of each result whose name one of the globs matches; None: of all.
+    """A plan that keeps a copy of each result whose name one of the globs matches (None: of all results).
 
-    Arguments as of Plan. n_ops: operations up to the last copy, as many as a pass needs.
+    The other arguments are Plan's. `n_ops`: how many operations a pass has to run, which are those up to the last copy.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class TracedPlan(Plan):
         self._copies: dict[str, Value] = {}
         self._writers: dict[Value, str] = {}  # the last operation that wrote each value
         self._stream: Value | None = None  # the residual stream: what the first operation writes
-        self._stream_name = ""  # of the stream, where a norm has just added to it
-        self._post_norm = False  # whether norms write the stream itself
+        self._stream_name = ""  # the stream's name, after a norm has added to it
+        self._post_norm = False  # whether norms write to the stream itself
 
     def keep(self, name: str, value: Value, rows: Any = "tokens") -> None:
-        """Copy a value here, if it is wanted; rows: as of operations."""
+        """Record a copy of a value here, if it is wanted. `rows` is as for operations."""
         self._found.append(name)
         if self._globs is not None and not any(fnmatchcase(name, glob) for glob in self._globs):
             return
@@ -67,13 +67,13 @@ class TracedPlan(Plan):
         self.n_ops = len(self.names)
 
     def check_globs(self) -> None:
-        """ParameterError for globs that match nothing."""
+        """Raise ParameterError for globs that match nothing."""
         for glob in self._globs or ():
             if not any(fnmatchcase(name, glob) for name in self._found):
                 raise ParameterError(f"names has {glob!r}, which matches none of {', '.join(self._found)}")
 
     def kept(self, n: int) -> dict[str, NDArray[np.float32]]:
-        """After a pass over n tokens: the copies, float32 [n, width]."""
+        """Return the copies after a pass over n tokens: float32 [n, width] each."""
         return {name: value.rows[:n] for name, value in self._copies.items()}
 
     def wrote(self, name: str, part: str, value: Value, rows: Any, added: Value | None = None) -> None:

@@ -1,1 +1,1 @@
-"""What a model keeps of a sequence: pages of keys and values, and who shares them."""
+"""What a model keeps of its sequences: pages of keys and values, and states, which sequences share."""

@@ -1,8 +1,9 @@
-"""Keys and values of attention layers whose positions live equally long: their pages, and each slot's page table.
+"""Keys and values of a group of attention layers: their pages, and each slot's page table.
 
-Layers without a window are one group, whose sequences keep all pages; layers of one window another, whose sequences
-keep the pages that the window still reaches. A page has a part for each of the group's layers. A page is only written
-by the one sequence that references it, after the items that it is published for; any other write goes to a copy.
+Layers without a window form one group, whose sequences keep all pages. Layers of the same window form another group,
+whose sequences keep the pages that the window still reaches. A page has a part for each layer of the group. Only the
+one sequence that references a page writes to it, and only after the items that it is published for; any other write
+goes to a copy.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ KV_TYPES = {"f32": TensorType.F32, "f16": TensorType.F16, "bf16": TensorType.BF1
 
 
 def layer_bytes(kv_type: str, spec: AttentionSpec | LatentSpec) -> int:
-    """Bytes that a page takes for a layer."""
+    """Return the bytes of a layer's part of a page."""
     return _kernels.Cache.page_bytes(KV_TYPES[kv_type], *_heads(spec))
 
 
 def make_cache(
     kv_type: str, spec: AttentionSpec | LatentSpec, region: NDArray[np.uint8], offset: int, stride: int, table: int
 ) -> _kernels.Cache:
-    """A layer's part of a group's pages, as operations of a plan take it."""
+    """Return a layer's part of a group's pages, for the operations of a plan."""
     return _kernels.Cache(KV_TYPES[kv_type], *_heads(spec), region, offset, stride, table)
 
 
 def _heads(spec: AttentionSpec | LatentSpec) -> tuple[int, int, int]:
-    """KV heads, and the dimensions of a head's key and value."""
+    """Return the number of KV heads, and the dimensions of a head's key and value."""
     return (1, spec.dim, spec.v_dim) if isinstance(spec, LatentSpec) else (spec.n_kv_heads, spec.k_dim, spec.v_dim)
 
 
 class Reach:
     """Which pages of a sequence a group needs.
 
-    window: as AttentionSpec has it; n_keep: positions at the beginning that a window's group keeps as well, since a
-    context shift can bring them back into the window.
+    `window` is AttentionSpec's. `n_keep`: positions at the beginning that a group with a window keeps, too, since a
+    context shift can move the window back to them.
     """
 
     def __init__(self, window: int, n_keep: int = 0) -> None:
@@ -51,31 +52,31 @@ class Reach:
         self.n_first = n_pages_for(n_keep) if window else 0  # pages at the beginning that are kept
 
     def first(self, n: int) -> int:
-        """The page of the first position that is seen from position n on."""
+        """Return the page of the first position that position n attends to."""
         return max(0, n - self.window + 1) // PAGE if self.window else 0
 
     def pages(self, n: int) -> Iterable[int]:
-        """Pages that a sequence needs in order to go on after n positions, in ascending order."""
+        """Return the pages that a sequence needs to go on after n positions, in ascending order."""
         first, end = self.first(n), n_pages_for(n)
         n_first = min(self.n_first, first, end)
         return [*range(n_first), *range(first, end)] if n_first else range(first, end)
 
     def n_pages(self, n: int) -> int:
-        """How many those are."""
+        """Return how many pages these are."""
         first, end = self.first(n), n_pages_for(n)
         return min(self.n_first, first, end) + end - first
 
     def most_pages(self, n_ctx: int, n_batch: int) -> int:
-        """Pages that a sequence of n_ctx positions has at once, where a pass has at most n_batch of them."""
+        """Return how many pages a sequence of n_ctx positions has at once, with passes of at most n_batch positions."""
         if not self.window:
             return n_pages_for(n_ctx)
         return min(n_pages_for(n_ctx), n_pages_for(self.window + n_batch) + 2 + self.n_first)
 
 
 class AttentionGroup:
-    """The pages of layers, of which `number` is the group's among a model's tables.
+    """The pages of a group of layers. `number` is the index of its table among the model's tables.
 
-    shared_layer: all layers use the same memory, as nothing of a pass is read by a later one.
+    `shared_layer` (False): all layers use the same memory, since no later forward pass reads it.
     """
 
     def __init__(
@@ -96,15 +97,15 @@ class AttentionGroup:
         self.pool = PagePool(n_pages)
         self.table: NDArray[np.int32] = np.zeros((n_slots, n_pages_for(n_ctx)), np.int32)
         self.held: list[list[int]] = [[] for _ in range(n_slots)]  # a slot's pages by position, or NO_PAGE
-        self._first = [0] * n_slots  # pages before it have left the window
-        self.index: PrefixIndex | None = None  # of which pages are evicted
+        self._first = [0] * n_slots  # the first page that has not left the window
+        self.index: PrefixIndex | None = None  # where pages are evicted from
 
     @property
     def n_positions(self) -> int:
-        """Positions that a sequence which is alone may have."""
+        """Positions that a sequence may have if it is the only one."""
         pool, reach = self.pool, self.reach
         if reach.window and pool.n_pages > n_pages_for(reach.window - 1) + reach.n_first:
-            return int(self.table.shape[1]) * PAGE  # as pages of the window come free
+            return int(self.table.shape[1]) * PAGE  # pages that leave the window are used again
         return pool.n_pages * PAGE
 
     def has(self, path: Sequence[Node], n: int) -> bool:
@@ -112,7 +113,7 @@ class AttentionGroup:
         return not self.reach.window or all(path[i].pages[self.number] != NO_PAGE for i in self.reach.pages(n))
 
     def page(self, slot: int, i: int) -> int:
-        """A slot's page i, or NO_PAGE."""
+        """Return a slot's page i, or NO_PAGE."""
         held = self.held[slot]
         return held[i] if i < len(held) else NO_PAGE
 
@@ -164,7 +165,7 @@ class AttentionGroup:
         self._first[slot] = min(self._first[slot], n_pages)
 
     def leave(self, slot: int, n: int) -> None:
-        """Release the pages that nothing from position n on sees."""
+        """Release the pages that no position from n on attends to."""
         first = min(self.reach.first(n), len(self.held[slot]))
         for i in range(max(self._first[slot], self.reach.n_first), first):
             page = self.held[slot][i]
@@ -174,14 +175,14 @@ class AttentionGroup:
         self._first[slot] = max(self._first[slot], first)
 
     def cut_out(self, slot: int, first: int, n: int) -> list[int]:
-        """Release n of a slot's pages, from `first` on; those after them move up, and are returned."""
+        """Release n of a slot's pages, from `first` on. Return the later pages, which take their places."""
         held = self.held[slot]
         for page in reversed(held[first : first + n]):
             if page != NO_PAGE:
                 self.pool.release(page)
         del held[first : first + n]
         self.table[slot, : len(held)] = held
-        self._first[slot] = 0  # to be found again by `leave`
+        self._first[slot] = 0  # `leave` finds it again
         return [page for page in held[first:] if page != NO_PAGE]
 
     def _put(self, slot: int, i: int, page: int) -> None:
@@ -194,7 +195,7 @@ class AttentionGroup:
         self._first[slot] = min(self._first[slot], i)
 
     def _allocate(self) -> int | None:
-        """A page that nothing references, evicted if need be; None if there is none."""
+        """Return a new page with one reference, evicted if need be; None if there is none."""
         page = self.pool.allocate()
         if page is None and self.index is not None and self.index.evict(self.number):
             page = self.pool.allocate()

@@ -1,7 +1,7 @@
-"""A model's layers in groups whose memory lives equally long, and how much each group gets.
+"""Forms groups of a model's layers, and divides the memory among them.
 
-Layers that see all positions are a group (the "full group"), layers of one window another, and recurrent layers the
-last one. A group has one table, so sizes of heads may differ within it.
+Layers that attend to all positions are a group (the "full group"), layers of the same window another, and recurrent
+layers the last one. A group has one page table; the sizes of heads may differ within it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pyinfer.memory.recurrent import RecurrentGroup, row_bytes
 from pyinfer.memory.spec import PAGE, AttentionSpec, LatentSpec, LayerSpec, StateSpec
 from pyinfer.system import usable_memory
 
-SHARE_OF_MEMORY = 4  # one part in so many that is taken by default
-N_CHECKPOINTS = 4  # a sequence: where its prompt ends, where it ended, for draft tokens, and one to spare
+SHARE_OF_MEMORY = 4  # by default, at most one part in so many is used
+N_CHECKPOINTS = 4  # a sequence: at the end of its prompt, at its own end, for draft tokens, and one more
 
 
 class Need(NamedTuple):
@@ -25,11 +25,11 @@ class Need(NamedTuple):
     unit_bytes: int
     n_one: int  # for one sequence
     n_all: int  # for all of them
-    n_least: int  # to be of any use
+    n_least: int  # the least with which anything can be computed
 
 
 class Groups(NamedTuple):
-    """attention: the full group first; layer_tables: of each layer the number of its group."""
+    """A model's groups: `attention` has the full group first. `layer_tables`: for each layer, its group's number."""
 
     attention: list[AttentionGroup]
     states: RecurrentGroup | None
@@ -41,7 +41,7 @@ class Groups(NamedTuple):
 
     @property
     def layers(self) -> list[Any]:
-        """Of each layer its part, as operations of a plan take it."""
+        """Each layer's part, for the operations of a plan."""
         parts = [iter(group.layers) for group in self.all]
         return [next(parts[table]) for table in self.layer_tables]
 
@@ -50,7 +50,7 @@ def make_groups(
     layers: Sequence[LayerSpec], n_seqs: int, n_ctx: int, kv_type: str, n_bytes: int | None, causal: bool,
     n_batch: int, n_keep: int,
 ) -> Groups:  # fmt: skip
-    """Groups of a model's layers, and their memory; arguments and errors are Memory's."""
+    """Make the groups of a model's layers, with their memory. Arguments and errors are Memory's."""
     if not isinstance(kv_type, str) or kv_type not in KV_TYPES:
         raise ParameterError(f"kv_type is {kv_type!r}; expected one of {', '.join(KV_TYPES)}")
     by_window: dict[int, list[AttentionSpec | LatentSpec]] = {}
@@ -86,16 +86,16 @@ def make_groups(
 
 
 def window_of(spec: AttentionSpec | LatentSpec, causal: bool) -> int:
-    """The window that positions leave as a sequence grows, or 0."""
+    """Return the window of a layer; 0: it needs all positions, as every layer without causal attention does."""
     return spec.window if causal and isinstance(spec, AttentionSpec) else 0
 
 
 def divide(needs: Sequence[Need], n_bytes: int | None) -> list[int]:
-    """Units of each group.
+    """Return the number of units (pages or rows) of each group.
 
-    n_bytes: what all groups share, in proportion to what they need. None: what all sequences need, at most a quarter of
-    the memory that the process may use, at least what one sequence needs. Raises ParameterError for less than a group's
-    least units.
+    `n_bytes` is divided among the groups in proportion to their needs. None: what all sequences need, at most a quarter
+    of the memory that the process may use, but enough for one sequence. Raises ParameterError if a group would get less
+    than its least number of units.
     """
     whole = sum(need.unit_bytes * need.n_all for need in needs)
     if n_bytes is None:

@@ -1,11 +1,12 @@
-"""What a model keeps of its sequences: all groups of its layers, the only thing that scheduler and engine see of them.
+"""The memory of a model's sequences, in groups of layers. Scheduler and engine see this class and not the groups.
 
-A sequence lives in a slot. `begin` starts it with the longest prefix that is published; before each pass `reserve` sees
-that what the pass writes has pages of its own; `publish` lets later sequences find what was computed; `rewind` goes
-back, and `release` ends it. What is published stays after that until its memory is needed.
+A sequence has a slot. `begin` starts it with the longest published prefix; before each forward pass `reserve` gives it
+pages that the pass may write to; `publish` lets later sequences find what was computed; `rewind` goes back, and
+`release` ends the sequence. What is published then stays until its memory is needed.
 
-The rule: `begin` and `rewind` return the position that was really reached, since the state of a recurrent layer exists
-at checkpoints only and a window's pages are gone once it has moved on. The caller computes again from there.
+The rule: `begin` and `rewind` return the position that was really reached, and the caller computes again from there.
+It may be an earlier one than was asked for, since the state of a recurrent layer exists only at checkpoints, and pages
+that left a window are released.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Mark(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What is kept of the first n items of a key: of each group pages [k, page_bytes], and the states of all layers."""
+    """A copy of the memory of a key's first n items: pages [k, page_bytes] of each group, and all layers' states."""
 
     n: int
     pages: list[NDArray[np.uint8]]
@@ -42,13 +43,17 @@ class Snapshot(NamedTuple):
 
 
 class Memory:
-    """Memory of n_seqs sequences of up to n_ctx positions, taken from the system as it is first written.
+    """Memory of n_seqs sequences of up to n_ctx positions. The system provides it when it is first written to.
 
-    layers: what each layer keeps. kv_type: of keys and values, "f16", "bf16", "f32" or "q8_0". n_bytes: of all of it
-    (default: what n_seqs whole sequences need, at most a quarter of the process's memory, at least one of them).
-    causal: whether tokens see those before them only; else nothing is kept after a pass. n_batch: most positions of a
-    pass. n_keep: positions at the beginning of a sequence that no context shift drops.
-    Raises ParameterError for an unknown kv_type, and for less than a page or more than there is of n_bytes or n_ctx.
+    - `layers`: the spec of each layer.
+    - `kv_type` ("f16"): of keys and values: "f16", "bf16", "f32" or "q8_0".
+    - `n_bytes` (None): of all memory; None: what n_seqs whole sequences need, at most a quarter of the process's
+      memory, but enough for one of them.
+    - `causal` (True): tokens attend only to earlier ones. Otherwise nothing is kept after a forward pass.
+    - `n_batch` (512): the largest number of positions of a forward pass.
+    - `n_keep` (0): positions at the beginning of a sequence that no context shift drops.
+
+    Raises ParameterError for an unknown kv_type, and where n_bytes or n_ctx is too small or more than there is.
     """
 
     def __init__(
@@ -84,7 +89,7 @@ class Memory:
 
     @property
     def n_available(self) -> int:
-        """Those of them that no sequence references."""
+        """Pages of all groups that no sequence references."""
         return sum(group.pool.n_available for group in self.groups)
 
     @property
@@ -94,7 +99,7 @@ class Memory:
 
     @property
     def group_sizes(self) -> tuple[tuple[int, int, int], ...]:
-        """Of each group its window, the pages at the beginning that it keeps, and the bytes of a page."""
+        """Each group's window, the number of pages at the beginning that it keeps, and the bytes of a page."""
         return tuple((group.reach.window, group.reach.n_first, group.page_bytes) for group in self.groups)
 
     @property
@@ -108,11 +113,11 @@ class Memory:
         return sum(group.pool.n_referenced * group.page_bytes for group in self.groups)
 
     def match(self, key: PrefixKey, n: int) -> int:
-        """How many positions `begin` would give now for a key's first n items."""
+        """Return how many positions `begin` would reach now for a key's first n items."""
         return self._match(key, n).n
 
     def begin(self, slot: int, key: PrefixKey, n: int) -> int:
-        """Start a slot's sequence with the longest prefix of a key's first n items that all groups have; its length."""
+        """Start a slot with the longest prefix of a key's first n items that all groups have. Return its length."""
         self.release(slot)
         match = self._match(key, n)
         if not self._start_with(slot, match):
@@ -130,7 +135,7 @@ class Memory:
     def fits(self, key: PrefixKey, n: int, n_positions: int, n_spare: int = 0) -> bool:
         """Whether there are pages for a sequence of n_positions that begins with a key's first n items.
 
-        n_spare: pages that shall be left in each group.
+        `n_spare` (0): pages that must be left in each group.
         """
         match = self._match(key, n)
         for group in self.groups:
@@ -157,17 +162,18 @@ class Memory:
         return last if self.states and prompt and last > start else stop
 
     def reserve(self, slot: int, start: int, stop: int) -> bool:
-        """See that a pass may write positions start to stop of a slot; False if there are not enough pages for it.
+        """Reserve pages, so that a forward pass may write positions start to stop of a slot. False: too few pages.
 
-        Pages that no position from start on sees are released, but for those that `mark` keeps. The pass must run then,
-        or the slot be rewound. Raises ContextError beyond n_ctx, ParameterError if a state is not that of `start`.
+        Pages that no position from start on attends to are released, except those that `mark` keeps. After this the
+        pass must run, or the slot must be rewound. Raises ContextError beyond n_ctx, and ParameterError if the slot's
+        state is not that at `start`.
         """
         if stop > self.n_ctx:
             raise ContextError(f"sequence {slot} needs {stop} positions; the context has {self.n_ctx}")
         if self.states and start not in (0, self._length[slot]):
             raise ParameterError(f"sequence {slot} has the state of {self._length[slot]} positions, not of {start}")
         mark = self._marks[slot]
-        if mark is not None and stop - mark.n > self._n_batch:  # draft tokens are never so many
+        if mark is not None and stop - mark.n > self._n_batch:  # there are never so many draft tokens
             self._unmark(slot)
         done = self._reserve(slot, start, stop)
         if not done and self._marks[slot] is not None:
@@ -191,13 +197,13 @@ class Memory:
         return True
 
     def _n_held(self, slot: int) -> int:
-        """Pages of a slot, those included that left a window."""
+        """Return the number of a slot's pages, with those that left a window."""
         return max([len(group.held[slot]) for group in self.groups], default=0)
 
     def publish(self, slot: int, key: PrefixKey, n: int) -> None:
-        """Let later sequences find the first n positions of a slot as those of a key's first n items.
+        """Let later sequences find the first n positions of a slot, as the memory of a key's first n items.
 
-        With states, n should be the position that they are at, or nothing can be started from it.
+        With states, n should be the position of the slot's state; otherwise no sequence can start from it.
         """
         n_before = self.n_published(slot)
         if not self._causal or n < n_before:
@@ -212,7 +218,7 @@ class Memory:
             self._add_checkpoint(slot, nodes[-1], n)
 
     def _add_checkpoint(self, slot: int, node: Node, n: int) -> None:
-        """Keep a slot's state, which is that after n positions, in the last of its published nodes."""
+        """Keep a slot's state, which is at position n, as a checkpoint of the slot's last published node."""
         assert self.states is not None
         offset = n - (n_pages_for(n) - 1) * PAGE
         row = node.checkpoints.get(offset)
@@ -224,15 +230,15 @@ class Memory:
             self.states.pool.release(row)
 
     def n_published(self, slot: int) -> int:
-        """Positions of a slot that later sequences can find."""
+        """Return how many positions of a slot later sequences can find."""
         return self._sharing.n_published(slot)
 
     def mark(self, slot: int, n: int) -> bool:
-        """Keep what `rewind(slot, n)` needs, while n positions are computed and draft tokens are to be the next.
+        """Keep what `rewind(slot, n)` needs. It is called when n positions are computed and draft tokens come next.
 
-        The pass with the draft tokens may be reserved already, but must not have run.
-        It lasts until the next mark or rewind, or until the sequence is a whole pass further. False if there is no room
-        for the state: there should be no draft tokens then.
+        The forward pass with the draft tokens may be reserved already, but must not have run. The mark lasts until the
+        next mark or rewind, or until the sequence is n_batch positions further. Returns False if there is no room for
+        the state; then no draft tokens should be computed.
         """
         row = None
         if self.states and n:
@@ -271,7 +277,7 @@ class Memory:
         for group in self.groups:
             group.truncate(slot, n_pages_for(n))
             for i in group.reach.pages(n):
-                if group.page(slot, i) == NO_PAGE:  # it had left the window, but is still there
+                if group.page(slot, i) == NO_PAGE:  # it had left the window, but its node still has it
                     group.hold(slot, i, nodes[i].pages[group.number])
         self._sharing.cut(slot, n_pages_for(n))
         self._start[slot] = self._length[slot] = n
@@ -292,7 +298,7 @@ class Memory:
         return sorted((stage for stage in stages if stage <= n), reverse=True)
 
     def _can_rewind(self, slot: int, n: int) -> bool:
-        """Whether a slot has, or can reference again, the pages that it needs after n positions."""
+        """Whether a slot has, or can reference again, all pages that it needs to go on from position n."""
         nodes = self._sharing.nodes[slot]
         return all(
             group.page(slot, i) != NO_PAGE or (i < len(nodes) and nodes[i].pages[group.number] != NO_PAGE)
@@ -301,14 +307,14 @@ class Memory:
         )
 
     def _row_at(self, slot: int, n: int) -> int | None:
-        """The row of a slot's state after n positions, if there is one."""
+        """Return the row of a slot's state at position n, if there is one."""
         mark, nodes, i = self._marks[slot], self._sharing.nodes[slot], (n - 1) // PAGE
         if mark is not None and mark.n == n:
             return mark.row
         return nodes[i].checkpoints.get(n - i * PAGE) if i < len(nodes) else None
 
     def release(self, slot: int) -> None:
-        """End a slot's sequence; what is published of it stays until its memory is needed."""
+        """End a slot's sequence. What is published of it stays until its memory is needed."""
         self._unmark(slot)
         for group in self.groups:
             group.truncate(slot, 0)
@@ -316,13 +322,13 @@ class Memory:
         self._start[slot] = self._length[slot] = self._first[slot] = 0
 
     def drop(self, slot: int, first: int, n: int) -> list[list[int]] | None:
-        """Take n pages out of a slot's sequence, from its page `first` on, and move those after them up.
+        """Drop n pages of a slot's sequence, from its page `first` on. Later pages move to lower positions.
 
-        Returns of each table the moved pages, whose keys are still those of their old positions and are no one else's;
-        None, with nothing moved, if there are not enough pages to copy shared ones. A window's group moves what it
-        still has. States stay as they are: they have seen the tokens that are dropped, so that what follows is not what
-        would be computed without them. Raises ParameterError if a window then reaches pages that are gone, which are
-        those before `first` without n_keep.
+        Returns, for each table, the pages that moved; no other sequence references them, and the caller has to rotate
+        their keys to the new positions. Returns None, with nothing changed, if there are not enough pages to copy
+        shared ones. A window's group moves the pages that it still has. States do not change: they depend on the
+        dropped tokens, so that later results differ from those computed without them. Raises ParameterError if the
+        window would reach released pages, which n_keep prevents.
         """
         left = self._length[slot] - n * PAGE
         for group in self.groups:
@@ -331,7 +337,7 @@ class Memory:
                     raise ParameterError(
                         f"page {i} left the window of {group.reach.window}; expected n_keep to keep it"
                     )
-        for i in range(self._n_held(slot) - 1, first + n - 1, -1):  # a node's children before it
+        for i in range(self._n_held(slot) - 1, first + n - 1, -1):  # a node's children before the node
             if not self._sharing.make_movable(slot, i):
                 return None
         self._unmark(slot)
@@ -341,7 +347,7 @@ class Memory:
         return [*moved, []] if self.states else moved
 
     def snapshot(self, key: PrefixKey, n: int) -> Snapshot:
-        """A copy of what is kept of the longest prefix of a key's first n items."""
+        """Copy the memory of the longest published prefix of a key's first n items."""
         match = self._match(key, n)
         pages = []
         for group in self.groups:
@@ -352,7 +358,7 @@ class Memory:
         return Snapshot(match.n, pages, states)
 
     def restore(self, key: PrefixKey, snapshot: Snapshot) -> None:
-        """Publish a snapshot as that of a key's first items.
+        """Publish a snapshot as the memory of a key's first items.
 
         Raises ContextError, with nothing changed, if there is no room for it.
         """

@@ -1,7 +1,7 @@
-"""The longest prefix of a sequence that all groups of a model can start from.
+"""Finds the longest prefix of a sequence that all groups of a model can start from.
 
-Attention layers that see all positions need all pages of the prefix; those with a window the pages that the window
-reaches from its end; recurrent layers a checkpoint exactly there.
+Attention layers without a window need all pages of the prefix; layers with a window need the pages that the window
+reaches from the prefix's end; recurrent layers need a checkpoint exactly there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pyinfer.memory.spec import PAGE
 
 
 class Match(NamedTuple):
-    """The first n items are published: in the whole pages of `path` and, in part, in those of a further node."""
+    """A published prefix of n items: all items of the nodes in `path`, then the first items of the node `end`."""
 
     n: int
     path: list[Node]
@@ -28,18 +28,18 @@ class Match(NamedTuple):
 
     @property
     def checkpoint(self) -> int | None:
-        """The row of the state after n items."""
+        """The row of the state at position n."""
         return self.nodes[-1].checkpoints.get(self.n - (len(self.nodes) - 1) * PAGE) if self.nodes else None
 
 
 def longest_match(
     index: PrefixIndex, groups: Sequence[AttentionGroup], states: bool, key: PrefixKey, n: int, whole: bool = False
 ) -> Match:
-    """The longest match of a key's first n items. states: whether a checkpoint is needed; whole: whole pages only."""
+    """Find the longest match of a key's first n items. `states`: a checkpoint is needed. `whole`: whole pages only."""
     path = index.walk(key, n)
 
     def gives(end: Node, n_shared: int) -> int:
-        """How many of the items that a node after the path shares can be started from."""
+        """Return how many of the items that a node after the path shares a sequence can start with."""
         offsets = [offset for offset in end.checkpoints if offset <= n_shared] if states else [n_shared]
         offsets = [i for i in offsets if all(group.has([*path, end], len(path) * PAGE + i) for group in groups)]
         return max(offsets, default=0)

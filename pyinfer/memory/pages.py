@@ -1,7 +1,7 @@
-"""A pool of pages: which are free, how many sequences reference each, and which are published.
+"""A pool of pages: which pages are free, the reference count of each, and which are published.
 
-A published page that nothing references is idle: it keeps its content, to be found again, until it is evicted. Idle
-pages are in the order in which they were released, so that the least recently used is the first.
+A published page without references is idle: it keeps its content, which can be found again, until it is evicted. Idle
+pages are kept in the order in which they were released, so that the least recently used one is evicted first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 
 class PagePool:
-    """The accounts of n_pages pages; what is in them is their owner's business."""
+    """The state of n_pages pages. Their content belongs to the pool's owner."""
 
     def __init__(self, n_pages: int) -> None:
         self.n_pages = n_pages
@@ -21,7 +21,7 @@ class PagePool:
 
     @property
     def n_available(self) -> int:
-        """Pages that nothing references, free or idle."""
+        """The number of pages without references, free or idle."""
         return len(self._free) + len(self._idle)
 
     @property
@@ -30,11 +30,11 @@ class PagePool:
 
     @property
     def least_recent(self) -> int | None:
-        """The idle page that is to be evicted first."""
+        """The idle page to evict first."""
         return next(iter(self._idle), None)
 
     def allocate(self) -> int | None:
-        """A free page, referenced once; None if there is none."""
+        """Return a free page, with one reference; None if there is none."""
         if not self._free:
             return None
         page = self._free.pop()
@@ -42,12 +42,12 @@ class PagePool:
         return page
 
     def acquire(self, page: int) -> None:
-        """Reference a page that is published or referenced already."""
+        """Add a reference to a page that is published or has one already."""
         self.ref_counts[page] += 1
         self._idle.pop(page, None)
 
     def release(self, page: int) -> None:
-        """Reference it no longer; without references it is idle if it is published, else free."""
+        """Remove a reference. A page without references becomes idle if it is published, otherwise free."""
         self.ref_counts[page] -= 1
         if self.ref_counts[page] == 0:
             if page in self._published:
@@ -56,11 +56,11 @@ class PagePool:
                 self._free.append(page)
 
     def publish(self, page: int) -> None:
-        """Keep a referenced page once nothing references it any more."""
+        """Make a referenced page idle, and not free, once it has no references any more."""
         self._published.add(page)
 
     def unpublish(self, page: int) -> None:
-        """Do so no longer: it is free now if nothing references it."""
+        """Undo `publish`. The page becomes free now if it has no references."""
         self._published.remove(page)
         if self.ref_counts[page] == 0:
             del self._idle[page]

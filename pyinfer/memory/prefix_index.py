@@ -1,14 +1,14 @@
-"""Which pages hold what was computed for which items: a tree of pages over prefix keys.
+"""The prefix index: a tree that finds the pages that were computed for given items.
 
-There is a root for each adapter and salt. A node's path from its root spells the items before it, so that what is in
-its pages was computed after exactly those items. Nodes of PAGE items may have children; a shorter one is the end of a
-sequence. A node has a page in each group of attention layers or in some of them, and recurrent states of some of its
-positions ("checkpoints", by the number of the node's items that they have seen).
+Each adapter and salt has a root. The path from the root to a node has all items before the node's own, so that the
+node's pages were computed after exactly those items. A node of PAGE items may have children; a shorter one is the end
+of a sequence. A node has a page in all groups of attention layers or in some of them, and recurrent states at some of
+its positions ("checkpoints", by the number of the node's items before them).
 
-Invariant: a slot that references a node's page in the full group (of the layers that see all positions) references
-there the pages on the way to it, and releases them after it. So an idle node has only idle nodes below it, which come
-before it in the order of eviction. Where there is a full group, a node without its page there is of no use, and is
-removed with all below it.
+Invariant: a slot that references a node's page in the full group (of the layers that attend to all positions) also
+references there the pages of all nodes above it, and releases them later. So an idle node has only idle nodes below it,
+which are evicted before it. Where there is a full group, a node without a page in it is of no use, and is removed with
+all nodes below it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ NO_PAGE = -1
 
 @dataclass(eq=False)
 class Node:
-    """Items (as a page of a PrefixKey; of a root, its key's root), where their memory is, and what follows them."""
+    """Items (as a page of a PrefixKey; for a root, the key's root), where their memory is, and the nodes after them."""
 
     items: bytes
     parent: Node | None
-    pages: list[int]  # one a group of attention layers, or NO_PAGE
+    pages: list[int]  # for each group of attention layers a page, or NO_PAGE
     children: dict[bytes, Node] = field(default_factory=dict)
-    checkpoints: dict[int, int] = field(default_factory=dict)  # items that were seen -> row of the state
-    n_slots: int = 0  # sequences that have it as published
-    n: int = 0  # items
+    checkpoints: dict[int, int] = field(default_factory=dict)  # number of items before it -> row of the state
+    n_slots: int = 0  # slots that have it among their published nodes
+    n: int = 0  # number of items
 
     def __post_init__(self) -> None:
         self.n = n_items(self.items)
 
 
 class PrefixIndex:
-    """The tree. pools: those of the attention groups; rows: that of checkpoints; full: whether pools[0] is the full
-    group's."""
+    """The tree. `pools`: of the attention groups. `rows`: of checkpoints. `full`: pools[0] is the full group's."""
 
     def __init__(self, pools: Sequence[PagePool], rows: PagePool, full: bool) -> None:
         self._pools = pools
@@ -52,18 +51,18 @@ class PrefixIndex:
         self._of_row: dict[int, tuple[Node, int]] = {}
 
     def node(self, group: int, page: int) -> Node | None:
-        """The node of a group's page, if it is published."""
+        """Return the node of a group's page; None if the page is not published."""
         return self._of_page[group].get(page)
 
     def root(self, key: PrefixKey) -> Node:
-        """The root of a key's adapter and salt; where it is new, a child must follow."""
+        """Return the root of a key's adapter and salt. If it is new, the caller has to add a child or prune it."""
         node = self._roots.get(key.root)
         if node is None:
             node = self._roots[key.root] = Node(key.root, None, [])
         return node
 
     def walk(self, key: PrefixKey, n: int) -> list[Node]:
-        """The nodes of the whole pages that the first n items begin with."""
+        """Return the path of nodes whose whole pages are a prefix of the first n items."""
         path: list[Node] = []
         node = self._roots.get(key.root)
         while node is not None and (len(path) + 1) * PAGE <= n:
@@ -83,9 +82,9 @@ class PrefixIndex:
     def best_end(
         self, key: PrefixKey, path: list[Node], n: int, accept: Callable[[Node, int], int]
     ) -> tuple[Node | None, int]:
-        """The node after a path that gives most of the items which follow it, and how many.
+        """Return the node after a path from which most of the next items can be used, and how many.
 
-        accept(node, n_shared): how many of those that a node shares can be had of it.
+        `accept(node, n_shared)` returns how many of the n_shared items that a node shares can be used.
         """
         node = path[-1] if path else self._roots.get(key.root)
         rest = key.page(len(path), n)
@@ -96,14 +95,14 @@ class PrefixIndex:
         for child in node.children.values():
             end = (n_best + 1) * ID_BYTES
             if narrow and len(child.items) % ID_BYTES == 0 and child.items[:end] != rest[:end]:
-                continue  # the usual case, told by one comparison
+                continue  # the usual case, for which one comparison suffices
             n_shared = n_common(child.items, rest)
             if n_shared > n_best and (n := accept(child, n_shared)) > n_best:
                 best, n_best = child, n
         return best, n_best
 
     def add(self, parent: Node, items: bytes, pages: list[int]) -> Node:
-        """A new node with the pages of a sequence that references them."""
+        """Add a node with the pages of a sequence, which references them."""
         node = parent.children[items] = Node(items, parent, [NO_PAGE] * len(self._pools))
         for group, page in enumerate(pages):
             if page != NO_PAGE:
@@ -111,7 +110,7 @@ class PrefixIndex:
         return node
 
     def grow(self, node: Node, items: bytes) -> None:
-        """More items are computed in a node's pages."""
+        """Give a node more items, which were computed in its pages."""
         assert node.parent is not None
         del node.parent.children[node.items]
         node.items, node.n = items, n_items(items)
@@ -124,7 +123,7 @@ class PrefixIndex:
         self._pools[group].publish(page)
 
     def drop_page(self, node: Node, group: int) -> None:
-        """A node's page in a group is needed for something else."""
+        """Unpublish a node's page in a group, which is needed for something else."""
         if group == 0 and self._full:
             self.remove(node)
         else:
@@ -132,13 +131,13 @@ class PrefixIndex:
             self.prune(node)
 
     def add_checkpoint(self, node: Node, n: int, row: int) -> None:
-        """A row, which its caller releases then, holds the state after the first n items of a node."""
+        """Add a row, which has the state after the first n items of a node. The caller releases the row afterwards."""
         node.checkpoints[n] = row
         self._of_row[row] = node, n
         self._rows.publish(row)
 
     def evict(self, group: int) -> bool:
-        """Take the idle page that was not used for longest from a group's nodes; False if none is idle."""
+        """Evict the least recently used idle page of a group. Return False if none is idle."""
         page = self._pools[group].least_recent
         if page is None:
             return False
@@ -146,7 +145,7 @@ class PrefixIndex:
         return True
 
     def evict_checkpoint(self) -> bool:
-        """As evict, of the rows of checkpoints."""
+        """Evict the least recently used idle checkpoint. Return False if none is idle."""
         row = self._rows.least_recent
         if row is None:
             return False
@@ -156,7 +155,7 @@ class PrefixIndex:
         return True
 
     def remove(self, node: Node) -> None:
-        """Forget a node and all below it; of their pages, those that nothing references are free then."""
+        """Remove a node and all nodes below it. Those of their pages that have no references become free."""
         below = [node]
         while below:
             one = below.pop()
@@ -172,7 +171,7 @@ class PrefixIndex:
             self.prune(parent)
 
     def prune(self, node: Node) -> None:
-        """Forget a node, and those above it, as far as nothing is left of them."""
+        """Remove a node, and then the nodes above it, if they have neither children nor memory nor slots."""
         while not (node.children or node.checkpoints or node.n_slots) and all(page == NO_PAGE for page in node.pages):
             if node.parent is None:
                 if self._roots.get(node.items) is node:

@@ -42,11 +42,12 @@ class EmbeddedRow(NamedTuple):
 
 
 class PrefixKey:
-    """The items of a sequence as the prefix index compares them.
+    """The items of a sequence, as the prefix index compares them.
 
-    items: a live list, which may grow at its end. It may be cut there as well (where draft tokens were not accepted) as
-    long as nothing was asked for with a `stop` beyond the cut; where earlier items change, make another key. adapter:
-    name of the adapter that computes them. salt: sequences of different salts share nothing.
+    - `items`: a list that may grow at its end later. It may also be cut at its end (where draft tokens were not
+      accepted), if no call has had a `stop` after the cut. If other items change, make another key.
+    - `adapter` (""): the name of the adapter that computes the items; "": none.
+    - `salt` (b""): sequences with different salts share no pages.
 
         key = PrefixKey(tokens)
         n = memory.begin(slot, key, len(tokens) - 1)
@@ -70,7 +71,7 @@ class PrefixKey:
         return self._whole[i]
 
     def _add_whole_pages(self, stop: int) -> None:
-        """Those before `stop`, in one go: a prompt's key is made of hundreds of pages."""
+        """Add all whole pages before `stop` at once, since a prompt may have hundreds."""
         first, last = len(self._whole) * PAGE, stop // PAGE * PAGE
         data = page_bytes(self.items[first:last])
         if len(data) % ID_BYTES:  # of which only some pages may have embedded rows
@@ -80,7 +81,7 @@ class PrefixKey:
             self._whole += [data[i : i + size] for i in range(0, len(data), size)]
 
     def n_shared(self, other: PrefixKey, stop: int) -> int:
-        """How many of the first `stop` items both keys have in common, from the beginning on."""
+        """Return the length of the prefix that both keys share, at most `stop` items."""
         if self.root != other.root:
             return 0
         stop = min(stop, len(self.items), len(other.items))
@@ -92,7 +93,7 @@ class PrefixKey:
 
 
 def page_bytes(items: list[int | EmbeddedRow] | list[int]) -> bytes:
-    """Items as they are compared."""
+    """Return items as the bytes that are compared."""
     try:
         return array("i", cast("list[int]", items)).tobytes()
     except TypeError:
@@ -106,12 +107,12 @@ def _wide(item: int | EmbeddedRow) -> bytes:
 
 
 def n_items(page: bytes) -> int:
-    """How many items these bytes are."""
+    """Return the number of items in a page's bytes."""
     return (len(page) - 1) // WIDE_BYTES if len(page) % ID_BYTES else len(page) // ID_BYTES
 
 
 def n_common(one: bytes, other: bytes) -> int:
-    """How many items two pages have in common, from the first on."""
+    """Return the length of the prefix that two pages share, in items."""
     if len(one) % ID_BYTES or len(other) % ID_BYTES:
         rows = [_widened(page) for page in (one, other)]
         n = min(len(rows[0]), len(rows[1]))
@@ -125,7 +126,7 @@ def n_common(one: bytes, other: bytes) -> int:
 
 
 def _widened(page: bytes) -> NDArray[np.int32]:
-    """int32 [n_items, 9], whichever way the page is written."""
+    """Return a page of either form as int32 [n_items, 9]."""
     n = n_items(page)
     if len(page) % ID_BYTES:
         return np.frombuffer(page[1:], np.int32).reshape(n, -1)

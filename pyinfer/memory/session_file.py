@@ -1,4 +1,4 @@
-"""Saved sessions: what is cached of a token sequence, in a file.
+"""Session files: the cached keys, values and states of a sequence.
 
 All numbers are little-endian:
     8 bytes   magic
@@ -7,10 +7,10 @@ All numbers are little-endian:
     header    JSON: fingerprint of the model, type of the cache, n_tokens, page (positions), state_bytes, and
               groups, of each [window, pages at the beginning that are kept whatever the window, page_bytes]
     int32     ids [n_tokens]
-    bytes     of each group the pages [n, page_bytes] that are needed to go on, as they lie in the cache
+    bytes     for each group the pages [n, page_bytes] that are needed to go on, as they are in the cache
     bytes     states of recurrent layers [state_bytes]
     32 bytes  SHA-256 of all before
-A file takes its name only when it is whole and on the disk. Nothing of it is used before all of it was checked.
+A file gets its name only when it is complete and on the disk. Nothing of it is used before all of it was checked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SAMPLED_TENSORS, SAMPLE_BYTES = 16, 512
 
 
 class Layout(NamedTuple):
-    """What a file must agree on with a model and its memory, which has the last three."""
+    """What must be equal in a file, the model (`fingerprint`) and its memory (the other fields)."""
 
     fingerprint: str
     kv_type: str
@@ -53,9 +53,9 @@ class Layout(NamedTuple):
 
 
 def fingerprint(file: GGUFFile, config: object) -> str:
-    """A digest of what a model computes: its hyper-parameters, its tensors' names, types and shapes, some weights.
+    """Return a digest of a model: its hyper-parameters, its tensors' names, types and shapes, and some weights.
 
-    config: hyper-parameters, whose repr tells all of them.
+    `config`: the hyper-parameters, all of which its repr must show.
     """
     digest = hashlib.sha256(repr(config).encode())
     tensors = sorted(file.tensors.values(), key=lambda info: info.name)
@@ -68,7 +68,7 @@ def fingerprint(file: GGUFFile, config: object) -> str:
 
 
 def write_state(path: Path, layout: Layout, tokens: list[int], snapshot: Snapshot) -> None:
-    """Write a session: the snapshot of these tokens. Raises OSError; `path` is then as it was."""
+    """Write a session, the snapshot of these tokens. Raises OSError, and then leaves `path` as it was."""
     header = json.dumps({**layout._asdict(), "n_tokens": len(tokens), "page": PAGE}).encode()
     parts: list[Any] = [  # buffers
         START.pack(MAGIC, VERSION, len(header)) + header + np.array(tokens, "<i4").tobytes(),
@@ -78,7 +78,7 @@ def write_state(path: Path, layout: Layout, tokens: list[int], snapshot: Snapsho
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    with atomic_write(path, 0o600) as file:  # what was said is its owner's business
+    with atomic_write(path, 0o600) as file:  # only its owner may read a conversation
         for part in [*parts, digest.digest()]:
             file.write(part)
         file.flush()
@@ -87,11 +87,11 @@ def write_state(path: Path, layout: Layout, tokens: list[int], snapshot: Snapsho
 
 
 def read_state(path: Path, layout: Layout, n_ctx: int, n_vocab: int) -> tuple[list[int], Snapshot]:
-    """The tokens of a session, at most n_ctx, and what is kept of them.
+    """Return the tokens of a session, at most n_ctx, and the snapshot of their memory.
 
-    Raises StateError for files that are no session, damaged, cut short, or of another version, model or kind of cache;
-    ContextError for more than n_ctx tokens; OSError for what can't be read. Whatever a file says of itself, no more is
-    read than a session of n_ctx tokens has.
+    Raises StateError for a file that is no session, damaged, cut short, or of another version, model or kind of cache;
+    ContextError for more than n_ctx tokens; OSError for a file that can't be read. Whatever the header says, no more
+    bytes are read than a session of n_ctx tokens has.
     """
     with path.open("rb") as file:
         head = file.read(START.size + MAX_HEADER)
@@ -125,13 +125,13 @@ def read_state(path: Path, layout: Layout, n_ctx: int, n_vocab: int) -> tuple[li
 
 
 def _group_bytes(n_tokens: int, group: Sequence[int]) -> int:
-    """Bytes of what a group keeps of so many tokens."""
+    """Return the bytes that a group keeps of so many tokens."""
     window, n_first, page_bytes = group
     return Reach(window, n_first * PAGE).n_pages(n_tokens) * page_bytes
 
 
 def _header(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
-    """The header of a file that begins with these bytes, and where what follows it begins."""
+    """Return the header of a file that begins with these bytes, and the offset after it."""
     if len(data) < START.size or not data.startswith(MAGIC):
         raise StateError(f"{path}: this is not a saved session, which begins with {MAGIC!r}")
     _, version, size = START.unpack_from(data)
@@ -153,7 +153,7 @@ def _header(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have a folder's new entry on the disk, where the system can."""
+    """Write a folder's new entry to the disk, where the system can do that."""
     with contextlib.suppress(OSError, AttributeError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,6 +1,6 @@
-"""Which pages a slot shares: those that it starts with, those that it publishes, and copies of those that it writes.
+"""The pages that slots share: a slot starts with published pages, publishes its own, and copies shared ones to write.
 
-Invariant: a slot's page i in the full group is that of its published node i, as far as there are such.
+Invariant: a slot's page i in the full group is the page of its published node i, where it has such a node.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pyinfer.memory.spec import PAGE
 
 
 class Sharing:
-    """The published nodes of each slot's first pages, and what is done to pages that others may see."""
+    """The published nodes of each slot's first pages, and the operations on pages that others may reference."""
 
     def __init__(self, groups: Sequence[AttentionGroup], index: PrefixIndex, n_slots: int) -> None:
         self._groups = groups
@@ -22,12 +22,12 @@ class Sharing:
         self.nodes: list[list[Node]] = [[] for _ in range(n_slots)]  # a slot's
 
     def n_published(self, slot: int) -> int:
-        """Positions of a slot that later sequences can find."""
+        """Return how many positions of a slot later sequences can find."""
         nodes = self.nodes[slot]
         return (len(nodes) - 1) * PAGE + nodes[-1].n if nodes else 0
 
     def start(self, slot: int, match: Match) -> bool:
-        """Reference a match's pages in an empty slot; False if there is no page to copy the last one to."""
+        """Reference a match's pages in an empty slot. Return False if there is no page to copy the last one to."""
         n_path = len(match.path)
         for group in self._groups:
             for i in group.reach.pages(match.n):
@@ -52,11 +52,11 @@ class Sharing:
                 continue
             if not was_idle:
                 return False
-            self._index.drop_page(node, group.number)  # it is the only page that is left
+            self._index.drop_page(node, group.number)  # no other page is left: the slot takes this one
         return True
 
     def make_writable(self, slot: int, i: int, offset: int) -> bool:
-        """See that a slot's page i may be written from an offset on; False if there is no page to copy it to."""
+        """Make a slot's page i writable from an offset on. Return False if there is no page to copy it to."""
         for group in self._groups:
             page = group.page(slot, i)
             if page != NO_PAGE:
@@ -66,11 +66,11 @@ class Sharing:
         return True
 
     def make_movable(self, slot: int, i: int) -> bool:
-        """As make_writable, of all of a page; one that nothing else references is not published any more."""
+        """Make all of a slot's page i writable. If no other slot references it, it is unpublished and not copied."""
         return self._make_private(slot, i, copies=False)
 
     def _make_private(self, slot: int, i: int, copies: bool) -> bool:
-        """See that a slot alone has its page i: by copies of what others reference or, if `copies`, may find."""
+        """Make a slot's page i its own: copy what others reference and, with `copies`, also what they could find."""
         changed = False
         try:
             for group in self._groups:
@@ -90,8 +90,10 @@ class Sharing:
         return True
 
     def publish_page(self, slot: int, i: int, items: bytes, parent: Node) -> bool:
-        """Publish a slot's page i as one that holds these items; False if another sequence ends just so, or the page is
-        of other items."""
+        """Publish a slot's page i for these items.
+
+        Returns False if another sequence ends with the same items, or if the page is published for other items.
+        """
         nodes = self.nodes[slot]
         own = nodes[i] if i < len(nodes) else None
         node = parent.children.get(items)
@@ -108,7 +110,7 @@ class Sharing:
             else:
                 self._index.grow(own, items)
             return True
-        if node.n < PAGE:  # that sequence may go on differently
+        if node.n < PAGE:  # the other sequence may write different items after them
             return False
         if own is not None:
             self._index.remove(own)
@@ -124,7 +126,7 @@ class Sharing:
         return True
 
     def cut(self, slot: int, n_pages: int) -> None:
-        """A slot's pages from n_pages on are not those of its published nodes any more."""
+        """Note that a slot's pages from n_pages on are not those of its published nodes any more."""
         nodes = self.nodes[slot]
         while len(nodes) > n_pages:
             node = nodes.pop()

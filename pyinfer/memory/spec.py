@@ -1,6 +1,6 @@
-"""What the layers of a model keep of a sequence: one spec a layer, of which Memory makes groups.
+"""Specs: what the layers of a model keep of a sequence. Memory makes groups of them.
 
-A model file declares it, as in `[AttentionSpec(c.n_kv_heads, c.head_dim, c.head_dim)] * c.n_layers`.
+A model's file declares one spec for each layer: `[AttentionSpec(c.n_kv_heads, c.head_dim, c.head_dim)] * c.n_layers`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PAGE: int = _kernels.PAGE  # positions
 
 
 def n_pages_for(n_positions: int) -> int:
-    """Pages that so many positions take, the last of them perhaps in part."""
+    """Return how many pages so many positions need; the last one may be used in part."""
     return -(-n_positions // PAGE)
 
 
@@ -22,7 +22,7 @@ def n_pages_for(n_positions: int) -> int:
 class AttentionSpec:
     """Keys and values of each position.
 
-    window: how many of the last positions a query sees, its own included; 0: all of them.
+    `window`: how many of the last positions a query attends to, with its own; 0: all of them.
     """
 
     n_kv_heads: int
@@ -33,7 +33,7 @@ class AttentionSpec:
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """One row a position for all heads (multi-head latent attention); values are its first v_dim columns."""
+    """One row for each position, for all heads (multi-head latent attention). Values are its first v_dim columns."""
 
     dim: int
     v_dim: int
@@ -41,9 +41,9 @@ class LatentSpec:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """A recurrent layer's state: so many float32 numbers a sequence, whatever its length.
+    """A recurrent layer's state: a float32 array of this shape for each sequence, whatever the sequence's length.
 
-    It is that of the last computed position only, and zero before the first.
+    It belongs to the last computed position, and is zero before the first one.
     """
 
     shape: tuple[int, ...]

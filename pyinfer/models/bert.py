@@ -1,7 +1,7 @@
-"""Encoders: BERT (Devlin et al. 2018, arXiv:1810.04805), which learns positions, and Nomic's (Nussbaum et al. 2024,
-arXiv:2402.01613), which rotates and gates.
+"""Encoders: BERT (Devlin et al. 2018, arXiv:1810.04805) with learned positions, and Nomic BERT (Nussbaum et al. 2024,
+arXiv:2402.01613) with rotary positions and gated feed-forward.
 
-Post-norm blocks: each norm takes the sum of a block's input and output, and its result is the next block's input.
+They have post-norm blocks: a norm takes the sum of a block's input and output, and is the next block's input.
 """
 
 from pyinfer.models.graph import Graph, Outputs
@@ -15,7 +15,7 @@ from pyinfer.models.transformer import Transformer, begin, memory, read_layer_no
 
 
 def read(keys: Keys, rope: Rope | None, blocks: tuple[FeedForward, ...], n_positions: int = 0) -> Transformer:
-    """All tokens are of the first sentence: type 0."""
+    """Read an encoder's parts. All tokens get type 0, that of the first sentence."""
     norm = read_layer_norm(keys)
     heads = read_attention(keys, rope, causal=False)
     embedding = Embedding(keys.n_vocab, keys.n_embd, n_positions=n_positions, type_row=0)

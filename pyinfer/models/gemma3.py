@@ -1,5 +1,7 @@
-"""Gemma 3 (arXiv:2503.19786): norms before and after each block, GELU, norms of heads, five sliding layers to one
-that sees everything. The file's norm weights include Gemma's 1 + weight."""
+"""Gemma 3 (arXiv:2503.19786): norms before and after each block, norms of heads, GELU; 5 of 6 layers have a window.
+
+The norm weights in the file include Gemma's 1 + weight.
+"""
 
 import math
 

@@ -1,10 +1,10 @@
-"""The graph of a model: what an architecture calls, in the order data flows, to record its operations on a plan.
+"""The graph of a model: an architecture calls it, in the order in which data flows, to record operations on a plan.
 
-Rows are activations, [n_tokens, width]. Those that play the same role share memory: it is handed out again once nobody
-refers to the Rows that had it, so what a variable names lasts as long as the variable (one that is set anew in every
-layer costs a second piece: nest calls where nothing is read twice). A Stream is a residual stream, x: `x += y` only
-notes what is to be added, and the next norm of x does it in the same operation. Additions happen in the order in which
-they are written, before x is read.
+Rows are activations, [n_tokens, width]. Rows of the same role share memory: it is used again once no variable refers to
+the Rows that had it. So the content of a variable lasts as long as the variable. (A variable that every layer assigns
+needs a second piece of memory; nest calls where nothing is read twice.) A Stream is a residual stream x: `x += y` only
+notes that y is to be added, and the next norm of x adds it in the same operation. Additions happen in the order in
+which they are written, before x is read.
 
     x = g.stream(rows)
     x += attention(h, h.norm(x, "attn_norm", c.norm), c.attention[i])     # sequential
@@ -34,9 +34,9 @@ ScaleOf = Literal["product", "sum", "nothing"]
 
 @dataclass(frozen=True)
 class Norm:
-    """RMSNorm (Zhang & Sennrich 2019), or LayerNorm (Ba et al. 2016) where the mean is taken away first.
+    """RMSNorm (Zhang & Sennrich 2019); with `centered`, LayerNorm (Ba et al. 2016), which subtracts the mean first.
 
-    A file has its weight as NAME.weight, and NAME.bias if there is one; `unit` has neither.
+    A file has its weight as NAME.weight, and perhaps NAME.bias. With `unit` the norm has neither.
     """
 
     eps: float
@@ -45,7 +45,7 @@ class Norm:
 
 
 class Rows:
-    """Activations [n_tokens, width] that an operation gives; `name` is the operation's, `n_ops` its number from 1."""
+    """Activations [n_tokens, width], the result of the operation `name`, whose number from 1 is `n_ops`."""
 
     def __init__(self, value: Value, free: list[Value]) -> None:
         self.value = value
@@ -78,14 +78,14 @@ class Term:
 
 
 class Rotation(NamedTuple):
-    """How a layer's cached keys turn by position, which context shift undoes."""
+    """How a layer rotates cached keys by position; a context shift rotates them to other positions."""
 
     frequencies: NDArray[np.float64]  # [n_rot/2], radians a position
     neox: bool
 
 
 class Outputs(NamedTuple):
-    """What an architecture gives: rows of the wanted tokens. logits: None for an encoder."""
+    """The results of an architecture: rows of the wanted tokens. `logits` is None for an encoder."""
 
     hidden: Rows  # [n_outputs, n_embd], after the last norm
     logits: Rows | None = None  # [n_outputs, n_vocab]
@@ -98,10 +98,10 @@ class Stream:
         self.graph = graph
         self.rows = rows
         self.pending: list[Term] = []
-        self.ended = False  # rows of tokens that are not wanted lack the last addition
+        self.ended = False  # the last addition was done for wanted rows only: x must not be read any more
 
     def __iadd__(self, y: Rows | Term | Stream) -> Stream:
-        """Note that y is to be added; a stream is added at once, since it may change."""
+        """Note that y is to be added. A stream is added at once, since it may change."""
         if isinstance(y, Stream):
             self.graph.flush(y)
             self.pending.append(Term(y.rows))
@@ -120,31 +120,31 @@ class Graph:
         self.plan = plan
         self.weights = weights
         self.caches = caches
-        self.rotations: list[Rotation | None] = [None] * len(caches)  # of each; None: keys that no position is in
-        self.can_shift = True  # False: keys know their positions in ways that no rotation undoes
+        self.rotations: list[Rotation | None] = [None] * len(caches)  # a cache's; None: no position is in its keys
+        self.can_shift = True  # False: keys depend on their positions in ways that no rotation can change
         self._free: dict[tuple[str, int], list[Value]] = {}
         self._angles: dict[Rope, tuple[Rows, Rotation]] = {}
 
     def layer(self, index: int, cache: int | None = None) -> Layer:
-        """A layer, with the cache of this number where it is not its own: that of another, or of another round."""
+        """Return a layer. `cache`: the number of the cache that it uses, where that is not its own."""
         return Layer(self, index, index if cache is None else cache)
 
     def rows(self, role: str, width: int) -> Rows:
-        """Activations that nobody else refers to."""
+        """Return activations that no other variable refers to."""
         free = self._free.setdefault((role, width), [])
         return Rows(free.pop() if free else Value(role, width, self.plan.capacity), free)
 
     def done(self, rows: Rows, name: str) -> Rows:
-        """Note that the last operation on the plan, NAME, gives these rows."""
+        """Note that these rows are the result of the plan's last operation, `name`."""
         rows.name, rows.n_ops = name, len(self.plan.names)
         return rows
 
     def stream(self, rows: Rows) -> Stream:
-        """A residual stream that begins with these rows, and whose memory they become."""
+        """Return a residual stream that begins with these rows and uses their memory."""
         return Stream(self, rows)
 
     def read(self, x: Stream, name: str) -> Rows:
-        """x as it is, for what reads it without a norm; also to keep a copy of it."""
+        """Copy x, to read it without a norm or to keep its present content."""
         self.flush(x)
         out = self.rows("read", x.rows.width)
         out.value.want("rows")
@@ -152,19 +152,19 @@ class Graph:
         return self.done(out, name)
 
     def flush(self, x: Stream) -> None:
-        """Do the additions to x that were noted."""
+        """Record the additions to x that were noted."""
         assert not x.ended, f"{x.rows.name}: a stream is read after the norm of its outputs"
         for term in x.pending:
             self._add(x, f"{term.y.name}.add", None, x.rows, term, term.eps)
         x.pending = []
 
     def norm(self, x: Stream | Rows, name: str, kind: Norm, outputs: bool = False) -> Rows:
-        """The norm of x by the weight `name`; outputs: of the rows that the pass wants only."""
+        """Return the norm of x with the weight `name`. `outputs`: only of the rows that the pass wants."""
         rows = x.rows if isinstance(x, Stream) else x
         return self._norm(x, name, kind, self.rows("hidden.outputs" if outputs else "normed", rows.width), outputs)
 
     def norm_in_place(self, x: Stream, name: str, kind: Norm, outputs: bool = False) -> Rows:
-        """x = its norm, as in post-norm blocks, which add to the norm and not to what it was made of."""
+        """Replace x by its norm, as post-norm blocks do, which add the next block's result to the norm."""
         return self.norm(x, name, kind, outputs) if outputs else self._norm(x, name, kind, x.rows)
 
     def pick(self, hidden: Rows, name: str) -> Rows:
@@ -190,14 +190,14 @@ class Graph:
 
     @staticmethod
     def _fits(term: Term, kind: Norm) -> bool:
-        """Whether the operation that norms x can add this first."""
+        """Whether the operation of x's norm can add this term first."""
         return term.post is None or (term.eps == kind.eps and not kind.centered)
 
     def _add(
         self, x: Stream | Rows, name: str, kind: Norm | None, out: Rows, term: Term | None, eps: float,
         outputs: bool = False,
     ) -> None:  # fmt: skip
-        """x += term; out = norm of x, if there is a kind of norm."""
+        """Record x += term and, if there is a kind of norm, out = norm of x."""
         rows = x.rows if isinstance(x, Stream) else x
         weight, bias = (None, None) if kind is None else self._norm_weights(name, kind, rows.width)
         more: dict[str, Any] = {"rows": "outputs"} if outputs else {}
@@ -216,7 +216,7 @@ class Graph:
         return self.weights.vector(f"{name}.weight", n), self.weights.vector_or_none(f"{name}.bias", n)
 
     def post(self, y: Rows, name: str, kind: Norm) -> Term:
-        """The norm of y by the weight `name`, to be added to a stream."""
+        """Return the norm of y with the weight `name`, to add it to a stream."""
         if kind.centered or self.weights.has(f"{name}.bias"):
             return Term(self._norm(y, name, kind, self.rows("post", y.width)))
         weight, _ = self._norm_weights(name, kind, y.width)
@@ -230,10 +230,10 @@ class Graph:
         scale_of: ScaleOf = "product",
         outputs: bool = False,
     ) -> list[Rows]:
-        """Products of x with several weights at once. parts: the weight's name -> (role of the product, its width).
+        """Multiply x by several weights at once. `parts`: a weight's name -> (role of the product, its width).
 
-        The bias `NAME.bias` applies where the file has it; so does the scale `NAME.scale`, to the product, to the sum
-        of product and bias, or to nothing.
+        A bias `NAME.bias` is added where the file has one. A scale `NAME.scale` multiplies what `scale_of` says: the
+        product, the sum of product and bias, or nothing.
         """
         segments = [
             (*self.weight(weight, width, x.width, scale_of), role, width) for weight, (role, width) in parts.items()
@@ -247,7 +247,7 @@ class Graph:
         segments: Sequence[tuple[_kernels.Matrix, Floats | None, float, str, int]],
         outputs: bool = False,
     ) -> list[Rows]:
-        """x W^T * scale + bias for each (W, bias, scale, role of the product, its width)."""
+        """Return x W^T * scale + bias for each (W, bias, scale, role of the product, its width)."""
         outs = [self.rows(role, width) for *_, role, width in segments]
         products = [
             (matrix, out.value, bias, scale) for (matrix, bias, scale, *_), out in zip(segments, outs, strict=True)
@@ -258,7 +258,7 @@ class Graph:
     def weight(
         self, name: str, n_rows: int, k: int, scale_of: ScaleOf = "product"
     ) -> tuple[_kernels.Matrix, Floats | None, float]:
-        """A matrix [n_rows, k], and the bias and scale of its product."""
+        """Return a matrix [n_rows, k], and the bias and scale of its product."""
         w = self.weights
         scale = 1.0 if scale_of == "nothing" else w.scalar(f"{name}.scale", 1.0)
         bias = w.vector_or_none(f"{name}.bias", n_rows)
@@ -267,7 +267,10 @@ class Graph:
         return w.matrix(f"{name}.weight", n_rows, k), bias, scale
 
     def angles(self, rope: Rope) -> tuple[Rows, Rotation]:
-        """Cosines and sines of the positions of a pass, [n_tokens, n_rot], recorded once; and what keys turn by."""
+        """Return the cosines and sines of a pass's positions, [n_tokens, n_rot], and the rotation of keys.
+
+        They are recorded once for all layers with the same rope.
+        """
         if rope not in self._angles:
             factors = None
             if rope.factors_tensor is not None:
@@ -281,7 +284,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of a graph, whose operations and weights are named blk.N.NAME."""
+    """A layer of a graph. Its operations and weights are named blk.N.NAME."""
 
     graph: Graph
     index: int

@@ -1,7 +1,7 @@
-"""The metadata keys of an architecture, read with checks: errors name file, key, what was found and what was expected.
+"""Reads the metadata keys of an architecture with checks. Errors name the file, the key, what was found and expected.
 
-Invariant: what a getter returns lies within the bounds that it was given, so that model code need not check it again.
-Defaults are llama.cpp's. Files may hold keys that their architecture does not define; those are not looked at.
+Invariant: a value that a getter returns is within the given bounds, so that model code need not check it again.
+Defaults are llama.cpp's. Keys that an architecture does not define are ignored.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, NoReturn, Protocol
 
 from pyinfer.errors import ModelError
 
-# Far above any published model; a larger value is damage, and products of two of them stay within 64 bits.
+# Far above any published model: a larger value means damage, and a product of two of these fits 64 bits.
 MAX_LAYERS = 4096
 MAX_WIDTH = 1 << 20
 MAX_HEADS = 1 << 14
 MAX_VOCAB = 1 << 24
 MAX_CONTEXT = (1 << 31) - 1
 
-MAX_SHOWN = 80  # characters of a bad value in a message: a hostile file's may be megabytes
+MAX_SHOWN = 80  # characters of a bad value in an error: a malicious file's may have megabytes
 
 
 class TensorShape(Protocol):
@@ -66,8 +66,10 @@ class Keys:
 
     @cached_property
     def n_vocab(self) -> int:
-        """Rows of the embedding (columns, where it is stored transposed), which may exceed the tokenizer's vocabulary
-        (padding) but not fall short of it."""
+        """Rows of the embedding (columns, where the file has it transposed).
+
+        There may be more than the tokenizer has tokens (padding), but not fewer.
+        """
         path, tensors, n_embd = self.file.path, self.file.tensors, self.n_embd
         if "token_embd.weight" not in tensors:
             raise ModelError(f"{path}: the tensor token_embd.weight is missing")
@@ -91,7 +93,7 @@ class Keys:
         raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {shown}, expected {expected}")
 
     def _present(self, key: str, default: object) -> bool:
-        """Whether to read the key; raises if it is neither there nor optional."""
+        """Whether the file has the key. Raises ModelError if it has neither the key nor a default."""
         if self.has(key):
             return True
         if default is None:
@@ -128,12 +130,12 @@ class Keys:
         return value
 
     def check_equal(self, key: str, expected: int, why: str) -> None:
-        """Fail if the key is there with a value other than the only one that is possible."""
+        """Raise ModelError if the key is there with another value than the only possible one."""
         if self.has(key) and (found := self.get_int(key, MAX_WIDTH)) != expected:
             self.fail(key, found, f"{expected}, {why}")
 
     def get_per_layer(self, key: str, maximum: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
-        """One number for all layers, or an array of one a layer."""
+        """Return a number for each layer. The file has one for all layers, or an array of them."""
         n_layers = self.n_layers
         values = self.get_array(key)
         if values is None:
@@ -148,7 +150,7 @@ class Keys:
         return values
 
     def get_array(self, key: str) -> tuple[int, ...] | None:
-        """The integers or booleans of an array; None where the key is absent or holds a scalar."""
+        """Return the integers or booleans of an array; None where the key is absent or has a scalar."""
         value = self.file.metadata.get(f"{self.prefix}.{key}")
         if value is None or isinstance(value, bool | int | float | str) or not hasattr(value, "__len__"):
             return None

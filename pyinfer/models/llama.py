@@ -1,4 +1,4 @@
-"""Llama (Touvron et al. 2023, arXiv:2302.13971) and what is built like it: pre-norm blocks and SwiGLU."""
+"""Llama (Touvron et al. 2023, arXiv:2302.13971) and similar models: pre-norm blocks and SwiGLU."""
 
 from pyinfer.models.graph import Graph, Outputs, ScaleOf
 from pyinfer.models.keys import Keys
@@ -17,7 +17,7 @@ def read(keys: Keys, rope: Rope | None, scale_of: ScaleOf = "nothing") -> Transf
 
 
 def read_llama(keys: Keys) -> Transformer:
-    """Whole heads turn; Llama 3.1 divides frequencies by factors; scales apply to feed-forward biases, too."""
+    """Heads are rotated whole; Llama 3.1 divides frequencies by factors; scales apply to feed-forward biases, too."""
     rope = read_rope(keys, read_head_dim(keys), neox=False, whole_head=True, factors="rope_freqs.weight")
     return read(keys, rope, scale_of="sum")
 

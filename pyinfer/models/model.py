@@ -1,4 +1,4 @@
-"""A model as the rooms above see it: its sizes, what its layers keep of a sequence, and its operations."""
+"""The interface of models for the code above: sizes, what layers keep of a sequence, and operations."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Config:
     n_embd: int
     n_vocab: int  # rows of the embedding
     n_ctx_train: int
-    pooling: str | None  # what makes a text's embedding of its tokens': "mean", "cls", "last" or "rank"
+    pooling: str | None  # how a text's embedding is made of its hidden states: "mean", "cls", "last" or "rank"
 
     @property
     def causal(self) -> bool:
-        """Whether tokens see only those before them."""
+        """Whether tokens attend only to earlier ones and themselves."""
         return True
 
     @property
@@ -38,7 +38,7 @@ class Config:
 
     @property
     def n_positions(self) -> int:
-        """Positions that were learned, one by one; 0: there is no such table, and no such limit."""
+        """How many learned positions there are; 0: there are none, and no such limit."""
         return 0
 
 
@@ -51,10 +51,11 @@ def read_pooling(keys: Keys) -> str | None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a file of an architecture defines, for its own kind of Config, c.
+    """The functions that an architecture's file defines, for its own kind of Config, c.
 
-    read(keys) -> c raises ModelError for values that are missing, absurd or contradict each other; memory(c) says what
-    each layer keeps of a sequence; record(g, c) records the operations.
+    - `read(keys)` returns c. It raises ModelError for values that are missing, absurd or contradictory.
+    - `memory(c)` returns the spec of what each layer keeps of a sequence.
+    - `record(g, c)` records the operations.
     """
 
     read: Callable[[Keys], Config]
@@ -64,11 +65,13 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Recording:
-    """What came of recording a model on a plan.
+    """The result of recording a model on a plan.
 
-    hidden: [n_outputs, n_embd], the wanted rows after the last norm, once the first n_hidden_ops operations ran.
-    logits: [n_outputs, n_vocab]; None for an encoder. rotations: one a layer, how cached keys turn by position, None
-    where they do not know it; without any at all, cached keys can't be given other positions.
+    - `hidden`: [n_outputs, n_embd], the wanted rows after the last norm; the first `n_hidden_ops` operations compute
+      them.
+    - `logits`: [n_outputs, n_vocab]; None for an encoder.
+    - `rotations`: how each layer rotates cached keys by position; None for a layer whose keys do not depend on it. The
+      whole is None if cached keys can't be moved to other positions.
     """
 
     hidden: _kernels.Value
@@ -79,7 +82,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Model:
-    """A model of a file; memory: what each of its layers keeps of a sequence."""
+    """The model of a file. `memory`: the spec of what each layer keeps of a sequence."""
 
     config: Config
     memory: tuple[LayerSpec, ...]

@@ -1,4 +1,4 @@
-"""Which file defines which architecture; a file is imported when a model of it is asked for."""
+"""Maps names of architectures to the files that define them. A file is imported when it is first needed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FILES: Mapping[str, str] = {  # general.architecture: the module of this package
 
 
 def find_architecture(name: str) -> Architecture:
-    """The architecture of a name in FILES."""
+    """Return the architecture of a name in FILES."""
     architectures: Mapping[str, Architecture] = import_module(f"{__package__}.{FILES[name]}").ARCHITECTURES
     return architectures[name]
 
 
 def read_model(file: ModelFile) -> Model:
-    """The model in a file, by its hyper-parameters.
+    """Read a file's hyper-parameters, and return its model.
 
-    Raises ModelError for an unknown architecture and for values that are missing, absurd or contradict each other.
+    Raises ModelError for an unknown architecture and for values that are missing, absurd or contradictory.
     """
     if "general.architecture" not in file.metadata:
         raise ModelError(f"{file.path}: the key general.architecture is missing")

@@ -1,7 +1,7 @@
-"""Rotary position embedding (Su et al. 2021, arXiv:2104.09864): the frequencies by which pairs of a head turn.
+"""Rotary position embedding (Su et al. 2021, arXiv:2104.09864): the frequencies at which pairs of a head rotate.
 
 At position p the pair i of a query or key becomes (a·cos − b·sin, a·sin + b·cos) · mscale at the angle p · inv_freq[i],
-with pairs (i, i + n_rot/2) for NeoX and (2i, 2i + 1) otherwise; dimensions from n_rot on stay as they are.
+with pairs (i, i + n_rot/2) for NeoX and (2i, 2i + 1) otherwise. Dimensions from n_rot on are not rotated.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MIN_RAMP = 0.001  # pairs; a ramp of no width is a step
 
 @dataclass(frozen=True)
 class Rope:
-    """How the heads of a layer turn; n_rot dimensions of each do, an even number."""
+    """How the heads of a layer rotate: n_rot dimensions of each, an even number."""
 
     n_rot: int
     neox: bool  # pairs (i, i + n_rot/2); else (2i, 2i + 1)
     freq_base: float
     scaling: str  # one of SCALINGS
-    factor: float  # context is stretched by this much; 1: not at all
+    factor: float  # by which the context is stretched; 1: it is not
     n_ctx_orig: int  # context before stretching
     attn_factor: float  # on the rotated vectors, with any scaling
     ext_factor: float  # YaRN: 1 keeps high frequencies, 0 makes it linear
@@ -36,14 +36,14 @@ class Rope:
     factors_tensor: str | None  # float [n_rot/2], divides the frequencies (Llama 3.1)
 
     def unscaled(self, freq_base: float) -> Rope:
-        """The same with another base and no stretching, as layers with a window have it (Gemma 3)."""
+        """Return a copy with another base and without stretching, for layers with a window (Gemma 3)."""
         return replace(self, freq_base=freq_base, factor=1.0)
 
 
 def read_rope(keys: Keys, head_dim: int, neox: bool, whole_head: bool = False, factors: str | None = None) -> Rope:
-    """The rotations that a file asks for, of heads of head_dim dimensions.
+    """Read the rotation of heads with head_dim dimensions.
 
-    whole_head: they must rotate as a whole. factors: a tensor that divides the frequencies, where the file has it.
+    `whole_head`: all dimensions must be rotated. `factors`: a tensor that divides the frequencies, if the file has it.
     """
     n_rot = keys.get_int("rope.dimension_count", MAX_WIDTH, default=head_dim)
     if n_rot % 2 or n_rot > head_dim or (whole_head and n_rot != head_dim):
@@ -51,7 +51,7 @@ def read_rope(keys: Keys, head_dim: int, neox: bool, whole_head: bool = False, f
         keys.fail("rope.dimension_count", n_rot, f"{expected} (the head's size)")
     scaling = keys.get_choice("rope.scaling.type", "linear", SCALINGS)
     factor_key = "rope.scaling.factor" if keys.has("rope.scaling.factor") else "rope.scale_linear"
-    factor = keys.get_float(factor_key, 0.0) or 1.0  # 0 is written for: not scaled
+    factor = keys.get_float(factor_key, 0.0) or 1.0  # files write 0 for: not scaled
     n_ctx_orig = keys.get_int("rope.scaling.original_context_length", MAX_CONTEXT, 0, minimum=0)
     yarn = scaling == "yarn"
     ext_factor = keys.get_float("rope.scaling.yarn_ext_factor", -1.0, minimum=-math.inf) if yarn else 0.0
@@ -63,7 +63,7 @@ def read_rope(keys: Keys, head_dim: int, neox: bool, whole_head: bool = False, f
         factor=1.0 if scaling == "none" else factor,
         n_ctx_orig=n_ctx_orig or keys.n_ctx_train,
         attn_factor=keys.get_positive_float("rope.scaling.attn_factor", 1.0),
-        ext_factor=ext_factor if ext_factor >= 0 else 1.0,  # negative is written for: not set
+        ext_factor=ext_factor if ext_factor >= 0 else 1.0,  # files write a negative number for: not set
         beta_fast=keys.get_positive_float("rope.scaling.yarn_beta_fast", 32.0) if yarn else 32.0,
         beta_slow=keys.get_positive_float("rope.scaling.yarn_beta_slow", 1.0) if yarn else 1.0,
         factors_tensor=_factors_tensor(keys, factors, n_rot),
@@ -87,9 +87,9 @@ def _factors_tensor(keys: Keys, name: str | None, n_rot: int) -> str | None:
 
 
 def rope_frequencies(rope: Rope, factors: NDArray[np.floating] | None = None) -> tuple[NDArray[np.float64], float]:
-    """Radians a position for every pair, float64 [n_rot/2], and mscale, the factor on cosine and sine.
+    """Return the radians a position of each pair, float64 [n_rot/2], and mscale, the factor on cosine and sine.
 
-    factors: [n_rot/2], the values of the tensor `rope.factors_tensor`, or longrope's for the context in use (Ding et
+    `factors`: [n_rot/2], the values of the tensor `rope.factors_tensor`, or longrope's for the context in use (Ding et
     al. 2024, arXiv:2402.13753); frequencies are divided by them.
     Raises ModelError if factors have another shape or hold a zero or a value that is not finite.
     """
@@ -103,9 +103,9 @@ def rope_frequencies(rope: Rope, factors: NDArray[np.floating] | None = None) ->
 
 
 def yarn_ramp(rope: Rope) -> NDArray[np.float64]:
-    """How far each pair keeps its frequency: 1 for fast pairs, 0 for slow ones, linear between; float64 [n_rot/2].
+    """Return how far each pair keeps its frequency: 1 for fast pairs, 0 for slow ones, linear between; [n_rot/2].
 
-    "NTK-by-parts" of YaRN (Peng et al. 2023, arXiv:2309.00071, §3.2), with its bounds moved out to whole pairs.
+    This is YaRN's "NTK-by-parts" (Peng et al. 2023, arXiv:2309.00071, §3.2), with its bounds moved out to whole pairs.
     """
 
     def pair_that_turns(times: float) -> float:
@@ -119,7 +119,7 @@ def yarn_ramp(rope: Rope) -> NDArray[np.float64]:
 
 
 def yarn_mscale(rope: Rope) -> float:
-    """YaRN's attention temperature, 0.1·ln(factor) + 1 (§3.4), as a factor on queries and on keys."""
+    """Return YaRN's attention temperature, 0.1·ln(factor) + 1 (§3.4), as a factor on queries and on keys."""
     if rope.scaling != "yarn" or rope.ext_factor == 0 or rope.factor <= 1:
         return 1.0
     return 0.1 * math.log(rope.factor) + 1

@@ -1,4 +1,4 @@
-"""What most architectures share: layers of attention and feed-forward, between an embedding and an output."""
+"""The Config that most architectures share: layers of attention and feed-forward, between embedding and output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyinfer.models.parts.feed_forward import FeedForward
 
 @dataclass(frozen=True)
 class Transformer(Config):
-    """Parts of a transformer; tuples have one entry a layer."""
+    """The parts of a transformer. Tuples have one entry for each layer."""
 
     norm: Norm  # of the residual stream
     embedding: Embedding
@@ -52,7 +52,7 @@ def read_transformer(
     output: Output | None,
     embedding: Embedding | None = None,
 ) -> Transformer:
-    """A transformer of these parts. embedding: by default the tokens' rows as they are."""
+    """Return a transformer of these parts. `embedding`: None means the tokens' rows without changes."""
     if keys.has("expert_count") and (n_experts := keys.get_int("expert_count", MAX_WIDTH, minimum=0)):
         keys.fail("expert_count", n_experts, f"0: mixtures of experts are not supported for {keys.prefix}")
     return Transformer(
@@ -71,12 +71,12 @@ def read_transformer(
 
 
 def memory(c: Transformer) -> list[LayerSpec]:
-    """Keys and values of every layer."""
+    """Return the specs of every layer's keys and values."""
     return [a.memory for a in c.attention]
 
 
 def begin(g: Graph, c: Transformer) -> Stream:
-    """x before the first layer, and the angles of the positions, one set for all layers that turn alike."""
+    """Record x before the first layer, and the angles of positions, once for all layers of the same rope."""
     x = embed(g, c.embedding)
     for a in c.attention:
         if a.rope is not None:

@@ -1,4 +1,4 @@
-"""How a step's shares are laid out as a forward pass."""
+"""Turns the shares of a step into a forward pass, and its result into the rows of each share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Part(NamedTuple):
 
     sequence: Sequence
     n_tokens: int
-    n_draft: int  # of them, at the end
+    n_draft: int  # draft tokens among them, at the end
     first_row: int  # the first token whose row is wanted
     n_rows: int
 
@@ -44,12 +44,12 @@ def share(
 
 
 def without_draft(part: Part) -> Part:
-    """The same share, where there is no room to go back from draft tokens."""
+    """Return the same share without its draft tokens, for which the memory has no room."""
     return part._replace(n_tokens=part.n_tokens - part.n_draft, n_draft=0, n_rows=part.n_rows - part.n_draft)
 
 
 class Batch:
-    """Room for the rows of a pass, which is used again by each."""
+    """Arrays for the rows of a forward pass, which every pass uses again."""
 
     def __init__(self, n_batch: int) -> None:
         self._tokens, self._positions, self._slots = np.zeros((3, n_batch), np.int32)
@@ -59,7 +59,7 @@ class Batch:
         }
 
     def lay_out(self, parts: List[Part]) -> Pass:
-        """The forward pass of these parts, one after the other; valid until the next one."""
+        """Return the forward pass of these parts, one after the other. It is valid until the next call."""
         row = 0
         n_rows = {"logits": 0, "hidden": 0}
         embedded: list[NDArray[np.float32]] = []
@@ -95,7 +95,7 @@ class Batch:
 
 
 def rows_of(parts: List[Part], rows: Rows) -> list[NDArray[np.float32]]:
-    """The rows of each part, out of those of the pass."""
+    """Return the rows of each part, from those of the forward pass."""
     found = []
     n = {"logits": 0, "hidden": 0}
     for part in parts:

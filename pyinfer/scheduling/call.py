@@ -1,4 +1,4 @@
-"""Callers that wait: for tasks, and for a function that the engine thread calls."""
+"""How callers wait: for tasks, and for a function that the engine thread calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Preempting(Protocol):
 
 
 class Call(Generic[T]):
-    """preempt: all slots are free when the function is called."""
+    """A command that calls a function. With `preempt`, it preempts all sequences first."""
 
     def __init__(self, function: Callable[[], T], preempt: bool) -> None:
         self._function = function
@@ -38,7 +38,10 @@ class Call(Generic[T]):
         self._waiter.ended(self._error is not None)
 
     def result(self) -> T:
-        """What the function returned, or raise what it raised. Left by Ctrl-C before it began, it is not called."""
+        """Wait; return what the function returned, or raise what it raised.
+
+        If Ctrl-C ends the wait before the function is called, it is not called.
+        """
         try:
             self._waiter.wait_for(1)
         except BaseException:
@@ -55,7 +58,7 @@ class Running(Protocol):
 
 
 def run_tasks(scheduler: Running, tasks: Sequence[Task], label: str | None) -> None:
-    """Wait for tasks to end, with a bar of this label, if one is given; see Scheduler.run."""
+    """Submit tasks and wait until they have ended; see Scheduler.run."""
     bar = progress_bar(label, "", 1) if label is not None else None
     waiter = Waiter(len(tasks))
     try:

@@ -1,12 +1,12 @@
 """The engine thread: the one thread of a model that computes.
 
-Callers put commands into its inbox and wait; it carries them out between two steps, in their order. So scheduler and
-engine belong to one thread and need no locks, there is one OpenMP team and not one a caller, and Ctrl-C reaches the
-main thread while it waits in Python.
+Callers put commands into its inbox and wait; the thread carries them out between two steps, in their order. So the
+scheduler and the engine belong to one thread and need no locks, there is one OpenMP team (not one for each caller), and
+Ctrl-C reaches the main thread while it waits in Python.
 
-The thread starts with the first command. While it is idle it holds its worker by a weak reference only, so that a model
-that is dropped is freed as any other object, and its thread ends with it. It is a daemon thread that ends before the
-interpreter does: a forward pass must not see the interpreter go.
+The thread starts with the first command. While it is idle, it has only a weak reference to its worker, so that a model
+without references is freed like any other object, and its thread ends with it. It is a daemon thread, but it ends
+before the interpreter does, since a forward pass needs the interpreter.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ END_TIMEOUT_S = 5.0  # seconds that the interpreter's end waits for a step, such
 
 class Worker(Protocol):
     def step(self) -> bool:
-        """Do a share of the work; whether there was any."""
+        """Do a part of the work. Return whether there was any."""
 
     def recover(self, error: BaseException) -> None:
-        """Go on after an error that was nobody's in particular."""
+        """Get ready for the next step after an error that no task has caused."""
 
     def stop(self) -> None:
-        """End the step under way early, if that can be; called by any thread."""
+        """End the step under way early, if possible. Any thread may call this."""
 
     def end(self) -> None:
-        """End what is under way; no step follows."""
+        """End all work; no step follows."""
 
 
 W = TypeVar("W", bound=Worker)
-Command = Callable[[Any], None]  # of a worker
+Command = Callable[[Any], None]  # a function of the worker
 
 
 class Rest:
-    """A command to come to rest until someone says go on."""
+    """A command to rest: the thread releases `reached`, then waits until another thread releases `go_on`."""
 
     def __init__(self) -> None:
         self.reached, self.go_on = threading.Lock(), threading.Lock()
@@ -58,7 +58,7 @@ class Rest:
 class Loop(Generic[W]):
     """The thread that runs a worker's steps, and its inbox.
 
-    closed: it takes no more commands. broken_by_fork: this process is a child that was forked in the middle of a step.
+    `closed`: it accepts no more commands. `broken_by_fork`: this process is a child that was forked during a step.
     """
 
     def __init__(self, worker: W) -> None:
@@ -70,7 +70,7 @@ class Loop(Generic[W]):
         self._rest: Rest | None = None
         self._at_rest = self._forking = False
         self.closed = self.broken_by_fork = False
-        weakref.finalize(worker, end_thread, self)  # when it is collected, or else when the interpreter ends
+        weakref.finalize(worker, end_thread, self)  # called when the worker is freed, or when the interpreter ends
 
     @property
     def is_own_thread(self) -> bool:
@@ -78,23 +78,23 @@ class Loop(Generic[W]):
         return self._ident == threading.get_ident()
 
     def check(self) -> None:
-        """PyinferError if no command can be carried out any more."""
+        """Raise PyinferError if no command can be carried out any more."""
         self.check_fork()
         if self.closed:
             raise PyinferError("the model is closed")
 
     def check_fork(self) -> None:
-        """PyinferError in a child that was forked in the middle of a step."""
+        """Raise PyinferError in a child process that was forked during a step."""
         if self.broken_by_fork:
             raise PyinferError(forks.BROKEN_BY_FORK)
 
     def refuse_within_step(self) -> None:
-        """ParameterError from within a step, which can't wait for the next one."""
+        """Raise ParameterError within a step, which can't wait for the next one."""
         if self.is_own_thread:
             raise ParameterError("the model was called from within one of its steps, such as by a logits processor")
 
     def put(self, command: Command) -> None:
-        """Have the thread carry out a command before its next step. Raises as check."""
+        """Have the thread carry out a command before its next step. Raises what `check` raises."""
         with self._lock:
             self.check()
             self._inbox.put(command)
@@ -102,11 +102,11 @@ class Loop(Generic[W]):
                 threading.Thread(target=self._serve, name="pyinfer", daemon=True).start()
 
     def put_late(self, command: Command) -> None:
-        """As put, but without a lock and an error, for finalizers, which run anywhere; nothing happens once closed."""
+        """Put a command without a lock and without errors, for finalizers. Once closed, it is not carried out."""
         self._inbox.put(command)
 
     def close(self) -> None:
-        """End the step under way, the work and the thread. ParameterError from within a step."""
+        """Stop the step under way, and end the work and the thread. Raises ParameterError within a step."""
         self.refuse_within_step()
         with self._lock:
             self.closed = True
@@ -116,9 +116,9 @@ class Loop(Generic[W]):
             return
         worker.stop()
         while not self._serving.acquire(timeout=STOP_AGAIN_S):
-            worker.stop()  # the pass may have begun only now
+            worker.stop()  # the forward pass may have begun after the last stop()
         try:
-            while not self._inbox.empty():  # where no thread has ever been needed, or it had just begun
+            while not self._inbox.empty():  # no thread has carried these commands out
                 command = self._inbox.get()
                 if command is not END:
                     command(worker)
@@ -127,7 +127,7 @@ class Loop(Generic[W]):
             self._serving.release()
 
     def before_fork(self) -> None:
-        """Come to rest between two steps; give up after a while."""
+        """Have the thread rest between two steps, if it gets there within FORK_TIMEOUT_S."""
         self._at_rest, self._rest, self._forking = self.is_own_thread, None, False
         if self._at_rest or self.broken_by_fork:
             return
@@ -141,7 +141,10 @@ class Loop(Generic[W]):
             self._at_rest = self._rest.reached.acquire(timeout=forks.FORK_TIMEOUT_S)
 
     def after_fork(self, in_child: bool) -> bool:
-        """Go on; in a child with a new inbox and without a thread. Whether this is a child that may go on."""
+        """Let the thread go on; in a child process, begin with a new inbox and without a thread.
+
+        Returns whether this is a child process in which no step was under way.
+        """
         rest, self._rest = self._rest, None
         if not in_child:
             if rest is not None:
@@ -150,14 +153,14 @@ class Loop(Generic[W]):
                 self._lock.release()
             return False
         self._lock = threading.Lock()
-        if self.is_own_thread:  # a step that has forked, and goes on in both processes
+        if self.is_own_thread:  # the step itself has forked; it goes on in both processes
             return False
         self.broken_by_fork = self.broken_by_fork or not self._at_rest
         self._inbox, self._serving, self._ident = SimpleQueue(), threading.Lock(), None
         return not self.broken_by_fork
 
     def _serve(self) -> None:
-        """Run steps as long as there is work, then wait for the next command without holding the worker."""
+        """Run steps while there is work, then wait for the next command, with only a weak reference to the worker."""
         if not self._serving.acquire(blocking=False):
             return  # another thread was started by an interrupted `put`
         try:
@@ -174,7 +177,7 @@ class Loop(Generic[W]):
 
 
 def work(worker: Worker, first: Command, inbox: SimpleQueue[Command]) -> bool:
-    """Carry out commands and run steps until there is nothing to do; False: the thread shall end."""
+    """Carry out commands and run steps until there is nothing to do. Return False if the thread shall end."""
     command: Command | None = first
     busy = True
     while busy:
@@ -187,7 +190,7 @@ def work(worker: Worker, first: Command, inbox: SimpleQueue[Command]) -> bool:
                 command(worker)
                 command = waiting_command(inbox)
             busy = worker.step()
-        except BaseException as error:  # whatever it is, it must not end the thread, for which others wait
+        except BaseException as error:  # no error may end the thread, since callers wait for it
             worker.recover(error)
         command = waiting_command(inbox)
         busy = busy or command is not None
@@ -195,19 +198,19 @@ def work(worker: Worker, first: Command, inbox: SimpleQueue[Command]) -> bool:
 
 
 def waiting_command(inbox: SimpleQueue[Command]) -> Command | None:
-    return None if inbox.empty() else inbox.get()  # no other thread takes any
+    return None if inbox.empty() else inbox.get()  # never waits: only this thread gets commands
 
 
 def END(worker: Worker) -> None:
-    """The command to end the work and the thread, which is known by its identity."""
+    """The command to end the work and the thread. The loop recognises it by its identity and never calls it."""
 
 
 def LEAVE(worker: Worker) -> None:
-    """The command to end the thread and leave the work as it is: nobody is told of it, as the interpreter ends."""
+    """The command to end the thread but not the work: the interpreter ends, and no waiter is notified."""
 
 
 def end_thread(loop: Loop[Any]) -> None:
-    """End a worker's thread: the worker is being freed, or the interpreter ends."""
+    """End a worker's thread when the worker is freed or the interpreter ends."""
     loop.closed = True
     if not loop._serving.locked():
         return

@@ -1,13 +1,13 @@
-"""Continuous batching: tasks join and leave between steps, each step one forward pass over tokens of several of them.
+"""Continuous batching: tasks join and leave between steps, and a step is a forward pass over tokens of several tasks.
 
-A step computes at most n_batch tokens: of each running text first, then chunks of prompts in the order of arrival. A
-task's sequence holds a slot of the memory while it runs. Where pages run out, the sequence that came last gives back
-its own and is computed again later; so the oldest always goes on, and every task's turn comes. A prompt that could
-share a prefix with one that is being computed waits for it, and no longer than that takes. A task whose consumer is
-behind is paused, and gives up its slot when someone needs it.
+A step computes at most n_batch tokens: first those of each sequence in decode, then chunks of prompts in the order of
+arrival. A sequence has a slot of the memory while it runs. When pages run out, the sequence that arrived last is
+preempted: it releases its pages and is computed again later. So the oldest always goes on, and every task has its turn.
+A prompt that could share a prefix with one in prefill waits for that, and no longer. A task whose reader is too slow is
+paused, and preempted when another task needs its slot.
 
 The scheduler belongs to the engine thread (see loop.py): `submit`, `cancel`, `call`, `run` and `close` may be called by
-any thread, everything else is called by that one. What tasks are for it does not know (see task.py).
+any thread, everything else is called by the engine thread. It does not know what tasks are for (see task.py).
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ from pyinfer.scheduling.sequence import Drafter, Sequence, check_kept
 from pyinfer.scheduling.task import Task
 from pyinfer.scheduling.waiter import Waiter
 
-MAX_ROWS = 64  # of logits in a step, but one a sequence at least: rows that were once used stay resident
-MIN_SHARED = 16  # tokens: who could share so many more with a prompt that is being computed waits for it
+MAX_ROWS = 64  # rows of logits in a step, but at least one a sequence: memory of rows stays resident once it was used
+MIN_SHARED = 16  # tokens: a prompt waits for another one in prefill if it could share so many more with it
 
 T = TypeVar("T")
 
 
 class Scheduler:
-    """Runs tasks on an engine, whose memory is the scheduler's alone.
+    """Runs tasks on an engine. Nothing else uses the engine's memory.
 
-    prefix_cache: whether sequences share prefixes. n_keep: where a context is full, all but its first n_keep tokens
-    (rounded up to pages) may be dropped; None: it ends. n_ctx: positions that a sequence may have. drafter: where draft
-    tokens come from.
+    - `prefix_cache` (True): sequences share prefixes.
+    - `n_keep` (None): when a context is full, all but its first n_keep tokens (rounded up to pages) may be dropped;
+      None: the text ends there.
+    - `n_ctx`: positions that a sequence may have; `drafter`: where draft tokens come from.
     """
 
     def __init__(self, engine: Engine, prefix_cache: bool = True, n_keep: int | None = None) -> None:
@@ -66,11 +67,11 @@ class Scheduler:
         self._n_keep = n_keep
         self._open: dict[Task, Sequence] = {}
         self._n_accepted = 0
-        self._waiting: list[Sequence] = []  # in the order of arrival, as the next
-        self._running: list[Sequence] = []
+        self._waiting: list[Sequence] = []  # in the order of arrival
+        self._running: list[Sequence] = []  # in the order of arrival
         self._slots = list(range(engine.n_seqs - 1, -1, -1))
         self._batch = Batch(engine.n_batch)
-        self._in_pass: tuple[Task, ...] = ()  # that the pass under way is for
+        self._in_pass: tuple[Task, ...] = ()  # the tasks of the forward pass under way
         self._loop = Loop(self)
         forks.register(self)
 
@@ -85,7 +86,7 @@ class Scheduler:
         return sum(not task.cancelled for task in list(self._open)) - self.n_running
 
     def submit(self, tasks: List[Task], waiter: Waiter) -> None:
-        """Take tasks in, in this order, and tell the waiter how they go. PyinferError once closed."""
+        """Accept tasks, in this order, and notify the waiter of their progress. Raises PyinferError once closed."""
         sequences = [Sequence(task, waiter) for task in tasks]
         if self.drafter is not None:
             for sequence in sequences:
@@ -93,10 +94,9 @@ class Scheduler:
         self._loop.put(lambda scheduler: scheduler._accept(sequences))
 
     def cancel(self, tasks: Iterable[Task]) -> None:
-        """End tasks before the next step, and the pass under way if it is for no others.
+        """End tasks before the next step, and stop the forward pass under way if it is for no others.
 
-        Takes no lock and waits for nothing, so that finalizers may call it; but whatever comes to this scheduler after
-        it finds their places free.
+        It takes no lock and does not wait, so that finalizers may call it. Later commands are carried out after it.
         """
         cancelled = [task for task in tasks if not task.finished]
         for task in cancelled:
@@ -112,23 +112,23 @@ class Scheduler:
         self._loop.put_late(lambda scheduler: None)
 
     def check_waiting(self) -> None:
-        """ParameterError within a step, PyinferError after a fork in the middle of one: nobody can wait there."""
+        """Raise an error where nobody can wait: ParameterError within a step, PyinferError after a fork during one."""
         self._loop.refuse_within_step()
         self._loop.check_fork()
 
     def run(self, tasks: List[Task], label: str | None = None) -> None:
-        """Run tasks to their end, with a bar of this label on standard error, if one is given.
+        """Run tasks to their end. With a label, show a progress bar on standard error.
 
-        Raises the first error of a task, and cancels the others, as Ctrl-C does.
+        The first error of a task, and Ctrl-C, is raised and cancels the other tasks.
         """
         self._loop.check()
         self.check_waiting()
         run_tasks(self, tasks, label)
 
     def call(self, function: Callable[[], T], preempt: bool = False) -> T:
-        """What a function returns that the engine thread calls between two steps, or raise what it raises.
+        """Have the engine thread call a function between two steps. Return what it returns, or raise what it raises.
 
-        preempt: all slots are free meanwhile; what ran begins again. PyinferError once closed.
+        `preempt` (False): preempt all sequences first. Raises PyinferError once closed.
         """
         self.check_waiting()
         call = Call(function, preempt)
@@ -136,33 +136,33 @@ class Scheduler:
         return call.result()
 
     def close(self) -> None:
-        """End all tasks with an error, stop the pass under way, and let go of the engine's memory.
+        """End all tasks with an error, stop the forward pass under way, and release the engine's memory.
 
-        ParameterError from within a step.
+        Raises ParameterError within a step.
         """
         self._loop.close()
         self.__dict__.pop("memory", None)
         self.__dict__.pop("_cut", None)
 
     def before_fork(self) -> None:
-        """Come to rest between two steps."""
+        """Rest between two steps until `after_fork`."""
         self._loop.before_fork()
 
     def after_fork(self, in_child: bool) -> None:
-        """Go on; in a child, without the tasks under way, whose callers are gone."""
+        """Go on. In a child process, end the tasks under way, whose callers do not exist there."""
         if self._loop.after_fork(in_child):
             self._end_all("the process was forked while this request was under way")
 
     def stop(self) -> None:
-        """End the pass under way; unless a command changes that, it is run again."""
+        """Stop the forward pass under way. It is run again, unless a command ends its tasks."""
         self.engine.stop()
 
     def end(self) -> None:
-        """End all tasks, as the loop ends."""
+        """End all tasks, when the loop ends."""
         self._end_all("the model is closed")
 
     def recover(self, error: BaseException) -> None:
-        """End the tasks under way with an error that is none of a task, and free their slots."""
+        """End the tasks under way with an error that no task has caused, and release their slots."""
         under_way = [sequence for sequence in self._open.values() if sequence not in self._waiting]
         for slot in range(self.engine.n_seqs):
             with suppress(Exception):
@@ -175,7 +175,7 @@ class Scheduler:
                 self._end(sequence, error)
 
     def step(self) -> bool:
-        """Compute one share of each sequence; whether there was anything to compute."""
+        """Compute a share of each sequence in one forward pass. Return whether there was anything to compute."""
         if self._waiting and (self._slots or self._youngest_paused() is not None):
             self._admit()
         parts = self._shares()
@@ -199,7 +199,7 @@ class Scheduler:
                 self._end(self._open[task], PyinferError("the request was cancelled"))
 
     def _admit(self) -> None:
-        """Give slots to those that wait, in the order of arrival."""
+        """Give slots to waiting sequences, in the order of arrival."""
         for sequence in list(self._waiting):
             if sequence.task.paused or (self._prefix_cache and self._should_wait(sequence)):
                 continue
@@ -208,17 +208,17 @@ class Scheduler:
                 if paused is None and self._running:
                     return
                 if paused is None:
-                    break  # alone, it fits once the cache is emptied
+                    break  # it is alone: it fits once published pages are evicted
                 self._preempt(paused)
             self._begin(sequence)
 
     def _fits(self, sequence: Sequence) -> bool:
-        """Whether there are pages for a sequence, and one more for each that runs, which would soon take it back."""
+        """Whether there are pages for a sequence, and one more for each running sequence, which may soon need it."""
         n_positions = min(len(sequence.items) + 1, self.n_ctx)
         return self.memory.fits(sequence.key, sequence.next_wanted, n_positions, len(self._running))
 
     def _should_wait(self, sequence: Sequence) -> bool:
-        """Whether a prompt that is being computed will soon have published much of what this one begins with."""
+        """Whether a prompt in prefill will soon publish a prefix that is much longer than what is shared now."""
         for other in self._running:
             if other.n_computed < other.n_prefill and other.task.publish and not (other.shifts or other.task.paused):
                 n_shared = sequence.n_shared_with(other)
@@ -246,7 +246,7 @@ class Scheduler:
         sequence.n_prefill = len(sequence.items)
 
     def _shares(self) -> list[Part]:
-        """Who computes how many tokens: texts first, then prompts; for which there are pages."""
+        """Divide a step among the running sequences: first decode, then prefill. Reserve pages for each share."""
         running = [sequence for sequence in self._running if not sequence.task.paused]
         if self.shifts:
             for sequence in running:
@@ -255,7 +255,7 @@ class Scheduler:
             running = [sequence for sequence in running if sequence.slot is not None]
         budget, n_rows, n_left = self.engine.n_batch, max(MAX_ROWS, self.engine.n_seqs), len(running)
         parts = []
-        for sequence in running:  # each text at least one, as n_batch is at least n_seqs
+        for sequence in running:  # in decode, each has at least one token, since n_batch is at least n_seqs
             if sequence.n_computed >= sequence.n_prefill:
                 n_left -= 1
                 parts.append(self._cut(sequence, budget - n_left, n_rows - n_left))
@@ -266,7 +266,7 @@ class Scheduler:
                 if sequence.n_computed < sequence.n_prefill and budget > 0 and n_rows > 0:
                     part = self._cut(sequence, budget, n_rows)
                     if not self._causal and part.n_tokens < len(sequence.items):
-                        continue  # a text is computed whole, in a pass that has room for it
+                        continue  # without causal attention a text needs a forward pass that has room for all of it
                     parts.append(part)
                     budget -= part.n_tokens
                     n_rows -= part.n_rows if sequence.task.output == "logits" else 0
@@ -274,7 +274,7 @@ class Scheduler:
         return [reserved for part in parts if (reserved := self._reserve(part)) is not None]
 
     def _reserve(self, part: Part) -> Part | None:
-        """See that the pages of a share are there; the youngest give theirs, if need be. Oldest shares come first."""
+        """Reserve pages for a share, if need be by preempting the youngest sequences; None: also the share's own."""
         sequence = part.sequence
         while sequence.slot is not None and part.n_tokens:
             if part.n_draft and not self.memory.mark(sequence.slot, sequence.n_computed):
@@ -290,7 +290,7 @@ class Scheduler:
         self._in_pass = tuple([part.sequence.task for part in parts])
         try:
             rows = self.engine.run(forward)
-        except PassStopped:  # commands have come, or else it is run again
+        except PassStopped:  # to carry out commands; what they leave of it is run again
             for part in parts:
                 self._rewind(part.sequence, part.sequence.n_computed)
             return
@@ -304,7 +304,7 @@ class Scheduler:
             self._draft(self.drafter, parts)
 
     def _advance(self, part: Part, rows: NDArray[np.float32]) -> None:
-        """Note that a share has been computed, and hand over its rows."""
+        """Note that a share has been computed, and give its rows to the task."""
         sequence = part.sequence
         start = sequence.n_computed
         sequence.n_computed = start + part.n_tokens
@@ -328,7 +328,7 @@ class Scheduler:
             sequence.waiter.stepped()
 
     def _go_on(self, sequence: Sequence, tokens: List[int], draft: List[int], next_wanted: int) -> None:
-        """Append certain tokens, and go back to the last draft token that was right."""
+        """Append the tokens of a step, and rewind to the last accepted draft token."""
         n_before = len(sequence.items)
         sequence.items += tokens
         n_accepted = 0
@@ -341,7 +341,7 @@ class Scheduler:
             self.drafter.note(sequence, tokens)
 
     def _rewind(self, sequence: Sequence, n: int) -> None:
-        """Go back to the first n positions, or to fewer where the memory can't: those are computed again."""
+        """Go back to the first n positions, or to fewer where the memory can't; the rest is computed again."""
         assert sequence.slot is not None
         was_text = sequence.n_computed >= sequence.n_prefill
         sequence.n_computed = self.memory.rewind(sequence.slot, n)
@@ -352,7 +352,7 @@ class Scheduler:
             sequence.n_prefill = min(sequence.n_prefill, sequence.n_computed)
 
     def _draft(self, drafter: Drafter, parts: List[Part]) -> None:
-        """Have draft tokens for all texts of this step, at once."""
+        """Get draft tokens for all sequences of this step, by one call."""
         texts = [part.sequence for part in parts if part.n_rows and part.sequence.slot is not None]
         texts = [sequence for sequence in texts if sequence.drafting is not None and not sequence.task.paused]
         if texts:
@@ -366,7 +366,7 @@ class Scheduler:
             self.memory.publish(sequence.slot, sequence.key, sequence.n_computed)
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Take a sequence's slot and pages; it will begin again from its items."""
+        """Release a sequence's slot and pages; it will begin again from its items."""
         self._release(sequence)
         sequence.undo_shifts()
         sequence.n_computed = 0
@@ -384,7 +384,7 @@ class Scheduler:
         self._running.remove(sequence)
 
     def _end(self, sequence: Sequence, error: BaseException | None) -> None:
-        """End a task, and tell its waiter last, when all it had is free."""
+        """End a task: release all that its sequence has, then notify its waiter."""
         try:
             if sequence.slot is not None:
                 self._release(sequence)
@@ -402,12 +402,12 @@ class Scheduler:
             self._end(sequence, PyinferError(why))
 
     def preempt_all(self) -> None:
-        """Free all slots; what ran begins again with the next step."""
+        """Preempt all sequences; they begin again with the next step."""
         for sequence in list(self._running):
             self._preempt(sequence)
 
     def _shift(self, sequence: Sequence) -> None:
-        """Drop the older half of what follows the kept tokens, in whole pages, from a context that is full."""
+        """Drop, from a full context, the older half of what follows the kept tokens, in whole pages."""
         assert sequence.slot is not None and self._n_keep is not None
         first = n_pages_for(self._n_keep)
         n = max(1, (self.n_ctx // PAGE - first) // 2)

@@ -1,4 +1,4 @@
-"""A task on its way through the scheduler: what is computed of it, and where; and who drafts for it."""
+"""The state of a task in the scheduler: what is computed of it, and in which slot; and the interface of drafters."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from pyinfer.scheduling.waiter import Waiter
 
 
 class Shift(NamedTuple):
-    """Items that left a full context."""
+    """Items that were dropped from a full context, and where they were."""
 
     start: int
     items: list[Item]
 
 
 class Sequence:
-    """A task's items and where they stand. All is the scheduler's to write, but for `drafting`, which is a drafter's.
+    """A task's items and how far they are computed. Only the scheduler writes it; `drafting` is the drafter's.
 
-    items: all that is certain, in order. draft: tokens guessed to follow. key: of the items, as prefixes are compared.
-    n_computed: items that the memory has. next_wanted: the position of the next row for the task. n_prefill: items up
-    to which this is a prompt, which is computed after the running texts. n_rows: rows that the last pass gave. order:
-    of arrival. slot: its place in the memory while it runs. shifts: what left its context, the last one last; while
-    there are any its pages say nothing about the items before them, and nobody shares them. n_shared: items that it
-    shares with the prompt of another sequence, by that one's order.
+    - `items`: all certain items, in order; `draft`: draft tokens after them; `key`: compares prefixes of the items.
+    - `n_computed`: how many items the memory has.
+    - `next_wanted`: the position of the next row for the task.
+    - `n_prefill`: the items up to here are prefill, which is computed after the sequences in decode.
+    - `n_rows`: rows of the last forward pass; `order`: of arrival; `slot`: in the memory, while it runs.
+    - `shifts`: what was dropped from its context, the latest last. While there is any, its pages are not shared, since
+      they depend on dropped items.
+    - `n_shared`: the length of the prefix that it shares with another sequence's prompt, by that sequence's order.
     """
 
     def __init__(self, task: Task, waiter: Waiter) -> None:
@@ -48,7 +50,7 @@ class Sequence:
         self.drafting: Any = None
 
     def drop(self, start: int, n: int) -> None:
-        """n items from a position on leave the context."""
+        """Drop n items from a position on from the context."""
         self.shifts.append(Shift(start, self.items[start : start + n]))
         del self.items[start : start + n]
         self.n_computed -= n
@@ -56,7 +58,7 @@ class Sequence:
         self.n_prefill = max(0, self.n_prefill - n)
 
     def undo_shifts(self) -> None:
-        """Have all items that left the context again, so that it can be computed, and shifted, from the beginning."""
+        """Restore all dropped items, so that the sequence can be computed, and shifted, from its beginning."""
         for start, items in reversed(self.shifts):
             self.items[start:start] = items
             self.next_wanted += len(items)
@@ -66,7 +68,7 @@ class Sequence:
         self.draft = []
 
     def n_shared_with(self, other: Sequence) -> int:
-        """Items that may come out of the prefix cache and that are the same in another sequence's prompt."""
+        """Return the length of the prefix that this sequence may take from another one's prompt."""
         n = self.n_shared.get(other.order)
         if n is None:
             n = self.key.n_shared(other.key, min(self.next_wanted, other.next_wanted))
@@ -75,23 +77,23 @@ class Sequence:
 
 
 class Drafter(Protocol):
-    """Where draft tokens come from. All but `start` is called by the engine thread, between two passes."""
+    """Where draft tokens come from. The engine thread calls everything but `start`, between two forward passes."""
 
     def start(self, sequence: Sequence) -> None:
-        """Get ready to draft for a sequence, if that can be; called before it is submitted, by any thread."""
+        """Get ready to draft for a sequence, if possible. Any thread calls this, before it submits the sequence."""
 
     def note(self, sequence: Sequence, tokens: List[int]) -> None:
-        """The tokens that certainly follow."""
+        """Note tokens that were appended to a sequence."""
 
     def propose(self, sequences: List[Sequence], most: List[int]) -> list[list[int]]:
-        """Tokens that may follow each of these and are worth computing; of each at most so many."""
+        """Return the draft tokens of each sequence that are worth computing, for each at most so many."""
 
     def drop(self, sequence: Sequence) -> None:
         """Forget a sequence that has ended."""
 
 
 def check_kept(n_keep: int, n_ctx: int) -> None:
-    """ParameterError for more tokens than a shift of a context can keep, as a page at least must leave it."""
+    """Raise ParameterError for more tokens than a context shift can keep: it must drop at least a page."""
     if n_pages_for(n_keep) >= n_ctx // PAGE:
         raise ParameterError(
             f"n_keep is {n_keep} with the beginning of the text; a context of {n_ctx} that shifts by pages of "

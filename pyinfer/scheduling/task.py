@@ -1,11 +1,11 @@
-"""What a request is for: the seam between the scheduler and everything that needs forward passes.
+"""Tasks: the interface between the scheduler and everything that needs forward passes.
 
-A task is a list of items (token ids, or rows of embedded content) and what shall become of the model's results at some
-of them. The scheduler has the items computed, hands over the rows that the task wants, and appends the tokens that it
-gets back. So a kind of request is a class, and the scheduler knows none of them.
+A task has items (token ids, or rows of embedded content), and code that uses the model's results at some of them. The
+scheduler has the items computed, gives the task the rows that it wants, and appends the tokens that the task returns.
+So a kind of request is a class, and the scheduler needs to know none of them.
 
-Each field has one writer. A Task's own fields are the task's; `cancelled` is its caller's; what the scheduler needs to
-know of it (slot, position, pages) is in a Sequence, which the task never sees.
+Each field has one writer: the task writes its own fields, and its caller writes `cancelled`. The scheduler keeps what
+it needs (slot, position, pages) in a Sequence, which the task never sees.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Item = int | EmbeddedRow
 
 
 class Next(NamedTuple):
-    """How a task goes on: the tokens that certainly come next, which will be computed; or that it is done."""
+    """How a task goes on: with these tokens, which are appended and computed; or not, if it is done."""
 
     tokens: Sequence[int] = ()
     done: bool = False
 
 
 class Drawing(NamedTuple):
-    """How a task draws its tokens, for drafters that shall draw the same ones. They leave both as they are."""
+    """How a task samples its tokens, for drafters that try to sample the same ones. They must leave both unchanged."""
 
     sampler: Sampler
     matcher: GuideMatcher | None
@@ -41,11 +41,14 @@ class Drawing(NamedTuple):
 class Task(ABC):
     """What is asked of a model about one sequence.
 
-    items: the prompt. first_wanted: the position from which on rows are wanted; at most the items before it come out of
-    the prefix cache. end_wanted: where that ends within the prompt; None: rows of all that follows are wanted.
-    adapter: its name; "": none. output: the rows are logits, float32 [n_vocab], or hidden states after the last norm,
-    float32 [n_embd]. publish: whether other sequences may share the pages.
-    finished, error: how it stands, for whoever waits; the error is what ended it. cancelled: set by its caller.
+    - `items`: the prompt.
+    - `first_wanted`: the first position whose row is wanted. Only items before it can come from the prefix cache.
+    - `end_wanted` (None): the position after the last wanted one; None: the rows of all later positions are wanted.
+    - `adapter`: its name; "": none.
+    - `output`: the rows are "logits", float32 [n_vocab], or "hidden" states after the last norm, float32 [n_embd].
+    - `publish`: other sequences may share the pages.
+    - `finished`, `error`: whether it has ended, and the error that ended it; for those that wait.
+    - `cancelled`: set by its caller.
     """
 
     adapter: str = ""
@@ -62,33 +65,33 @@ class Task(ABC):
         self.cancelled = False
 
     def begin(self, n_cached: int) -> None:  # noqa: B027  (most have nothing to note)
-        """Note that the sequence is computed from now on; its first n_cached items came out of the prefix cache."""
+        """Note that computing begins; the first n_cached items came from the prefix cache."""
 
     @abstractmethod
     def process(self, rows: NDArray[np.float32], draft: Sequence[int]) -> Next:
-        """Use the rows of the next wanted positions, which were just computed; they are valid during this call.
+        """Use the rows of the next wanted positions, which were just computed. They are valid during this call.
 
-        draft: tokens that were guessed to follow and computed as well, to which the last len(draft) rows belong. The
-        row before them says what really comes; a draft token's row counts if all draft tokens up to it are right.
-        What this raises ends the task, and no other.
+        The last len(draft) rows are those of the draft tokens. From the row before each draft token the task samples
+        the token that really follows; a draft token's row counts only if that token and all earlier ones are accepted.
+        An error that this raises ends this task, and no other.
         """
 
     def finish(self, error: BaseException | None) -> None:
-        """Note the end; called once, as the last, with what went wrong."""
+        """Note the end, and the error that caused it, if any. This is the last call, and it comes once."""
         self.error = error
         self.finished = True
 
     @property
     def paused(self) -> bool:
-        """Whether it should not go on now, as nobody took what it made so far."""
+        """Whether it should not go on now, since nobody has taken what it made so far."""
         return False
 
     @property
     def drawing(self) -> Drawing | None:
-        """How it draws tokens; None: it can't use draft tokens."""
+        """How it samples tokens; None: it can't use draft tokens."""
         return None
 
     @property
     def max_draft(self) -> int:
-        """Draft tokens that it could use now."""
+        """How many draft tokens it could use now."""
         return 0

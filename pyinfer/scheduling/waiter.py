@@ -1,4 +1,4 @@
-"""Who waits for requests, and how it is woken."""
+"""How a thread waits for requests, and how it is woken."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import sys
 import threading
 from collections.abc import Callable
 
-# seconds until a waiting thread looks for signals; where locks can be interrupted it need not look (-1: no limit)
+# seconds until a waiting thread looks for signals; -1: never, where a signal interrupts the wait for a lock
 SIGNALS_AFTER_S = 0.05 if sys.platform == "win32" else -1
 
 
 class Waiter:
-    """A thread that waits for its requests. `stepped` and `ended` are called by the engine thread, `wait` by its own.
+    """A thread that waits for its requests. It calls `wait`; the engine thread calls `stepped` and `ended`.
 
-    n_requests: how many there are. each_step: wake it whenever one of them has something new; otherwise once one has
-    failed, or all that it waits for are done, so that a batch of texts costs one change of threads and not one a token.
+    - `n_requests`: how many requests there are.
+    - `each_step` (False): wake the thread whenever a request has something new. Otherwise it wakes only when a request
+      has failed or all that it waits for have ended, so that a batch of texts needs one change of threads.
     """
 
     def __init__(self, n_requests: int, each_step: bool = False) -> None:
@@ -26,28 +27,28 @@ class Waiter:
         self._news.acquire()
 
     def expect(self, n_requests: int) -> None:
-        """Say how many requests there are, before they are submitted."""
+        """Set how many requests there are, before they are submitted."""
         self._n_requests = self._n_wanted = n_requests
 
     def stepped(self) -> None:
-        """A request has something new."""
+        """Note that a request has something new."""
         if self._each_step:
             self.wake()
 
     def ended(self, failed: bool) -> None:
-        """A request is finished."""
+        """Note that a request has ended."""
         self.n_ended += 1
         self.failed = self.failed or failed
         if self._each_step or self.failed or self.n_ended >= self._n_wanted:
             self.wake()
 
     def wake(self) -> None:
-        """Have `wait` look again whether what it waits for has come."""
+        """Have `wait` call `ready` again."""
         if self._news.locked():  # only the engine thread releases it
             self._news.release()
 
     def wait(self, ready: Callable[[], bool]) -> None:
-        """Return once ready(), which is asked again at each wake-up. A signal's handler may raise out of it at once."""
+        """Return once `ready()` is true. It is asked again at each wake-up. A signal's handler may raise at once."""
         while not ready():
             self._news.acquire(timeout=SIGNALS_AFTER_S)
         if self.n_ended >= self._n_requests and self._news.locked():

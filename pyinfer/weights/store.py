@@ -1,9 +1,9 @@
 """A model's weights, as matrices and vectors for the kernels.
 
-"copy": matrices are interleaved into row groups, one after the other, in one region of huge pages; the file's pages are
+"copy": matrices are interleaved into row groups, one after the other, in one region of huge pages. The file's pages are
 dropped as soon as they were read, so that resident memory stays near the file's size. "mmap": matrices stay in the
-mapped file, whose pages all processes share and the system may drop; products interleave them as they go. Vectors
-(norms, biases) become float32 either way.
+mapped file, whose pages all processes share and the system may drop; each product interleaves the rows that it reads.
+Vectors (norms, biases) become float32 in both modes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pyinfer.errors import ModelError, ParameterError
 from pyinfer.gguf import GGUFFile, TensorInfo, TensorType
 from pyinfer.system import allocate
 
-CHUNK_BYTES = 16 << 20  # file bytes interleaved at a time: what is resident twice, and the grain of Ctrl-C
+CHUNK_BYTES = 16 << 20  # of the file, interleaved at a time; they are resident twice, and Ctrl-C waits for them
 ALIGNMENT = 64
 MODES = ("copy", "mmap")
 
 
 class Weights:
-    """Hands out a file's tensors as matrices and vectors; `load` fills the matrices that were handed out.
+    """Returns a file's tensors as matrices and vectors; `load` then fills the matrices that were returned.
 
-    mode: "copy" or "mmap"; matrices keep the file's mapping alive where they lie in it. What was handed out once is
-    handed out again, the same object, also when the file is closed.
+    `mode`: "copy" or "mmap". Matrices in the mapped file keep the mapping alive. A tensor that was returned once is
+    the same object at the next call, also after the file was closed.
     """
 
     def __init__(self, file: GGUFFile, mode: str = "copy") -> None:
@@ -36,12 +36,12 @@ class Weights:
             raise ParameterError(f"weights is {mode!r}; expected {' or '.join(map(repr, MODES))}")
         self._path = file.path
         self._names = frozenset(file.tensors)
-        self._file: GGUFFile | None = file  # until all is loaded
+        self._file: GGUFFile | None = file  # None after `load`
         self._mode = mode
         self._matrices: dict[str, _kernels.Matrix] = {}
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._to_load: list[str] = []
-        self._transposed: set[str] = set()  # matrices that the file holds so
+        self._transposed: set[str] = set()  # matrices that are transposed in the file
         self._handed_out: set[str] = set()
         room = sum(self._room(info) for info in file.tensors.values()) if mode == "copy" else 0
         self._region = allocate(room)
@@ -56,17 +56,17 @@ class Weights:
         return name in self._names
 
     def unused(self) -> list[str]:
-        """The file's tensors that were not handed out, sorted."""
+        """Return the names of the file's tensors that were not asked for, sorted."""
         return sorted(self._names - self._handed_out)
 
     def matrix(self, name: str, n_rows: int, k: int) -> _kernels.Matrix:
-        """The matrix [n_rows, k] of this name; ModelError if it is missing or has another shape."""
+        """Return the matrix [n_rows, k] of this name. Raises ModelError if it is missing or has another shape."""
         return self._matrix(name, n_rows, k)
 
     def embedding(self, name: str, n_vocab: int, k: int) -> _kernels.Matrix:
-        """As matrix; a file may hold it transposed, [k, n_vocab], which is transposed in float32.
+        """Return a matrix [n_vocab, k] as `matrix` does; if the file has [k, n_vocab], it is transposed in float32.
 
-        Any other matrix has one orientation: to take its transpose would hide that the file or its reader is wrong.
+        No other matrix may be transposed in the file: accepting that would hide an error of the file or its reader.
         """
         return self._matrix(name, n_vocab, k, or_transposed=True)
 
@@ -89,7 +89,7 @@ class Weights:
         if transposed:
             self._transposed.add(name)
         size = _kernels.Matrix.size(kind, n_rows, k)
-        if self._used + size > len(self._region):  # a transposed matrix, larger than in the file
+        if self._used + size > len(self._region):  # a transposed matrix is larger in memory than in the file
             memory = allocate(size)
         else:
             memory = self._region[self._used : self._used + size]
@@ -99,7 +99,7 @@ class Weights:
         return self._matrices[name]
 
     def vector(self, name: str, n: int) -> NDArray[np.float32]:
-        """The n values of a tensor; ModelError if it is missing or has another number."""
+        """Return the n values of a tensor. Raises ModelError if it is missing or has another number of values."""
         if name not in self._vectors:
             info = self._info(name)
             if info.n_elements != n:
@@ -111,7 +111,7 @@ class Weights:
         return self.vector(name, n) if self.has(name) else None
 
     def row_or_none(self, name: str, row: int, k: int) -> NDArray[np.float32] | None:
-        """One row of a matrix of k columns, float32 [k]; None where the file has no such matrix."""
+        """Return one row of a matrix of k columns, float32 [k]; None where the file has no such matrix."""
         if not self.has(name):
             return None
         key = f"{name}[{row}]"
@@ -126,8 +126,10 @@ class Weights:
         return float(self.vector(name, 1)[0]) if self.has(name) else default
 
     def load(self, n_threads: int, progress: Callable[[int, int], None] | None = None) -> None:
-        """Fill the matrices that are copies, and let go of the file; progress(bytes done, bytes in all) is called after
-        each part."""
+        """Fill the matrices that are copies, and release the file.
+
+        `progress` is called after each part with (bytes done, bytes in all).
+        """
         file, self._file = self._file, None
         assert file is not None
         done, total = 0, sum(self._matrices[name].n_bytes for name in self._to_load)
@@ -154,7 +156,7 @@ class Weights:
 
     @staticmethod
     def _room(info: TensorInfo) -> int:
-        """Bytes for the row groups of a matrix, or of each of a stack of matrices, the last group padded."""
+        """Return the bytes of the row groups of a matrix or of a stack of matrices; the last group is padded."""
         if len(info.shape) < 2:
             return 0
         *stack, n_rows, _ = info.shape

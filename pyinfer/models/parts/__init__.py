@@ -1,1 +1,1 @@
-"""Parts that architectures are made of: a dataclass of sizes and constants each, its keys, and its operations."""
+"""Parts of architectures. Each has a dataclass of sizes and constants, a function that reads it, and its operations."""

@@ -26,11 +26,11 @@ class Attention:
     k_dim: int  # of a head's query and key
     v_dim: int
     scale: float  # on query · key
-    rope: Rope | None = None  # None: heads don't turn
-    head_norm: Norm | None = None  # of heads of q and k before they turn, each where the file has its weight
-    window: int = 0  # a query sees this many keys, itself included; 0: all
-    softcap: float = 0.0  # scores become softcap * tanh(scores / softcap); 0: they don't
-    causal: bool = True  # tokens see those before them; else all of their sequence
+    rope: Rope | None = None  # None: heads are not rotated
+    head_norm: Norm | None = None  # of heads of q and of k before the rotation, where the file has their weight
+    window: int = 0  # a query attends to so many keys, with its own; 0: to all
+    softcap: float = 0.0  # scores become softcap * tanh(scores / softcap); 0: they do not change
+    causal: bool = True  # tokens attend to earlier ones and themselves; False: to all of their sequence
 
     @property
     def memory(self) -> AttentionSpec:
@@ -38,7 +38,7 @@ class Attention:
 
 
 def read_head_dim(keys: Keys, key: str = "attention.key_length") -> int:
-    """Dimensions of a head; by default its share of the embedding."""
+    """Return the dimensions of a head; by default those of the embedding divided by the number of heads."""
     n_heads = keys.get_per_layer("attention.head_count", MAX_HEADS)[0]
     if not keys.has(key) and keys.n_embd % n_heads:
         keys.fail("attention.head_count", n_heads, f"a divisor of the embedding's {keys.n_embd} (there is no {key})")
@@ -53,8 +53,13 @@ def read_attention(
     scale: float | None = None,
     causal: bool = True,
 ) -> tuple[Attention, ...]:
-    """Attention of every layer. ropes: one for all, or one a layer; windows: one a layer; scale: by default
-    1/√k_dim; causal: where the file does not say."""
+    """Read the attention of every layer.
+
+    - `ropes`: one for all layers, or one for each.
+    - `windows` (none): one for each layer.
+    - `scale` (None): None means 1/√k_dim.
+    - `causal` (True): used where the file does not say.
+    """
     n_heads = keys.get_per_layer("attention.head_count", MAX_HEADS)
     n_kv_heads = keys.get_per_layer("attention.head_count_kv", MAX_HEADS, default=n_heads)
     for heads, kv_heads in zip(n_heads, n_kv_heads, strict=True):
@@ -82,9 +87,10 @@ def read_attention(
 
 
 def read_windows(keys: Keys, period: int) -> list[int]:
-    """The window of every layer: of all but every period-th (0: of all), or as an array says; without a window key 0.
+    """Return the window of every layer; 0: it has none.
 
-    Sliding layers of another shape than the rest are refused.
+    All layers but every period-th have the file's window (period 0: all layers), unless an array says which. Raises
+    ModelError if layers with a window have other head sizes than the rest.
     """
     key = "attention.sliding_window_pattern"
     n_layers, window = keys.n_layers, keys.get_int("attention.sliding_window", MAX_CONTEXT, default=0, minimum=0)
@@ -104,7 +110,7 @@ def read_windows(keys: Keys, period: int) -> list[int]:
 
 
 def attention(h: Layer, x: Rows, a: Attention) -> Rows:
-    """The layer's attention of x, projected to x's width."""
+    """Record the layer's attention over x, with the output projection to x's width."""
     g, w = h.graph, h.graph.weights
     q, k, v = _qkv(h, x, a)
     angles, g.rotations[h.cache_index] = (None, None) if a.rope is None else g.angles(a.rope)
@@ -125,7 +131,7 @@ def attention(h: Layer, x: Rows, a: Attention) -> Rows:
 
 
 def _qkv(h: Layer, x: Rows, a: Attention) -> list[Rows]:
-    """Queries, keys and values: three weights, or one with the rows of all three, one after the other."""
+    """Record queries, keys and values. The file has three weights, or one with the rows of q, then k, then v."""
     g, fused = h.graph, h.name("attn_qkv")
     widths = {"q": a.n_heads * a.k_dim, "k": a.n_kv_heads * a.k_dim, "v": a.n_kv_heads * a.v_dim}
     if not g.weights.has(f"{fused}.weight"):

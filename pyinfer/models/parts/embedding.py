@@ -1,4 +1,4 @@
-"""Both ends of a model: tokens to the residual stream, and its last norm to logits."""
+"""Both ends of a model: from tokens to the residual stream, and from the last norm to logits."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class Embedding:
 
 
 def embed(g: Graph, e: Embedding) -> Stream:
-    """The residual stream x [n_tokens, n_embd] before the first layer."""
+    """Record the residual stream x [n_tokens, n_embd] before the first layer."""
     table = g.weights.embedding("token_embd.weight", e.n_vocab, e.n_embd)
     positions = g.weights.matrix("position_embd.weight", e.n_positions, e.n_embd) if e.n_positions else None
     types = None if e.type_row is None else g.weights.row_or_none("token_types.weight", e.type_row, e.n_embd)
     x = g.rows("x", e.n_embd)
     x.value.want("rows")
     g.plan.embed("embed", table, x.value, e.scale, positions, types)
-    g.can_shift = g.can_shift and positions is None  # they are in all that layers read
+    g.can_shift = g.can_shift and positions is None  # learned positions are in everything that layers read
     return g.stream(g.done(x, "embed"))
 
 
 @dataclass(frozen=True)
 class Output:
-    """Logits: products of the last norm with `matrix`, which is the embedding where it is tied to it."""
+    """The output matrix, which multiplies the last norm to logits. Its name is the embedding's where both are one."""
 
     n_vocab: int
     matrix: str
-    softcap: float = 0.0  # logits become softcap * tanh(logits / softcap); 0: they don't
+    softcap: float = 0.0  # logits become softcap * tanh(logits / softcap); 0: they do not change
 
 
 def read_output(keys: Keys, softcap: float = 0.0) -> Output:
@@ -45,7 +45,7 @@ def read_output(keys: Keys, softcap: float = 0.0) -> Output:
 
 
 def logits(g: Graph, hidden: Rows, o: Output | None) -> Rows | None:
-    """hidden [n_outputs, n_embd] to logits [n_outputs, n_vocab]; None where there is no output matrix."""
+    """Record logits [n_outputs, n_vocab] of hidden [n_outputs, n_embd]; None where there is no output matrix."""
     if o is None:
         return None
     wanted = g.pick(hidden, "output_rows")

@@ -14,7 +14,7 @@ class FeedForward:
     """The feed-forward of one layer."""
 
     n_ff: int
-    act: str  # "silu", "gelu" (the tanh form) or "gelu_erf" (as it is defined)
+    act: str  # "silu", "gelu" (the tanh approximation) or "gelu_erf" (the exact form)
     gate: Literal["separate", "none"] = "separate"
     scale_of: ScaleOf = "nothing"  # what the tensors NAME.scale apply to
 
@@ -22,13 +22,13 @@ class FeedForward:
 def read_feed_forward(
     keys: Keys, act: str, gate: Literal["separate", "none"] = "separate", scale_of: ScaleOf = "nothing"
 ) -> tuple[FeedForward, ...]:
-    """The feed-forward of every layer."""
+    """Read the feed-forward of every layer."""
     widths = keys.get_per_layer("feed_forward_length", MAX_WIDTH)
     return tuple(FeedForward(n_ff, act, gate, scale_of) for n_ff in widths)
 
 
 def feed_forward(h: Layer, x: Rows, f: FeedForward) -> Rows:
-    """x [n_tokens, n_embd] to [n_tokens, n_embd]."""
+    """Record the layer's feed-forward of x: [n_tokens, n_embd] to [n_tokens, n_embd]."""
     g = h.graph
     names = {"separate": ("gate", "up"), "none": ("up",)}[f.gate]
     weights = [g.weight(h.name(f"ffn_{name}"), f.n_ff, x.width, f.scale_of) for name in names]
