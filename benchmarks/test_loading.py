@@ -8,6 +8,7 @@ from real_models import REAL_MODELS
 
 from pyinfer import _kernels
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.gguf import GGUFFile, TensorType
 from pyinfer.quants import dequantize
 from pyinfer.system import allocate
@@ -37,7 +38,7 @@ def test_engine(benchmark, path, weights):
 
     def load() -> None:
         with GGUFFile(path) as file:
-            Engine(file, n_ctx=64, weights=weights).close()
+            Engine(file, EngineOptions(n_seqs=1, n_ctx=64, weights=weights)).close()
 
     bandwidth = around(read_gbps, lambda: benchmark.pedantic(load, rounds=3, warmup_rounds=1))
     seconds = benchmark.stats.stats.median

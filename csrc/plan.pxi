@@ -149,6 +149,8 @@ cdef class _PlanBase:
         bindings = [binding for binding in bindings if binding[1] is not None]
         for _, value, forms, whole in bindings:
             value.check(forms)
+            if whole and forms and value.tile_rows is not None and value.tile_rows != rows:
+                raise ParameterError(f"{name} reads {rows} of {value.name}, which was packed as {value.tile_rows}; pack these rows first")
             if value.capacity < most:
                 raise ParameterError(f"{name}: {value.name} holds {value.capacity} rows, a pass {most}")
             if whole:
@@ -161,8 +163,10 @@ cdef class _PlanBase:
             self.ops.pop_back()
             raise
         self.max_row = widest
-        for _, value, forms, _ in bindings:
+        for _, value, forms, whole in bindings:
             value.want(*forms)
+            if whole and not forms:
+                value.tile_rows = rows
 
     cdef const int32_t* count_of(self, str name, object rows) except NULL:
         """Where the number of an operation's rows is found."""

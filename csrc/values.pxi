@@ -13,6 +13,7 @@ cdef class Value:
     cdef dict arrays
     cdef set wanted
     cdef bint bound  # an operation has the addresses of the forms there are
+    cdef object tile_rows  # of the operation that wrote it last, since the widths of tiles follow from their number
 
     def __init__(self, str name, int64_t k, int64_t capacity):
         if k <= 0 or capacity <= 0:

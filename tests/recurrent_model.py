@@ -1,11 +1,8 @@
 """A made-up architecture for tests only, with every kind of sequence memory: some layers keep a recurrent state.
 
-A recurrent layer is out(h), h = decay * h + in(x) for each channel, token by token; it stands where a layer of attention
-would, and takes that one's weights: attn_q for `in`, attn_output for `out`. All other layers are as Llama's, with the
-windows that the file gives them.
-
-    with registered():
-        path = write_text_model(tmp_path / "m.gguf", hybrid([ATTENTION, RECURRENT, WINDOW]))
+A recurrent layer is out(h), h = decay * h + in(x) for each channel, token by token; it stands where a layer of
+attention would, and takes that one's weights: attn_q for `in`, attn_output for `out`. All other layers are as Llama's,
+with the windows that the file gives them.
 """
 
 import sys

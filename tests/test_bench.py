@@ -9,6 +9,7 @@ from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passe
 from pyinfer.cli.profile import figures_by_kind, format_profile, kind_of, seconds_by_kind
 from pyinfer.cli.roofline import points, roof
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.errors import ParameterError
 from pyinfer.gguf import GGUFFile
 
@@ -17,7 +18,7 @@ from pyinfer.gguf import GGUFFile
 def engine(tmp_path):
     """Two layers; n_embd 256, n_ff 512, 4 heads and 2 KV heads of 64, window 8 in the first, 96 tokens, F32."""
     with GGUFFile(write_tiny_model(tmp_path / "tiny.gguf", TinyModel("gemma3"))) as file:
-        return Engine(file, n_ctx=64, n_batch=16, n_seqs=3, n_threads=1)
+        return Engine(file, EngineOptions(n_ctx=64, n_batch=16, n_seqs=3, n_threads=1))
 
 
 def test_a_prompt_is_cut_into_batches_and_has_logits_at_its_end():

@@ -12,6 +12,7 @@ from tiny_models import ENCODERS, TinyModel, write_tiny_model
 
 from pyinfer import LLM, _kernels
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.errors import ContextError, ModelError, ParameterError
 from pyinfer.gguf import GGUFFile
 from pyinfer.models.registry import read_model
@@ -27,7 +28,7 @@ def nmse(found, expected):
 
 def open_engine(path, **kwargs):
     with GGUFFile(path) as file:
-        return Engine(file, **{"kv_type": "f32", **kwargs})
+        return Engine(file, EngineOptions(**{"n_seqs": 1, "kv_type": "f32", **kwargs}))
 
 
 def tiny_engine(tmp_path, model, **kwargs):

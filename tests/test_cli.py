@@ -159,14 +159,14 @@ def test_a_terminal_without_a_character_shows_another(tmp_path):
 @pytest.mark.parametrize(
     "options", [["--speculative", "lookup"], ["--draft-model", "{}"], ["-md", "{}", "--n-draft", "2"]]
 )
-def test_guesses_change_the_speed_of_a_text_only(text_model, capsys, options):
+def test_draft_tokens_change_the_speed_of_a_text_only(text_model, capsys, options):
     arguments = ["run", "--model", text_model, "--raw", "abcdefgh, " * 9, "-n", "90", "--temp", "0", "-c", "512"]
     assert main(arguments) == 0
     plain = capsys.readouterr()
     assert main([*arguments, "--stats", *(option.format(text_model) for option in options)]) == 0
-    guessed = capsys.readouterr()
-    assert guessed.out == plain.out
-    assert re.search(r"guesses: \d+ of [1-9]\d* came true", guessed.err) and "guesses" not in plain.err
+    drafted = capsys.readouterr()
+    assert drafted.out == plain.out
+    assert re.search(r"draft tokens: \d+ of [1-9]\d* accepted", drafted.err) and "draft" not in plain.err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tiny_vocabularies import wordpiece_metadata
 from pyinfer import LLM
 from pyinfer.cli.main import main
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.errors import ContextError, ModelError, ParameterError, TokenizerError
 from pyinfer.gguf import GGUFFile, GGUFWriter
 from pyinfer.scheduling.scheduler import Scheduler
@@ -27,7 +28,7 @@ TEXTS = [RNG.integers(0, 96, n).tolist() for n in (40, 1, 100, 7, 7, 64)]
 def tiny_engine(tmp_path, model, **kwargs):
     path = write_tiny_model(tmp_path / "m.gguf", model)
     with GGUFFile(path) as file:
-        return Scheduler(Engine(file, **{"kv_type": "f32", **kwargs})), path
+        return Scheduler(Engine(file, EngineOptions(**{"n_seqs": 1, "kv_type": "f32", **kwargs}))), path
 
 
 @pytest.fixture

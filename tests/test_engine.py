@@ -10,6 +10,7 @@ from tiny_models import TinyModel, linear_keys, write_tiny_model, yarn_keys
 
 from pyinfer import _kernels
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile, GGUFWriter, TensorType
 
@@ -37,7 +38,7 @@ def logits_of(engine, tokens, chunk=None, sequence=0):
 def tiny_engine(tmp_path, model, **kwargs):
     path = write_tiny_model(tmp_path / "model.gguf", model)
     with GGUFFile(path) as file:
-        return Engine(file, **{"kv_type": "f32", **kwargs}), path
+        return Engine(file, EngineOptions(**{"n_seqs": 1, "kv_type": "f32", **kwargs})), path
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -45,7 +46,7 @@ def test_logits_equal_llama_cpp(reference, architecture):
     tokens = json.loads((reference / "archs" / "tokens.json").read_text())["tokens"]
     expected = np.load(reference / "archs" / f"{architecture}-dense.logits.npy")
     with GGUFFile(reference / "archs" / f"{architecture}-dense.gguf") as file:
-        engine = Engine(file, kv_type="f32")
+        engine = Engine(file, EngineOptions(n_seqs=1, kv_type="f32"))
     whole = logits_of(engine, tokens)
     assert nmse(whole, expected) < 1e-6
     for chunk in (1, 7, 16):
@@ -105,7 +106,7 @@ def test_weights_in_the_mapped_file_give_the_same_bits(tmp_path, architecture):
     model = TinyModel(architecture, types={"ffn": "Q4_K"}, tied=True)
     copied, path = tiny_engine(tmp_path, model)
     with GGUFFile(path) as file:
-        mapped = Engine(file, kv_type="f32", weights="mmap")
+        mapped = Engine(file, EngineOptions(n_seqs=1, kv_type="f32", weights="mmap"))
     for chunk in (None, 1):
         np.testing.assert_array_equal(logits_of(mapped, TOKENS, chunk), logits_of(copied, TOKENS, chunk))
 
@@ -174,7 +175,7 @@ def test_transposed_embeddings_are_understood(tmp_path):
             writer.add_tensor(info.name, data.T.copy() if info.name == "token_embd.weight" else data)
         writer.write()
     with GGUFFile(turned) as file:
-        other = Engine(file, kv_type="f32")
+        other = Engine(file, EngineOptions(n_seqs=1, kv_type="f32"))
     np.testing.assert_array_equal(logits_of(other, TOKENS), logits_of(plain, TOKENS))
 
 

@@ -34,7 +34,7 @@ ROOMS = (
 )
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 # optional packages, of which a user may have none, or which take long to import; and parts of them
-LATE = {"huggingface_hub", "filelock", "llguidance", "jinja2", "lm_eval", "openai", "readline", "resource"}
+LATE = {"huggingface_hub", "filelock", "llguidance", "lm_eval", "openai", "readline", "resource"}
 FILES = sorted((ROOT / "pyinfer").rglob("*.py"))
 LAZY = {"__init__.py", "compat/__init__.py", "cli/main.py"}  # have names that are imported when they are first used
 

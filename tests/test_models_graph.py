@@ -12,6 +12,7 @@ from tiny_models import TinyModel, write_tiny_model
 
 from pyinfer import _kernels
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.gguf import GGUFFile, GGUFWriter
 from pyinfer.models import llama, registry
 from pyinfer.models.graph import Norm, Outputs
@@ -41,7 +42,7 @@ def madeup(monkeypatch, tmp_path):
         if vectors:
             path = with_vectors(path, tmp_path / "more.gguf", vectors)
         with GGUFFile(path) as file:
-            return Engine(file, kv_type="f32", n_threads=1), oracle.Model(path)
+            return Engine(file, EngineOptions(n_seqs=1, kv_type="f32", n_threads=1)), oracle.Model(path)
 
     return make
 
@@ -383,7 +384,7 @@ def test_layers_share_the_memory_of_their_activations(tmp_path, architecture):
         path = write_tiny_model(tmp_path / "m.gguf", TinyModel(architecture, n_layers=n_layers))
         plan = CountingPlan(8, 128, 1, 1)
         with GGUFFile(path) as file:
-            caches = Engine(file, kv_type="f32", n_threads=1).cache.layers
+            caches = Engine(file, EngineOptions(n_seqs=1, kv_type="f32", n_threads=1)).cache.layers
             read_model(file).record(plan, Weights(file), caches)
         return sorted(value.name for value in plan.values)
 

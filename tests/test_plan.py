@@ -108,11 +108,14 @@ def test_outputs_are_rows_of_the_pass_each_once():
 def test_logits_are_the_first_of_the_outputs(rng):
     n, k = 5, 64
     x = rng.standard_normal((n, k)).astype(np.float32)
-    weight = matrix("F32", random_rows(rng, "F32", 24, k), k)
+    rows = random_rows(rng, "F32", 24, k)
+    weight, w = matrix("F32", rows, k), rows.view(np.float32)
     plan = _kernels.Plan(n, n, 1, 2)
     hidden, capped, logits = value("hidden", k, n), value("capped", k, n), value("logits", 24, n)
+    wanted = _kernels.Value("wanted", k, n)
     plan.norm("norm", value("x", k, n, x), np.ones(k, np.float32), hidden, 1e-6, rows="outputs")
-    plan.matmul("output", hidden, [(weight, logits, None, 1.0)], rows="logits")
+    plan.pack("pick", hidden, wanted, rows="logits")
+    plan.matmul("output", wanted, [(weight, logits, None, 1.0)], rows="logits")
     plan.pack("copy", hidden, capped, rows="logits")
     plan.softcap("cap", capped, 0.5, rows="logits")
     normed = x / np.sqrt((x * x).mean(-1, keepdims=True))
@@ -122,6 +125,7 @@ def test_logits_are_the_first_of_the_outputs(rng):
         run(plan, n, outputs=outputs, n_logits=n_logits)
         np.testing.assert_allclose(hidden.rows[: len(outputs)], normed[outputs], rtol=1e-5)
         np.testing.assert_array_equal(logits.rows.any(1), np.arange(8) < computed)
+        np.testing.assert_allclose(logits.rows[:computed], normed[outputs[:computed]] @ w.T, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(capped.rows[:computed], 0.5 * np.tanh(normed[outputs[:computed]] / 0.5), rtol=1e-4)
         assert not capped.rows[computed:].any()
 
@@ -359,11 +363,20 @@ def test_two_passes_over_a_plan_do_not_run_at_once():
     assert (long.out.rows == 1).all()
 
 
+def test_a_product_reads_the_rows_that_were_packed():
+    plan, x, hidden, out = _kernels.Plan(4, 4, 1, 1), *(value(name, 32, 4) for name in ("x", "hidden", "out"))
+    weight = matrix("F32", np.ones((32, 32), np.float32).view(np.uint8), 32)
+    plan.norm("norm", x, np.ones(32, np.float32), hidden, 1e-5, rows="outputs")
+
+    with pytest.raises(ParameterError, match="output reads logits of hidden, which was packed as outputs"):
+        plan.matmul("output", hidden, [(weight, out, None, 1.0)], rows="logits")
+
+
 def test_subclasses_are_told_of_results_and_of_what_products_read(rng):
     told = []
 
     class Told(_kernels.Plan):
-        def wrote(self, name, part, value, rows):
+        def wrote(self, name, part, value, rows, added=None):
             told.append((name, part, value.name, rows))
 
         def multiplies(self, name, src, rows):
@@ -372,14 +385,16 @@ def test_subclasses_are_told_of_results_and_of_what_products_read(rng):
     weights = [matrix("F32", random_rows(rng, "F32", 32, 32), 32) for _ in range(2)]
     plan, a, b, c = Told(2, 2, 1, 1), *(value(name, 32, 2) for name in "abc")
     plan.norm("norm", a, np.ones(32, np.float32), b, 1e-5, y=c, rows="outputs")
-    plan.matmul("two", b, [(w, out, None, 1.0) for w, out in zip(weights, (a, c), strict=True)], rows="logits")
+    plan.matmul("two", b, [(w, out, None, 1.0) for w, out in zip(weights, (a, c), strict=True)], rows="outputs")
+    plan.pack("pack", c, b)
     plan.glu("glu", b, [(weights[0], None, 1.0)], c, "silu")
     assert told == [
         ("norm", "x", "a", "tokens"),
         ("norm", "", "b", "outputs"),
         ("two", "b"),
-        ("two", "a", "a", "logits"),
-        ("two", "c", "c", "logits"),
+        ("two", "a", "a", "outputs"),
+        ("two", "c", "c", "outputs"),
+        ("pack", "", "b", "tokens"),
         ("glu", "b"),
         ("glu", "", "c", "tokens"),
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.gguf import GGUFFile, GGUFWriter, TensorType
 from pyinfer.quants import dequantize
 
@@ -99,7 +100,7 @@ def runs(request, reference, real_model, tmp_path_factory) -> Runs:
     source = real_model(name)
     follow = {key: prompt["greedy"][:N_GREEDY] for key, prompt in known["prompts"].items()}
     with GGUFFile(source) as file:
-        engine = Engine(file, n_ctx=512)
+        engine = Engine(file, EngineOptions(n_seqs=1, n_ctx=512))
     quantized = teacher_forced(engine, arrays["tokens"])
     greedy = {key: greedy_text(engine, prompt["tokens"], follow[key]) for key, prompt in known["prompts"].items()}
     engine.close()
@@ -107,7 +108,7 @@ def runs(request, reference, real_model, tmp_path_factory) -> Runs:
         tempfile.TemporaryDirectory(dir=memory_folder(tmp_path_factory.mktemp("float32"))) as folder,
         GGUFFile(write_float32(source, Path(folder) / "model.gguf")) as file,
     ):
-        engine = Engine(file, n_ctx=512, kv_type=MODELS[name])
+        engine = Engine(file, EngineOptions(n_seqs=1, n_ctx=512, kv_type=MODELS[name]))
     exact = teacher_forced(engine, arrays["tokens"])
     exact_greedy = {k: greedy_text(engine, prompt["tokens"], follow[k]) for k, prompt in known["prompts"].items()}
     engine.close()

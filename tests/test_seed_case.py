@@ -7,6 +7,7 @@ from gguf import GGMLQuantizationType as Quant
 from seed_case import Shape, tensors, use_more_bits, write_seed_case
 
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.gguf import GGUFFile, TensorType
 from pyinfer.tokenizer import load_tokenizer
 
@@ -79,7 +80,7 @@ def bytes_of(text: str | bytes) -> bytes:
 
 def test_it_runs_and_gives_finite_logits_of_ordinary_size(path):
     with GGUFFile(path) as file:
-        engine = Engine(file, n_threads=1)
+        engine = Engine(file, EngineOptions(n_seqs=1, n_threads=1))
     logits = engine.forward(np.arange(40), np.arange(40), np.zeros(40), [39])[0]
     for position in range(40, 44):
         assert np.isfinite(logits).all()

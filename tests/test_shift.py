@@ -10,6 +10,7 @@ from tiny_models import TinyModel, write_text_model, yarn_keys
 
 from pyinfer import LLM, ParameterError, SamplingParams
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.gguf import GGUFFile
 
 PAGE = 64
@@ -34,7 +35,7 @@ def llama(tmp_path):
 def cache_of(path, tokens):
     """An engine that has passed tokens, and a view of its pages in their order, float32 [n_pages, ...]."""
     with GGUFFile(path) as file:
-        engine = Engine(file, n_ctx=512, kv_type="f32", n_threads=1)
+        engine = Engine(file, EngineOptions(n_seqs=1, n_ctx=512, kv_type="f32", n_threads=1))
     n = len(tokens)
     engine.forward(tokens, np.arange(n), np.zeros(n), [])
     return engine, lambda: engine.memory.groups[0].pages[engine.memory.tables[0][0]].view(np.float32)

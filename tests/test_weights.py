@@ -7,6 +7,7 @@ from tiny_models import TinyModel, write_tiny_model
 
 from pyinfer import _kernels
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.errors import ModelError
 from pyinfer.gguf import GGUFFile, GGUFWriter
 from pyinfer.models.registry import read_model
@@ -48,7 +49,7 @@ def test_a_transposed_matrix_is_refused_by_name_and_shapes(path, tmp_path, name,
 
     turned = rewrite(path, tmp_path / "turned.gguf", turn)
     with GGUFFile(turned) as file, pytest.raises(ModelError) as error:
-        Engine(file, weights=mode)
+        Engine(file, EngineOptions(n_seqs=1, weights=mode))
     assert f"{name}.weight has shape {found}, expected {expected}" in str(error.value)
 
 

@@ -1,1 +1,1 @@
-"""The top floor of the library: `LLM`, `AsyncLLM` and their streams."""
+"""The classes that users call: `LLM`, `AsyncLLM` and their streams."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
-from pyinfer.api.async_stream import AsyncStream, AsyncWaiter, Place
+from pyinfer.api.async_stream import Admission, AsyncStream, AsyncWaiter
 from pyinfer.api.chat import AsyncChatStream
 from pyinfer.api.job import Job, Params
 from pyinfer.api.llm import LLM
@@ -23,18 +23,22 @@ from pyinfer.tasks.results import Completion
 
 
 class AsyncLLM:
-    """An LLM whose calls are awaited. A call that is cancelled gives its place back within a step.
+    """Load a model, or use an LLM, for programs on asyncio.
+
+    The event loop only waits: the engine thread computes, and worker threads tokenize prompts, render templates and
+    compile guides. A call that is cancelled ends its requests within a step.
+
+    - `model`: a file or a name, as LLM takes it; or an LLM, which other code may use, too, and which stays open.
+    - `max_waiting` (1024; at least 0): how many requests may wait, beyond the `n_seqs` that run; a call that would
+      exceed this raises BusyError.
+    - `options`: LLM's other arguments, where `model` is no LLM.
+
+    Raises what LLM raises, and ParameterError for options beside an LLM.
 
         async with AsyncLLM("model.gguf") as llm:
             async for piece in llm.stream("Once upon a time"):
                 print(piece.text, end="", flush=True)
             one, other = await llm.generate(["In the beginning", "At last"])
-
-    The event loop does nothing but wait: the model's own thread computes, and worker threads read prompts, templates
-    and guides.
-
-    model: a path, loaded with `options`, those of LLM; or an LLM, which others may use, too, and which stays open.
-    max_waiting: requests that may wait for a place, beyond the n_seqs that run; what comes then is a BusyError.
     """
 
     def __init__(self, model: str | Path | LLM, max_waiting: int = 1024, **options: Any) -> None:
@@ -44,8 +48,8 @@ class AsyncLLM:
         self._owns = not isinstance(model, LLM)
         self.llm = model if isinstance(model, LLM) else LLM(model, **options)
         self._max_open = self.llm.engine.n_seqs + max_waiting
-        self._places: set[Place] = set()
-        self._lock = threading.Lock()  # guards the places
+        self._admissions: set[Admission] = set()
+        self._lock = threading.Lock()  # guards the admissions
         self._closed = False
 
     async def __aenter__(self) -> AsyncLLM:
@@ -58,26 +62,26 @@ class AsyncLLM:
         """End requests under way with an error, and close the model if it was loaded here."""
         with self._lock:
             self._closed = True
-            places = list(self._places)
+            admissions = list(self._admissions)
         if self._owns:
             self.llm.close()
         else:
-            for place in places:
-                place.leave(self.llm.scheduler)
+            for admission in admissions:
+                admission.cancel(self.llm.scheduler)
 
     @overload
     async def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion: ...  # type: ignore[overload-overlap]
     @overload
     async def generate(self, prompt: Sequence[Prompt], params: Params = None) -> list[Completion]: ...
     async def generate(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Completion | list[Completion]:
-        """As LLM.generate; also raises BusyError."""
+        """Generate as `LLM.generate` does, without its `progress`. Also raises BusyError."""
         job = await self._run(lambda admit: self.llm.job(prompt, params, admit=admit))
         return job.result()
 
     async def chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
     ) -> ChatCompletion:
-        """As LLM.chat; also raises BusyError."""
+        """Answer messages as `LLM.chat` does. Also raises BusyError."""
         turns: list[Turn] = []
 
         def make(admit: Callable[[int], None]) -> Job:
@@ -91,10 +95,12 @@ class AsyncLLM:
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, visible_tokens: Collection[int] = frozenset()
     ) -> AsyncStream:
-        """As LLM.stream: pieces to iterate over with `async for`.
+        """Generate the text that follows one prompt, as `LLM.stream` does, and give its pieces to `async for`.
 
-        Raises BusyError, and ParameterError for a best_of above n and for an empty text; what else LLM.stream raises
-        is raised by the first piece, once the prompt was read.
+        - `prompt`, `params`, `visible_tokens`: as for `LLM.stream`.
+
+        Returns an AsyncStream. Raises BusyError, and ParameterError for a `best_of` above `n` and for an empty text.
+        The other errors of `LLM.stream` are raised when the first piece is awaited, after the prompt was tokenized.
         """
         n = len(streamed_samples(params))
         if isinstance(prompt, str) and not prompt:
@@ -105,9 +111,12 @@ class AsyncLLM:
     def stream_chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
     ) -> AsyncChatStream:
-        """As LLM.stream_chat: deltas to iterate over with `async for`.
+        """Answer messages as `LLM.stream_chat` does, and give the answer's deltas to `async for`.
 
-        Raises BusyError; what LLM.stream_chat raises is raised by the first delta, once the messages were read.
+        - `messages`, `params`, `options`: as for `LLM.stream_chat`.
+
+        Returns an AsyncChatStream. Raises BusyError. The errors of `LLM.stream_chat` are raised when the first delta is
+        awaited, after the messages were tokenized.
         """
 
         def begin(set_turn: Callable[[Turn], None]) -> AsyncStream:
@@ -123,41 +132,43 @@ class AsyncLLM:
         return AsyncChatStream(begin)
 
     def _stream(self, n: int, make: Callable[[], Streamed]) -> AsyncStream:
-        scheduler, place = self.llm.scheduler, Place()
-        self._admit(place, n)
-        return AsyncStream(scheduler, make, place)
+        scheduler, admission = self.llm.scheduler, Admission()
+        self._admit(admission, n)
+        return AsyncStream(scheduler, make, admission)
 
     async def _run(self, make: Callable[[Callable[[int], None]], Job]) -> Job:
-        """Make a job, which asks to be admitted, in a worker thread, and run it to its end, or until this is
-        cancelled."""
-        scheduler, place, waiter = self.llm.scheduler, Place(), AsyncWaiter()
+        """Make a job and submit it in a worker thread, then wait until it has ended. Cancel it if this is cancelled.
+
+        `make` calls its argument with the number of tasks, before it makes them, so that too many are refused early.
+        """
+        scheduler, admission, waiter = self.llm.scheduler, Admission(), AsyncWaiter()
 
         def begin() -> Job:
-            job = make(partial(self._admit, place))
-            place.submit(job.tasks, scheduler, waiter)
+            job = make(partial(self._admit, admission))
+            admission.submit(job.tasks, scheduler, waiter)
             return job
 
         try:
             job = await asyncio.to_thread(begin)
             await waiter.until(lambda: waiter.failed or waiter.n_ended == len(job.tasks))
         finally:
-            place.leave(scheduler)
+            admission.cancel(scheduler)
         for task in job.tasks:
             if task.error is not None:
                 raise task.error
         return job
 
-    def _admit(self, place: Place, n: int) -> None:
-        """Give a call a place for n tasks. BusyError if they are too many, PyinferError once closed."""
+    def _admit(self, admission: Admission, n: int) -> None:
+        """Admit a call's n tasks. Raises BusyError if they are too many, PyinferError once this is closed."""
         with self._lock:
             if self._closed:
                 raise PyinferError("the AsyncLLM is closed")
-            self._places = {other for other in self._places if other.n_open}
-            n_open = sum(other.n_open for other in self._places)
+            self._admissions = {other for other in self._admissions if other.n_open}
+            n_open = sum(other.n_open for other in self._admissions)
             if n_open + n > self._max_open:
                 raise BusyError(
                     f"{n_open} requests are under way and {n} more came; "
                     f"expected at most {self._max_open} (n_seqs and max_waiting)"
                 )
-            place.n = n
-            self._places.add(place)
+            admission.n = n
+            self._admissions.add(admission)

@@ -1,4 +1,4 @@
-"""Waiting on asyncio: for a model's requests, and for the pieces of a stream."""
+"""How a coroutine waits: for the requests of a call, and for the pieces of a stream."""
 
 from __future__ import annotations
 
@@ -14,67 +14,69 @@ from pyinfer.tasks.results import Completion, Piece
 
 
 class AsyncWaiter(Waiter):
-    """A coroutine of the running event loop that waits for its requests, where a Waiter is a thread."""
+    """Waits in a coroutine of the running event loop, where a Waiter waits in a thread."""
 
     def __init__(self, each_step: bool = False) -> None:
         super().__init__(0, each_step)
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
-        self._told = False
+        self._notified = False
 
     def wake(self) -> None:
-        if not self._told:
-            self._told = True
+        if not self._notified:
+            self._notified = True
             with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
                 self._loop.call_soon_threadsafe(self._event.set)
 
     async def until(self, ready: Callable[[], bool]) -> None:
-        """Return once ready(), which is asked again at each wake-up."""
+        """Return once `ready()` is true. It is asked again at each wake-up."""
         while not ready():
             self._event.clear()
-            self._told = False
+            self._notified = False
             if not ready():
                 await self._event.wait()
 
 
-class Place:
-    """The room that a call's n tasks take among those of an AsyncLLM.
+class Admission:
+    """The `n` tasks of a call that an AsyncLLM has admitted: they count against its limit until they are finished.
 
-    left: nobody wants them any more. tasks: once they are made, in a worker thread.
+    `tasks` is empty until a worker thread has made them. `cancelled`: nobody wants them any more.
     """
 
     def __init__(self) -> None:
         self.n = 0
         self.tasks: Sequence[Task] = ()
-        self.left = False
+        self.cancelled = False
 
     @property
     def n_open(self) -> int:
-        """Tasks that are not finished."""
-        return 0 if self.left else self.n - sum(task.finished for task in self.tasks)
+        """How many tasks are not finished."""
+        return 0 if self.cancelled else self.n - sum(task.finished for task in self.tasks)
 
     def submit(self, tasks: Sequence[Task], scheduler: Scheduler, waiter: Waiter) -> None:
-        """Have the tasks run, unless they were left meanwhile."""
+        """Submit the tasks, unless they were cancelled before they were made."""
         waiter.expect(len(tasks))
         self.tasks = tasks
-        if not self.left:
+        if not self.cancelled:
             scheduler.submit(tasks, waiter)
 
-    def leave(self, scheduler: Scheduler) -> None:
-        """End the tasks; if they are just being submitted, as soon as they are."""
-        self.left = True
+    def cancel(self, scheduler: Scheduler) -> None:
+        """End the tasks. Tasks that another thread submits at this moment end as soon as they are submitted."""
+        self.cancelled = True
         scheduler.cancel(self.tasks)
 
 
-class Beginning:
-    """The texts of a stream, from the call that asks for them until they run.
+class Start:
+    """The start of a stream: a worker thread makes its tasks and submits them.
 
-    They are made in a worker thread, since reading a prompt or a guide takes time that the event loop does not have.
+    It takes a thread because tokenizing a prompt or compiling a guide would block the event loop.
     """
 
-    def __init__(self, scheduler: Scheduler, make: Callable[[], Streamed], place: Place, waiter: Waiter) -> None:
+    def __init__(
+        self, scheduler: Scheduler, make: Callable[[], Streamed], admission: Admission, waiter: Waiter
+    ) -> None:
         self.scheduler = scheduler
-        self.place = place
+        self.admission = admission
         self.streamed: Streamed | None = None
         self._make = make
         self._waiter = waiter
@@ -82,58 +84,63 @@ class Beginning:
     def run(self) -> None:
         try:
             streamed = self._make()
-            self.place.submit(streamed.tasks, self.scheduler, self._waiter)
+            self.admission.submit(streamed.tasks, self.scheduler, self._waiter)
             self.streamed = streamed
         except BaseException:
-            self.place.left = True
+            self.admission.cancelled = True
             raise
 
 
 class AsyncStream(AsyncIterator[Piece]):
-    """The pieces of a prompt's text, or texts, as they are generated; `completion` is there once they have all come.
+    """Iterate with `async for` over the pieces of a prompt's text, or of its `n` texts, while they are generated.
 
-    A consumer that is behind makes it pause. Left early, it ends when it is closed (`aclose`, an `async with` block) or
-    collected, or its task cancelled while it waits for a piece.
+    - `completion`: the Completion, once all pieces have come; None before.
 
-    make() gives the texts; what it raises, the first piece raises.
+    A stream pauses when its reader is too slow, and other requests go on. It ends early when it is closed (`aclose`, or
+    the end of an `async with` block) or collected, or when the task that awaits a piece is cancelled.
+
+    `make`, which a worker thread calls, returns the texts; the first piece raises what it raises.
+
+        async with llm.stream("Once upon a time") as stream:
+            first = await anext(stream)
     """
 
-    def __init__(self, scheduler: Scheduler, make: Callable[[], Streamed], place: Place) -> None:
-        self._left = False
+    def __init__(self, scheduler: Scheduler, make: Callable[[], Streamed], admission: Admission) -> None:
+        self._cancelled = False
         self._waiter = AsyncWaiter(each_step=True)
-        self._beginning = Beginning(scheduler, make, place, self._waiter)
-        self._begun = asyncio.get_running_loop().run_in_executor(None, self._beginning.run)
+        self._start = Start(scheduler, make, admission, self._waiter)
+        self._started = asyncio.get_running_loop().run_in_executor(None, self._start.run)
 
     @property
     def completion(self) -> Completion | None:
-        streamed = self._beginning.streamed
-        return None if streamed is None or self._left else streamed.completion
+        streamed = self._start.streamed
+        return None if streamed is None or self._cancelled else streamed.completion
 
-    async def begun(self) -> None:
-        """Return once the texts run, or raise what kept them from it."""
-        if self._beginning.streamed is None and not self._left:
+    async def started(self) -> None:
+        """Return once the tasks are submitted, or raise the error that kept them from it."""
+        if self._start.streamed is None and not self._cancelled:
             try:
-                await asyncio.shield(self._begun)
+                await asyncio.shield(self._started)
             except BaseException:
-                self._leave()
+                self._cancel()
                 raise
 
     async def __anext__(self) -> Piece:
-        await self.begun()
-        streamed = self._beginning.streamed
-        if streamed is None or self._left:
+        await self.started()
+        streamed = self._start.streamed
+        if streamed is None or self._cancelled:
             raise StopAsyncIteration
         try:
-            await self._waiter.until(lambda: streamed.ready or self._left)
+            await self._waiter.until(lambda: streamed.ready or self._cancelled)
         except BaseException:
-            self._leave()
+            self._cancel()
             raise
-        if self._left:
+        if self._cancelled:
             raise StopAsyncIteration
         if streamed.pieces:
-            return streamed.take(self._beginning.scheduler)
+            return streamed.pop(self._start.scheduler)
         if streamed.error is not None:
-            self._leave()
+            self._cancel()
             raise streamed.error
         raise StopAsyncIteration
 
@@ -141,29 +148,29 @@ class AsyncStream(AsyncIterator[Piece]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._leave()
+        self._cancel()
 
     async def aclose(self) -> None:
         """End the texts where they are."""
-        self._leave()
+        self._cancel()
 
-    def _leave(self) -> None:
-        streamed = self._beginning.streamed
+    def _cancel(self) -> None:
+        streamed = self._start.streamed
         if streamed is None or streamed.pieces or streamed.unfinished or streamed.error is not None:
-            self._left = True
-        self._beginning.place.leave(self._beginning.scheduler)
+            self._cancelled = True
+        self._start.admission.cancel(self._start.scheduler)
         if streamed is None:
-            self._begun.add_done_callback(retrieve)
+            self._started.add_done_callback(retrieve)
         else:
-            streamed.leave(self._beginning.scheduler)
+            streamed.cancel(self._start.scheduler)
         self._waiter.wake()
 
     def __del__(self) -> None:
-        if (beginning := self.__dict__.get("_beginning")) is not None:
-            beginning.place.leave(beginning.scheduler)
+        if (start := self.__dict__.get("_start")) is not None:
+            start.admission.cancel(start.scheduler)
 
 
-def retrieve(begun: asyncio.Future[None]) -> None:
-    """Look at an error that nobody waits for, of which asyncio would complain otherwise."""
-    if not begun.cancelled():
-        begun.exception()
+def retrieve(started: asyncio.Future[None]) -> None:
+    """Read an error that nobody awaits; asyncio would report it as never retrieved."""
+    if not started.cancelled():
+        started.exception()

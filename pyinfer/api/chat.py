@@ -1,4 +1,4 @@
-"""A chat's answer as it is generated: deltas out of the pieces of a stream."""
+"""Streams of a chat's answer: they turn the pieces of a text into deltas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyinfer.tasks.results import Completion
 
 
 class Deltas:
-    """The deltas of an answer that are certain, in order, and what has come so far."""
+    """Parses an answer as it comes: the deltas that are certain and not yet taken, and the answer so far."""
 
     def __init__(self, turn: Turn) -> None:
         self.ended = False
@@ -28,13 +28,13 @@ class Deltas:
         self.ready.extend(self._parser.push(text))
 
     def end(self) -> None:
-        """No more text comes: what the parser held back is certain."""
+        """Say that no more text comes, so that what the parser still holds becomes certain."""
         if not self.ended:
             self.ended = True
             self.ready.extend(self._parser.finish())
 
-    def leave(self) -> None:
-        """Nobody takes the rest."""
+    def close(self) -> None:
+        """Drop the deltas that nobody has taken."""
         self.end()
         self.ready.clear()
 
@@ -43,9 +43,15 @@ class Deltas:
 
 
 class ChatStream(Iterator[AnswerDelta]):
-    """An answer as it is generated; `completion` is there once all of it has come.
+    """Iterate over a chat's answer while it is generated, by deltas of reasoning, text and tool calls.
 
-    Whoever leaves it early may close it, by `close` or by a `with` block; `answer` has what came until then.
+    - `answer`: what has come so far.
+    - `completion`: the ChatCompletion, once all of the answer has come; None before.
+
+    To end an answer early, call `close`, or leave the `with` block that the stream is used in.
+
+        with llm.stream_chat([{"role": "user", "content": "Hello"}]) as stream:
+            print("".join(delta.content for delta in stream), stream.completion.finish_reason)
     """
 
     def __init__(self, turn: Turn, stream: Stream) -> None:
@@ -82,13 +88,19 @@ class ChatStream(Iterator[AnswerDelta]):
     def close(self) -> None:
         """End the answer where it is."""
         self._stream.close()
-        self._deltas.leave()
+        self._deltas.close()
 
 
 class AsyncChatStream(AsyncIterator[AnswerDelta]):
-    """As ChatStream, for `async for`; left early, it ends as AsyncStream does.
+    """Iterate over a chat's answer with `async for`, by the same deltas as ChatStream.
 
-    start(set_turn) gives the stream of the turn that it sets, in a worker thread, before the first piece comes.
+    - `answer`: what has come so far.
+    - `completion`: the ChatCompletion, once all of the answer has come; None before.
+
+    To end an answer early, await `aclose` or leave the `async with` block, as with AsyncStream.
+
+    `start(set_turn)`, which the constructor calls, returns the stream; a worker thread calls `set_turn` with the turn
+    before the first piece comes.
     """
 
     def __init__(self, start: Callable[[Callable[[Turn], None]], AsyncStream]) -> None:
@@ -108,7 +120,7 @@ class AsyncChatStream(AsyncIterator[AnswerDelta]):
         return None if self._deltas is None else self._deltas.completion(self._stream.completion)
 
     async def __anext__(self) -> AnswerDelta:
-        await self._stream.begun()
+        await self._stream.started()
         deltas = self._deltas
         while deltas is not None and not deltas.ready and not deltas.ended:
             try:
@@ -129,4 +141,4 @@ class AsyncChatStream(AsyncIterator[AnswerDelta]):
         """End the answer where it is."""
         await self._stream.aclose()
         if self._deltas is not None:
-            self._deltas.leave()
+            self._deltas.close()

@@ -1,4 +1,4 @@
-"""What one call of `generate` asks for: one prompt or many, one text or several of each."""
+"""What one call of `generate` asks for: one prompt or many, and one text or several for each prompt."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ Params = SamplingParams | Sequence[SamplingParams] | None
 
 
 class Job:
-    """The tasks of a call, and what becomes of their results.
+    """The tasks of one call, and the completions that are made of their results.
 
-    make(prompt, params) gives the task for one text. Raises what it raises, and ParameterError for params that are
-    none, or not as many as prompts. admit(n_tasks) is called before they are made, and may refuse them.
+    - `prompt`, `params`: as for `LLM.generate`.
+    - `make`: a function of (prompt, parameters of one text) that returns a task.
+    - `admit` (None): a function that is called with the number of tasks before they are made; it may raise an error.
+
+    Raises ParameterError where `params` are not SamplingParams, or not as many as there are prompts, and what `make`
+    and `admit` raise.
     """
 
     def __init__(
@@ -55,12 +59,12 @@ class Job:
         return [generation for group in self._groups for generation in group]
 
     def result(self) -> Completion | list[Completion]:
-        """The completion, or those of all prompts in their order, once all tasks are finished."""
+        """Return the completion, or a list for a list of prompts, in their order. All tasks must be finished."""
         completions = self._completions()
         return completions if self._many else completions[0]
 
     def completion(self) -> Completion:
-        """The completion of the first prompt."""
+        """Return the completion of the first prompt."""
         return self._completions()[0]
 
     def _completions(self) -> list[Completion]:
@@ -72,13 +76,16 @@ class Job:
 
 
 def is_many(prompt: Prompt | Sequence[Prompt]) -> bool:
-    """Whether this is a list of prompts, and not one prompt."""
+    """Whether this is a list of prompts (and not one prompt, which may be a list of token ids)."""
     items = as_list_or_none(prompt) if isinstance(prompt, Sequence | np.ndarray) else None
     return items is not None and len(items) > 0 and isinstance(items[0], str | Sequence | np.ndarray)
 
 
 def samples_of(params: SamplingParams) -> list[SamplingParams]:
-    """Parameters for each text of a prompt, with a seed of its own, and log-probabilities where they decide."""
+    """Return the parameters of each text of a prompt.
+
+    Each text has a seed of its own, and reports log-probabilities where the best texts are chosen by them.
+    """
     if not isinstance(params, SamplingParams):
         raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
     n = params.best_of or params.n
@@ -91,7 +98,10 @@ def samples_of(params: SamplingParams) -> list[SamplingParams]:
 
 
 def with_choices(samples: Sequence[Completion], n: int, keep_logprobs: bool) -> Completion:
-    """As one completion, the n samples with the highest mean log-probability of a token; all of them in their order."""
+    """Return one completion whose choices are the `n` samples with the highest mean log-probability of a token.
+
+    Where all samples are wanted, they stay in their order.
+    """
     kept = list(samples)
     if n < len(kept):
         kept.sort(key=_mean_logprob, reverse=True)

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from pyinfer import _kernels
 from pyinfer.api.chat import ChatStream
 from pyinfer.api.job import Job, Params
+from pyinfer.api.session import load_session, save_session
 from pyinfer.api.stream import Stream, Streamed
 from pyinfer.arguments import check_integer, check_positive
 from pyinfer.chat.calls import ChatCompletion, prepare_turn
 from pyinfer.engine.engine import Engine
 from pyinfer.engine.options import DEFAULTS, EngineOptions
-from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
+from pyinfer.errors import ContextError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.hub import resolve_model
-from pyinfer.memory.prefix_key import PrefixKey
-from pyinfer.memory.session_file import Layout, fingerprint, read_state, write_state
+from pyinfer.memory.session_file import Layout, fingerprint
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.scheduling.scheduler import Scheduler
 from pyinfer.scheduling.task import Task
@@ -39,24 +39,30 @@ from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
 
 class LLM:
-    """A model, its tokenizer and its KV cache.
+    """Load a model with its tokenizer and its KV cache, to generate text, chat, embed and score.
+
+    Several threads may call it; their requests run together. In brackets: the default, then the range.
+
+    - `path`: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows.
+    - `n_ctx`, `n_threads`, `kv_type`, `n_batch`, `n_seqs`, `kv_cache_memory`, `weights`, `progress`: as
+      `pyinfer.engine.options.EngineOptions` says; `progress` is also called while the model is downloaded.
+    - `prefix_cache` (True): prompts share the cached keys and values of their common prefixes, also after a request has
+      ended. Results are the same, bit for bit.
+    - `on_overflow` ("error"): what happens when the context is full: "error" ends the text; "shift" drops the older
+      half of what follows the first `n_keep` tokens, as often as needed.
+    - `n_keep` (0; at least 0): tokens that "shift" never drops; rounded up to pages of 64.
+    - `speculative` (None): "lookup" drafts tokens that followed the same words earlier in the text or its prompt.
+      Results are the same, bit for bit, as without.
+    - `draft_model` (None): a small model with the same tokens, which drafts, too: a file, a name, or an open LLM. Of an
+      LLM only the weights are shared: it may be used at the same time and closed earlier or later.
+    - `n_draft` (31; at least 1): the largest number of draft tokens a step; there are fewer, or none, where drafting
+      would cost time.
+
+    Raises GGUFError, ModelError or TokenizerError for a file that can't be used, DownloadError for a model that can't
+    be downloaded, and ParameterError for arguments.
 
         with LLM("model.gguf") as llm:
             print(llm.generate("The capital of France is", SamplingParams(max_tokens=16)).text)
-
-    path: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows.
-    n_ctx, n_threads, kv_type, n_batch, n_seqs, kv_cache_memory, weights, progress: see EngineOptions; progress is
-    called while the model is fetched, too.
-    prefix_cache: whether prompts share prefixes, now or later; results are the same to the bit.
-    on_overflow: "error" ends texts where the context is full; "shift" then drops the older half of what follows the
-    first n_keep tokens (rounded up to pages of 64), again and again.
-    speculative: "lookup" drafts that texts go on as they or their prompts did before. draft_model: a small model with
-    the same tokens, which drafts, too: a file, a name, or an open LLM, which shares its weights, may be used meanwhile
-    and closed before or after. n_draft: draft tokens at once, at most; fewer or none where that doesn't pay. Results
-    are the same to the bit.
-
-    Raises GGUFError, ModelError, TokenizerError for files, ParameterError for arguments. May be used from several
-    threads, whose requests run together.
     """
 
     def __init__(
@@ -89,12 +95,12 @@ class LLM:
         with GGUFFile(path) as file:
             self._tokenizer = load_tokenizer(file)
             drafting = None
-            if draft_model is not None:  # first, as it is what is sooner loaded or refused
-                drafting = draft_engine(draft_model, self._tokenizer, **options.of_draft_model().as_arguments())
+            if draft_model is not None:  # loaded first, since a small model is loaded or refused sooner
+                drafting = draft_engine(draft_model, self._tokenizer, options.of_draft_model())
             n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
-            self._engine = Engine(file, **options.as_arguments(), n_keep=n_kept or 0)
+            self._engine = Engine(file, options, n_keep=n_kept or 0)
             self._fingerprint = fingerprint(file, self._engine.config)
-        _kernels.end_threads()  # those that loaded the weights: the engine thread has its own
+        _kernels.end_threads()  # ends those that loaded the weights: the engine thread has its own
         self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)
         self.path = Path(path)
         self._closed = False
@@ -115,25 +121,25 @@ class LLM:
 
     @property
     def engine(self) -> Engine:
-        """The engine below; PyinferError once the model is closed."""
+        """What computes forward passes. Raises PyinferError once the model is closed."""
         if self._closed:
             raise PyinferError(f"{self.path}: the model is closed")
         return self._engine
 
     @property
     def scheduler(self) -> Scheduler:
-        """What runs requests on the engine; PyinferError once the model is closed."""
+        """What runs requests on the engine. Raises PyinferError once the model is closed."""
         if self._closed:
             raise PyinferError(f"{self.path}: the model is closed")
         return self._scheduler
 
     @property
     def n_ctx(self) -> int:
-        """Positions that a prompt and its text may have together."""
+        """How many tokens a prompt and its text may have together."""
         return self._scheduler.n_ctx
 
     def close(self) -> None:
-        """Give back all memory; requests under way and further calls raise PyinferError."""
+        """Release all memory. Requests under way and later calls raise PyinferError."""
         if not self._closed:
             self._scheduler.close()
             self._engine.close()
@@ -150,13 +156,16 @@ class LLM:
     def generate(
         self, prompt: Prompt | Sequence[Prompt], params: Params = None, progress: bool = False
     ) -> Completion | list[Completion]:
-        """The text that follows a prompt, or the texts that follow several, which run together.
+        """Generate the text that follows a prompt, or the texts that follow several prompts, which run together.
 
-        prompt: text (special tokens in it are text) or token ids, or a list of prompts; params: for all of them, or
-        one for each. progress: draw a bar on standard error. Returns a Completion, or a list in the order of the
-        prompts. Each request's result is the same whatever runs beside it.
-        Raises ContextError for prompts that leave no room, ParameterError for empty ones, TokenizerError or
-        ParameterError for ids out of range, each before anything runs; and what a text's own processors raise.
+        - `prompt`: a text, in which special tokens are plain characters, or token ids; or a list of such prompts.
+        - `params` (None): for all prompts, or a list with one for each; None: the defaults of SamplingParams.
+        - `progress` (False): draw a progress bar on standard error.
+
+        Returns a Completion, or a list of them in the order of the prompts. What else runs at the same time does not
+        change a result. Raises, before anything runs, ContextError for a prompt that leaves no room in the context, and
+        ParameterError or TokenizerError for a prompt that is empty or has ids out of range. Raises what the logits
+        processors of `params` raise.
 
             first, second = llm.generate(["Once upon a time", "In the beginning"])
         """
@@ -167,10 +176,13 @@ class LLM:
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, visible_tokens: Collection[int] = frozenset()
     ) -> Stream:
-        """As generate for one prompt, piece by piece; other calls may run meanwhile.
+        """Generate the text that follows one prompt, and give it piece by piece.
 
-        With n above 1, pieces of all texts come in turn, each with the index of its own. visible_tokens: control
-        tokens that are text. Raises what generate raises, and ParameterError for a best_of above n.
+        - `prompt`, `params`: as for `generate`. With `n` above 1, each piece has the index of the text that it is of.
+        - `visible_tokens` (none): ids of control tokens that become characters of the text, in place of nothing.
+
+        Returns a Stream to iterate over; other calls may run at the same time. Raises what `generate` raises, and
+        ParameterError for a `best_of` above `n`.
 
             for piece in llm.stream("Once upon a time"):
                 print(piece.text, end="", flush=True)
@@ -180,10 +192,14 @@ class LLM:
     def chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
     ) -> ChatCompletion:
-        """The answer to messages as OpenAI's API has them, by the model's chat template.
+        """Answer messages in the form of OpenAI's API, by the model's chat template.
 
-        options: template, tools, tool_choice, constrain_tools, parallel_tool_calls, documents, reasoning, and variables
-        of the template; `pyinfer.chat.prepare_turn` says what they are. Raises what it raises, and what generate does.
+        - `messages`: a list of `{"role": …, "content": …}`.
+        - `params` (None): as for `generate`.
+        - `options`: the other arguments of `pyinfer.chat.prepare_turn`: `template`, `tools`, `tool_choice`,
+          `constrain_tools`, `parallel_tool_calls`, `documents`, `reasoning`, and variables of the template.
+
+        Returns a ChatCompletion. Raises what `prepare_turn` and `generate` raise.
 
             done = llm.chat([{"role": "user", "content": "Hello"}])
             print(done.content, done.finish_reason)
@@ -196,9 +212,11 @@ class LLM:
     def stream_chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
     ) -> ChatStream:
-        """As chat for one answer (n = 1), delta by delta: thoughts, text and calls as they become certain.
+        """Answer messages, and give the answer delta by delta: reasoning, text and tool calls as they become certain.
 
-        Raises as chat.
+        - `messages`, `params`, `options`: as for `chat`, but for one answer: `n` and `best_of` are at most 1.
+
+        Returns a ChatStream to iterate over. Raises what `chat` raises.
 
             for delta in llm.stream_chat([{"role": "user", "content": "Hello"}]):
                 print(delta.content, end="", flush=True)
@@ -207,9 +225,14 @@ class LLM:
         return ChatStream(turn, self.stream(turn.prompt.tokens, turn.one_text(), visible_tokens=turn.visible_tokens))
 
     def logits(self, tokens: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
-        """Logits at each of the tokens, from an empty context: float32 [n_tokens, n_vocab].
+        """Compute the logits at each token of a sequence that begins with the first one.
 
-        Raises ContextError for more tokens than n_ctx, ParameterError for ids out of range, ModelError for an encoder.
+        - `tokens`: token ids, at least 1 and at most `n_ctx`.
+
+        Returns float32 [n_tokens, n_vocab]. Raises ContextError for more tokens than `n_ctx`, ParameterError for none
+        and for ids out of range, and ModelError for an encoder.
+
+            likeliest = llm.logits([1, 2, 3])[-1].argmax()
         """
         self.engine.check_decoder()
         ids = self._fitting_ids(tokens)
@@ -218,11 +241,13 @@ class LLM:
         return task.out
 
     def trace(self, tokens: Prompt, names: str | Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
-        """Activations of a prompt's tokens by name, from an empty context: float32 [n_tokens, width] each.
+        """Compute the activations of a prompt's tokens, bit for bit those that generation would compute.
 
-        names: a glob or several, None for all of them; pyinfer.engine.trace says what there is. Numbers are those of
-        generation, to the bit. Requests under way are computed again afterwards.
-        Raises ParameterError for names that there are not, ContextError for more tokens than n_ctx.
+        - `tokens`: a text or token ids, at most `n_ctx` tokens.
+        - `names` (None): a glob, or several, of names that `pyinfer.engine.trace` lists; None: all of them.
+
+        Returns float32 [n_tokens, width] by name. Requests under way lose their cache and are computed again
+        afterwards. Raises ParameterError for a name that matches nothing, ContextError for more tokens than `n_ctx`.
 
             streams = llm.trace("The capital of France is", "blk.*.out")
         """
@@ -231,33 +256,34 @@ class LLM:
         return self.scheduler.call(partial(self.engine.trace, ids, globs), preempt=True)
 
     def save_state(self, path: str | Path, tokens: Prompt | Completion) -> int:
-        """Save the cached keys and values of a prompt, or of a completion with its prompt, for `load_state`.
+        """Save the cached keys and values of a sequence to a session file, which `load_state` reads.
 
-        Returns how many of its tokens that are: those of the longest beginning that is still cached.
-        Raises StateError if there is none, ParameterError without prefix_cache, OSError if the file can't be written.
+        - `path`: the file to write.
+        - `tokens`: the sequence: a prompt, or a Completion for its prompt and its text.
+
+        Returns how many tokens are saved: those of the longest prefix that is still cached. Raises StateError if there
+        is none, ParameterError without `prefix_cache`, and OSError if the file can't be written.
+
+            llm.save_state("session", llm.generate("Once upon a time"))
         """
         ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
-        layout = self._state_layout()
-        memory = self.engine.memory
-        snapshot = self.scheduler.call(lambda: memory.snapshot(PrefixKey(list(ids)), len(ids)))
-        if snapshot.n == 0:
-            raise StateError(f"none of these {len(ids)} tokens is in the cache; generate with them first")
-        write_state(Path(path), layout, ids[: snapshot.n], snapshot)
-        return snapshot.n
+        return save_session(path, ids, self._session_layout(), self.engine.memory, self.scheduler)
 
     def load_state(self, path: str | Path) -> list[int]:
-        """Take a saved session's keys and values into the cache; returns its tokens.
+        """Load a session file's keys and values into the cache.
 
-        What begins with these tokens is generated without passing them again, as long as they stay cached.
-        Raises StateError for files that are damaged or of another model, ContextError if they are too many for the
-        cache, each before anything has changed; ParameterError without prefix_cache, OSError if there is no such file.
+        - `path`: a file that `save_state` wrote, of the same model and `kv_type`.
+
+        Returns the session's tokens. Prompts that begin with them need not compute them again while they stay cached.
+        Raises, before anything has changed, StateError for a file that is damaged or of another model, and ContextError
+        for more tokens than the cache has room for; ParameterError without `prefix_cache`, OSError without a file.
+
+            llm.save_state("session", llm.generate("Once upon a time"))
+            print(llm.generate([*llm.load_state("session"), 1]).cached_tokens)
         """
-        tokens, snapshot = read_state(Path(path), self._state_layout(), self.n_ctx, self._engine.n_vocab)
-        memory = self.engine.memory
-        self.scheduler.call(lambda: memory.restore(PrefixKey(list(tokens)), snapshot))
-        return tokens
+        return load_session(path, self._session_layout(), self.n_ctx, self.engine, self.scheduler)
 
-    def _state_layout(self) -> Layout:
+    def _session_layout(self) -> Layout:
         if not self._prefix_cache:
             raise ParameterError("prefix_cache is False; sessions are saved from and loaded into it")
         memory = self.engine.memory
@@ -270,8 +296,7 @@ class LLM:
         visible_tokens: Collection[int] = frozenset(),
         admit: Callable[[int], None] | None = None,
     ) -> Job:
-        """The tasks of `generate`, for the scheduler; visible_tokens: as for `generation`,
-        admit: as for Job."""
+        """Return the tasks of a `generate` call, for the scheduler. `admit` is as for Job."""
         return Job(prompt, params, partial(self.generation, visible_tokens=visible_tokens), admit)
 
     def generation(
@@ -282,8 +307,10 @@ class LLM:
         index: int = 0,
         visible_tokens: Collection[int] = frozenset(),
     ) -> Generation:
-        """A task for one text (n and best_of are not looked at), checked; pieces, index, visible_tokens: as
-        Generation has them."""
+        """Check a prompt and return the task for one text (`n` and `best_of` have no effect here).
+
+        `pieces`, `index` and `visible_tokens` are as for Generation.
+        """
         self.engine.check_decoder()
         ids = self.token_ids(prompt)
         if len(ids) >= self.n_ctx:
@@ -295,11 +322,11 @@ class LLM:
         return Generation(ids, params, self._tokenizer, n_ctx, pieces, index, visible_tokens)
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """Run tasks of any kind to their end; raise the first error of one, and cancel the others, as Ctrl-C does."""
+        """Run tasks of any kind to their end. The first error of a task, and Ctrl-C, is raised and cancels the rest."""
         self.scheduler.run(tasks)
 
     def token_ids(self, prompt: Prompt) -> list[int]:
-        """A prompt's token ids, checked; ParameterError if there are none, or one is out of range."""
+        """Return a prompt's token ids. Raises ParameterError if there are none, or one is out of range."""
         return prompt_ids(prompt, self._tokenizer, self.engine.n_vocab)
 
     def _fitting_ids(self, tokens: Prompt) -> list[int]:
@@ -315,9 +342,15 @@ class LLM:
         normalize: bool = True,
         truncate: bool = False,
     ) -> NDArray[np.float32]:
-        """Embeddings of texts, float32 [n_texts, n_embd]; see pyinfer.tasks.embedding.embed.
+        """Compute the embedding of each text.
 
-        Raises ContextError for texts that are too long, unless truncate is True; ParameterError.
+        - `texts`: a text, or a list of texts or lists of token ids.
+        - `pooling` (None): how a text's hidden states become one vector: "mean", "cls" (the first token's) or "last";
+          None: as the model's file says.
+        - `normalize` (True): give vectors of length 1.
+        - `truncate` (False): cut texts that are too long at their end, in place of an error.
+
+        Returns float32 [n_texts, n_embd]. Raises ContextError for a text that is too long, and ParameterError.
 
             first, second = llm.embed(["A cat sits on the mat.", "There is a cat on the rug."])
             print("cosine", first @ second)
@@ -325,9 +358,12 @@ class LLM:
         return embed(self.scheduler, self._tokenizer, texts, pooling, normalize, truncate)
 
     def score(self, prompt: Prompt, continuations: Sequence[Prompt]) -> list[Score]:
-        """How likely each of these texts is after a prompt; see pyinfer.tasks.scoring.score.
+        """Compute how likely each of several continuations of a prompt is.
 
-        Raises ContextError and ParameterError, as generate.
+        - `prompt`: a text or token ids.
+        - `continuations`: a list of texts or lists of token ids, none of them empty.
+
+        Returns a `pyinfer.tasks.scoring.Score` for each. Raises ContextError and ParameterError as `generate` does.
 
             first, second = llm.score("The capital of France is", [" Paris", " Rome"])
             print(first.logprob > second.logprob, first.greedy)
@@ -342,15 +378,17 @@ class LLM:
         n_chunks: int | None = None,
         progress: Callable[[Perplexity, int], None] | None = None,
     ) -> Perplexity:
-        """How well the model predicts a text, by llama-perplexity's method; see pyinfer.tasks.scoring.perplexity.
+        """Measure how well the model predicts a text, by the method of llama-perplexity.
 
-        Raises ParameterError for arguments out of range, and for texts of less than one chunk.
+        - `text`, `n_ctx`, `stride`, `n_chunks`, `progress`: as `pyinfer.tasks.scoring.perplexity` says.
+
+        Returns a Perplexity. Raises ParameterError for arguments out of range, and for a text shorter than one chunk.
 
             print(llm.perplexity(Path("book.txt").read_text()).value)
         """
         return perplexity(self.scheduler, self._tokenizer, text, n_ctx, stride, n_chunks, progress)
 
     def _kept_tokens(self, n_keep: int) -> int:
-        """Of a context that is shifted: with the beginning-of-text token, without which models go astray."""
+        """How many tokens a context shift keeps: the beginning-of-text token as well, which models can't do without."""
         check_integer("n_keep", n_keep, 0, None, "a whole number of at least 0")
         return int(n_keep) + self._tokenizer.add_bos

@@ -1,4 +1,4 @@
-"""Texts piece by piece, for who iterates over them."""
+"""Streams of text: pieces to iterate over while a prompt's texts are generated."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class MakeTask(Protocol):
 
 
 class Streamed:
-    """The texts of one prompt, and their pieces in the order in which they came, until someone takes them.
+    """The tasks of one prompt's texts, and a queue of their pieces, in the order in which they were generated.
 
-    make: gives the task for one text. Raises what it raises, and as streamed_samples.
+    `make` returns the task for one text. Raises what `make` and `streamed_samples` raise.
     """
 
     def __init__(self, prompt: Prompt, params: SamplingParams | None, make: MakeTask) -> None:
         samples = streamed_samples(params)
         self.pieces: deque[Piece] = deque()
         self.tasks = [make(prompt, each, pieces=self.pieces, index=i) for i, each in enumerate(samples)]
-        self.left = False  # before all of it was taken
+        self.cancelled = False  # before all pieces were popped
         self._keeps_logprobs = params is not None and params.logprobs is not None
 
     @property
@@ -39,7 +39,7 @@ class Streamed:
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to take, or nothing to wait for."""
+        """Whether there is a piece to pop, or nothing left to wait for."""
         return bool(self.pieces) or all(task.finished for task in self.tasks) or self.error is not None
 
     @property
@@ -48,21 +48,23 @@ class Streamed:
 
     @property
     def completion(self) -> Completion | None:
-        """That of the first text, with all of them as its choices where they are several; None before all pieces were
-        taken."""
-        if self.left or self.pieces:
+        """The first text's completion, with all texts as its choices where there are several.
+
+        None until all pieces were popped.
+        """
+        if self.cancelled or self.pieces:
             return None
         done = [task.completion for task in self.tasks if task.completion is not None]
         return with_choices(done, len(done), self._keeps_logprobs) if len(done) == len(self.tasks) else None
 
-    def leave(self, scheduler: Scheduler) -> None:
-        """End the texts where they are, unless all was taken."""
-        self.left = self.left or bool(self.pieces or self.unfinished)
+    def cancel(self, scheduler: Scheduler) -> None:
+        """End the texts where they are. Nothing changes if all their pieces were popped."""
+        self.cancelled = self.cancelled or bool(self.pieces or self.unfinished)
         scheduler.cancel(self.tasks)
         self.pieces.clear()
 
-    def take(self, scheduler: Scheduler) -> Piece:
-        """The next piece; where the texts had paused, as too many lay there, they go on."""
+    def pop(self, scheduler: Scheduler) -> Piece:
+        """Return the next piece. If the texts had paused because the queue was full, they go on."""
         had_paused = len(self.pieces) >= MAX_AHEAD
         piece = self.pieces.popleft()
         if had_paused:
@@ -71,9 +73,9 @@ class Streamed:
 
 
 def streamed_samples(params: SamplingParams | None) -> list[SamplingParams]:
-    """Parameters for each text of a stream.
+    """Return the parameters of each text of a stream.
 
-    ParameterError for a best_of above n: which texts are the best is not known before they end.
+    Raises ParameterError for a `best_of` above `n`: which texts are the best is not known before they end.
     """
     own = SamplingParams() if params is None else params
     samples = samples_of(own)
@@ -83,10 +85,15 @@ def streamed_samples(params: SamplingParams | None) -> list[SamplingParams]:
 
 
 class Stream(Iterator[Piece]):
-    """The pieces of a prompt's text, or texts, as they are generated; `completion` is there once they have all come.
+    """Iterate over the pieces of a prompt's text, or of its `n` texts, while they are generated.
 
-    Whoever leaves it early may close it, by `close` or by a `with` block, so that its place is free at once. One that
-    nobody reads pauses and holds up nobody.
+    - `completion`: the Completion, once all pieces have come; None before.
+
+    To end a stream early, call `close`, or leave the `with` block that the stream is used in: other requests then have
+    its slot at once. A stream that nobody reads pauses after some pieces, and other requests go on.
+
+        with llm.stream("Once upon a time") as stream:
+            print("".join(piece.text for piece in stream), stream.completion.finish_reason)
     """
 
     def __init__(self, scheduler: Scheduler, streamed: Streamed) -> None:
@@ -101,7 +108,7 @@ class Stream(Iterator[Piece]):
 
     def __next__(self) -> Piece:
         streamed = self._streamed
-        if streamed.left:
+        if streamed.cancelled:
             raise StopIteration
         if not streamed.ready:
             try:
@@ -111,10 +118,10 @@ class Stream(Iterator[Piece]):
                 self.close()
                 raise
         if streamed.pieces:
-            return streamed.take(self._scheduler)
+            return streamed.pop(self._scheduler)
         if streamed.error is not None:
             self.close()
-            streamed.left = True
+            streamed.cancelled = True
             raise streamed.error
         raise StopIteration
 
@@ -126,7 +133,7 @@ class Stream(Iterator[Piece]):
 
     def close(self) -> None:
         """End the texts where they are."""
-        self._streamed.leave(self._scheduler)
+        self._streamed.cancel(self._scheduler)
 
     def __del__(self) -> None:
         streamed = self.__dict__.get("_streamed")

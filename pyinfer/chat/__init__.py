@@ -1,4 +1,4 @@
-"""Chats: messages to a prompt by the model's template, and the answer to thoughts, text and tool calls."""
+"""Chats: messages become a prompt by the model's template; the answer is split into reasoning, text and tool calls."""
 
 from pyinfer.chat.answer import Answer, AnswerDelta, AnswerParser
 from pyinfer.chat.calls import ChatCompletion, Turn, prepare_turn

@@ -1,4 +1,4 @@
-"""What a model answered in a chat, told apart as it comes: thoughts, text and tool calls."""
+"""Splits a model's answer into reasoning, text and tool calls, while it is generated."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pyinfer.chat.tools import ToolCall, ToolFormat
 
 @dataclass(frozen=True)
 class AnswerDelta:
-    """What has become certain of an answer: thoughts, text and calls, in this order; each may be empty.
+    """A part of an answer that has become certain: reasoning, text and tool calls, in this order. Each may be empty.
 
-    index: how many calls came before, which is that of the first call here.
+    `index`: the index of the first call in this delta, which is the number of calls in earlier deltas.
     """
 
     reasoning: str = ""
@@ -24,7 +24,7 @@ class AnswerDelta:
     index: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The "delta" of a chunk in OpenAI's API; "reasoning_content" as vLLM and DeepSeek have it."""
+        """Return the "delta" of a chunk of OpenAI's API, with "reasoning_content" as in vLLM and DeepSeek."""
         delta: dict[str, Any] = {}
         if self.reasoning:
             delta["reasoning_content"] = self.reasoning
@@ -37,14 +37,17 @@ class AnswerDelta:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer. content: None if there are calls and nothing else; reasoning: None if it was not asked for."""
+    """A whole answer.
+
+    `content` is None if there are tool calls and nothing else. `reasoning` is None if it was not asked for.
+    """
 
     content: str | None
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The message in OpenAI's API, which can be given back as one of `messages`."""
+        """Return the message in the form of OpenAI's API. It can be one of the messages of the next call."""
         message: dict[str, Any] = {"role": "assistant", "content": self.content}
         if self.reasoning is not None:
             message["reasoning_content"] = self.reasoning
@@ -54,9 +57,13 @@ class Answer:
 
 
 class AnswerParser:
-    """Splits a generated text. Without a reasoning format thoughts are text; without a tool format calls are.
+    """Split a generated text into reasoning, text and tool calls.
 
-    `tools`: checked ones that may be called. `tool_opened`, `reasoning_opened`: what the prompt has begun.
+    - `reasoning` (None): how the model marks its reasoning; None: reasoning is text.
+    - `form` (None): how the model writes tool calls; None: calls are text.
+    - `tools` (none): the tools that may be called, as `check_tools` returns them.
+    - `reasoning_opened` (False): the prompt ends within reasoning.
+    - `tool_opened` (""): the part of a call's start that the prompt ends with.
 
         parser = prompt.parser(reasoning=True)
         for piece in pieces:
@@ -76,32 +83,32 @@ class AnswerParser:
     ) -> None:
         self._reasoning = None if reasoning is None else ReasoningParser(reasoning, reasoning_opened)
         self._tools = None if form is None else ToolCallParser(form, tools, tool_opened)
-        self._thoughts: list[str] = []
+        self._reasonings: list[str] = []
         self._contents: list[str] = []
         self._calls: list[ToolCall] = []
 
     def push(self, text: str) -> list[AnswerDelta]:
-        """What is certain with this part of the text."""
-        thoughts, text = self._reasoning.push(text) if self._reasoning else ("", text)
-        return self._deltas(thoughts, self._tools.push(text) if self._tools else [text])
+        """Append a part of the text; return the deltas that become certain."""
+        reasoning, text = self._reasoning.push(text) if self._reasoning else ("", text)
+        return self._deltas(reasoning, self._tools.push(text) if self._tools else [text])
 
     def finish(self) -> list[AnswerDelta]:
-        """What was held back, once no more text comes."""
-        thoughts, text = self._reasoning.finish() if self._reasoning else ("", "")
-        return self._deltas(thoughts, [*self._tools.push(text), *self._tools.finish()] if self._tools else [text])
+        """End the text; return the deltas that were not certain until now."""
+        reasoning, text = self._reasoning.finish() if self._reasoning else ("", "")
+        return self._deltas(reasoning, [*self._tools.push(text), *self._tools.finish()] if self._tools else [text])
 
     def answer(self) -> Answer:
-        """All so far."""
+        """Return the answer so far."""
         content = "".join(self._contents)
         return Answer(
             content=None if self._calls and not content.strip() else content,
-            reasoning=None if self._reasoning is None else "".join(self._thoughts),
+            reasoning=None if self._reasoning is None else "".join(self._reasonings),
             tool_calls=tuple(self._calls),
         )
 
-    def _deltas(self, thoughts: str, parts: list[str | ToolCall]) -> list[AnswerDelta]:
-        deltas = [AnswerDelta(reasoning=thoughts)] if thoughts else []
-        self._thoughts.append(thoughts)
+    def _deltas(self, reasoning: str, parts: list[str | ToolCall]) -> list[AnswerDelta]:
+        deltas = [AnswerDelta(reasoning=reasoning)] if reasoning else []
+        self._reasonings.append(reasoning)
         for part in parts:
             if isinstance(part, ToolCall):
                 deltas.append(AnswerDelta(tool_calls=(part,), index=len(self._calls)))

@@ -1,6 +1,6 @@
-"""A model's turn in a chat: from messages to what it is asked for, and from its text to a message.
+"""A model's turn in a chat: messages become a prompt and parameters, and the generated text becomes a message.
 
-`LLM.chat`, `LLM.stream_chat` and those of `AsyncLLM` are made of this.
+`chat` and `stream_chat` of `LLM` and `AsyncLLM` are built on this.
 """
 
 from __future__ import annotations
@@ -24,11 +24,19 @@ ChatFinishReason = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True)
 class ChatCompletion:
-    """A model's answer. completion: the text that it is made of, with its tokens, counts and times.
+    """Hold a model's answer, and the completion that it was read from.
 
-    content: None where there are calls and nothing else; reasoning: None where thoughts were not asked for.
-    finish_reason: "tool_calls" where the model calls and came to its end; otherwise that of the completion.
-    choices: all answers where n was above 1, this one first.
+    - `content`: the text; None where the answer has tool calls and nothing else.
+    - `reasoning`: the model's reasoning; None where it was not asked for.
+    - `tool_calls`: the functions that the model calls, in their order.
+    - `finish_reason`: "tool_calls" where the model called functions and ended by itself; otherwise the completion's.
+    - `message`: the answer as a message of OpenAI's API.
+    - `usage`: counts of tokens.
+    - `completion`: the generated text with its tokens, counts and times.
+    - `choices`: all answers, this one first, where `n` was above 1; otherwise empty.
+
+        done = llm.chat([{"role": "user", "content": "Hello"}])
+        print(done.content, done.usage["completion_tokens"])
     """
 
     answer: Answer
@@ -54,12 +62,12 @@ class ChatCompletion:
 
     @property
     def message(self) -> dict[str, Any]:
-        """The answer as OpenAI's API has it, which can be one of the next messages."""
+        """The answer in the form of OpenAI's API. It can be one of the messages of the next call."""
         return self.answer.as_dict()
 
     @property
     def usage(self) -> dict[str, Any]:
-        """Counts of tokens as in OpenAI's API, of all choices together."""
+        """Counts of tokens in the form of OpenAI's API, summed over all choices."""
         done = self.completion
         n_generated = sum(choice.completion.completion_tokens for choice in self.choices or (self,))
         return {
@@ -72,7 +80,12 @@ class ChatCompletion:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a model is asked for. visible_tokens: control tokens that the parser must see."""
+    """What a model is asked for.
+
+    - `prompt`, `params`: what it generates the answer from.
+    - `visible_tokens`: ids of control tokens that `parser` needs as text.
+    - `reasoning`: whether the parser separates the reasoning from the content.
+    """
 
     prompt: ChatPrompt
     params: SamplingParams
@@ -80,7 +93,7 @@ class Turn:
     reasoning: bool
 
     def one_text(self) -> SamplingParams:
-        """The parameters, for a stream. ParameterError where they ask for several answers."""
+        """Return the parameters, for a stream. Raises ParameterError where they ask for several answers."""
         if (self.params.best_of or self.params.n) > 1:
             raise ParameterError(
                 f"n is {self.params.n}, best_of {self.params.best_of}; a chat's stream gives one answer (use chat)"
@@ -91,7 +104,7 @@ class Turn:
         return self.prompt.parser(self.reasoning)
 
     def result(self, completion: Completion) -> ChatCompletion:
-        """The whole text as an answer; of each choice where there are several."""
+        """Read a whole text, and those of its choices, as answers."""
         choices = tuple(self.result(choice) for choice in completion.choices)
         parser = self.parser()
         parser.push(completion.text)
@@ -113,16 +126,21 @@ def prepare_turn(
     reasoning: bool = False,
     **variables: Any,
 ) -> Turn:
-    """The prompt and parameters for a model's turn.
+    """Prepare a model's turn: render messages to a prompt, and complete the parameters.
 
-    template, tools, tool_choice, documents, variables: as `prepare_chat` takes them. reasoning: thoughts come apart
-    from the content. constrain_tools: a grammar makes malformed calls impossible (`pip install pyinfer[guided]`);
-    None: where the model must call a function. parallel_tool_calls: that grammar allows more than one.
+    - `messages`, `template`, `tools`, `tool_choice`, `documents`, `variables`: as for `prepare_chat`.
+    - `params` (None): how the text is generated; None: the defaults of SamplingParams.
+    - `constrain_tools` (None): whether a grammar makes malformed tool calls impossible (`pip install pyinfer[guided]`);
+      None: only where `tool_choice` makes the model call a function.
+    - `parallel_tool_calls` (True): that grammar allows more than one call.
+    - `reasoning` (False): separate the model's reasoning from the content; otherwise it is a part of the content.
 
-    With a template that is not of the model's file the text also ends where the template goes on to the next turn.
+    Returns a Turn. If the template is not from the model's file, its parameters also end the text where the template
+    would begin the next turn. Raises what `prepare_chat` raises, and ParameterError where calls shall be constrained
+    but the format of the model's calls is unknown or `params` has a guide.
 
-    Raises what prepare_chat raises, and ParameterError where calls are to be constrained and the way that the model
-    writes them is not known, or params has a guide.
+        turn = prepare_turn(tokenizer, [{"role": "user", "content": "Hello"}], SamplingParams(max_tokens=50))
+        answer = turn.result(llm.generate(turn.prompt.tokens, turn.params))
     """
     own = SamplingParams() if params is None else params
     if not isinstance(own, SamplingParams):

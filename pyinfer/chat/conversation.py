@@ -1,6 +1,6 @@
-"""From messages to the token ids of a prompt.
+"""Renders messages and encodes them as the token ids of a prompt.
 
-Control tokens come from the template alone: "<|im_end|>" in a message is the text of these ten characters.
+Only the template can write control tokens: "<|im_end|>" in a message is a text of ten characters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pyinfer.tokenizer import Tokenizer
 
 ROLES = (
     *("system", "developer", "user", "assistant", "tool"),
-    # of some families' templates
+    # roles that some families' templates have
     *("control", "document", "environment", "function", "ipython", "tool_response", "tool_results"),
 )
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
@@ -32,7 +32,9 @@ SPECIAL_VARIABLES = {"bos_token": "bos_id", "eos_token": "eos_id", "unk_token": 
 class ChatPrompt:
     """A rendered prompt, and what is needed to read the answer to it.
 
-    template: the source that made the text. tools: those that may be called; tool_choice: as it was given.
+    - `text`, `tokens`: the prompt.
+    - `template`: the source of the template that rendered it.
+    - `tools`: the tools that the prompt shows; `tool_choice`: as it was given.
     """
 
     text: str
@@ -43,19 +45,18 @@ class ChatPrompt:
 
     @property
     def tool_format(self) -> ToolFormat | None:
-        """How the model writes calls; None if it has no tools, or in a way that is not known."""
+        """How the model writes tool calls; None if there are no tools, or if the format is not known."""
         return tool_format(self.template) if self.tools else None
 
     @property
     def reasoning_format(self) -> ReasoningFormat | None:
-        """How the model marks its thoughts; None if it does not."""
+        """How the model marks its reasoning; None if it does not."""
         return reasoning_format(self.template)
 
     def parser(self, reasoning: bool = False) -> AnswerParser:
-        """What tells the parts of the answer apart; `reasoning`: thoughts as well, which are text otherwise."""
-        thoughts = self.reasoning_format if reasoning else None
+        """Return a parser for the answer. `reasoning`: separate the reasoning, which is text otherwise."""
         return AnswerParser(
-            thoughts,
+            self.reasoning_format if reasoning else None,
             self.tool_format,
             chosen_tools(self.tools, self.tool_choice),
             reasoning_opened=self._reasoning_opened,
@@ -63,7 +64,7 @@ class ChatPrompt:
         )
 
     def grammar(self, tokenizer: Tokenizer, parallel: bool = True) -> str | None:
-        """Lark in which no call can be malformed, as `tool_grammar` has it; None if there is nothing to constrain."""
+        """Return a grammar that allows no malformed call, by `tool_grammar`; None if there is nothing to constrain."""
         form = self.tool_format
         if form is None:
             return None
@@ -79,7 +80,7 @@ class ChatPrompt:
         )
 
     def visible_tokens(self, tokenizer: Tokenizer, reasoning: bool = False) -> frozenset[int]:
-        """Control tokens that `parser` must see as text; for `Tokenizer.stream_decoder(visible_tokens=…)`."""
+        """Return the control tokens that `parser` needs as text, for `Tokenizer.stream_decoder(visible_tokens=…)`."""
         marks = [] if self.tool_format is None else self.tool_format.marks
         if reasoning and self.reasoning_format is not None:
             marks = [*marks, self.reasoning_format.start, self.reasoning_format.end]
@@ -99,9 +100,11 @@ class ChatPrompt:
 def encode_chat(
     tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]], template: str | None = None, **kwargs: Any
 ) -> list[int]:
-    """The token ids of a prompt; `prepare_chat` says what it takes and raises.
+    """Return the token ids of the prompt that `prepare_chat` returns.
 
-    encode_chat(tokenizer, [{"role": "user", "content": "Hello"}])
+    - `tokenizer`, `messages`, `template`, `kwargs`: as for `prepare_chat`, whose errors it raises.
+
+        encode_chat(tokenizer, [{"role": "user", "content": "Hello"}])
     """
     return prepare_chat(tokenizer, messages, template, **kwargs).tokens
 
@@ -118,18 +121,24 @@ def prepare_chat(
     continue_final_message: bool = False,
     **variables: Any,
 ) -> ChatPrompt:
-    """The prompt for messages as OpenAI's API has them: {"role": …, "content": text or list of text parts, …}.
+    """Render messages to a prompt and encode it.
 
-    `template`: a name or a source as `choose_template` takes it. `tools`: functions that the model may call, and
-    `tool_choice`: "auto", "none", "required" or {"type": "function", "function": {"name": …}}, as in OpenAI's API.
-    `documents`: [{"title": …, "text": …}] for templates that know them. `continue_final_message`: the prompt ends
-    behind the text of the last message, which the model goes on with, in place of a new turn. `variables`: whatever
-    else the template knows, such as enable_thinking.
+    - `tokenizer`: the model's, with the templates of its file.
+    - `messages`: as in OpenAI's API: a list of {"role": …, "content": a text or a list of text parts, …}.
+    - `template` (None): a name or a source, as for `choose_template`; None: the model's own.
+    - `tools` (None): functions that the model may call, as in OpenAI's API.
+    - `tool_choice` ("auto"): "auto", "none", "required" or {"type": "function", "function": {"name": …}}.
+    - `documents` (None): [{"title": …, "text": …}], for templates that use them.
+    - `add_generation_prompt` (True): end the prompt where the model's answer begins.
+    - `continue_final_message` (False): end the prompt after the text of the last message, so that the model continues
+      that message and begins no new one.
+    - `variables`: further variables of the template, such as `enable_thinking`.
 
-    Special tokens that the template writes become control tokens; in all that is given here they are text. The begin
-    token is added where the model asks for it and the template does not write it.
+    Returns a ChatPrompt. Special tokens that the template writes become control tokens; in the arguments they are text.
+    The begin token is added where the model asks for it and the template does not write it. Raises ParameterError for
+    messages, tools or a template of another form, and TemplateError if the template refuses them.
 
-    Raises ParameterError for messages, tools or a template of another form, TemplateError if the template refuses them.
+        prepare_chat(tokenizer, [{"role": "user", "content": "Hello"}]).tokens
     """
     chosen_tools(tools, tool_choice)
     shown = [] if tool_choice == "none" else check_tools(tools)
@@ -158,7 +167,7 @@ def prepare_chat(
 
 
 def _up_to_the_end_of(text: str, message: Mapping[str, Any]) -> str:
-    """A prompt without what its template writes behind the text of the last message."""
+    """Return a prompt without what its template writes after the text of the last message."""
     content = message.get("content")
     if not isinstance(content, str):  # parts of text
         content = content[-1].get("text", "") if content else ""
@@ -174,7 +183,7 @@ def _up_to_the_end_of(text: str, message: Mapping[str, Any]) -> str:
 
 
 def check_messages(messages: Sequence[Mapping[str, Any]], template: str) -> list[dict[str, Any]]:
-    """Copies of messages, in the form that a template expects. Raises ParameterError for what is no message."""
+    """Return copies of messages, in the form that a template expects. Raises ParameterError for what is no message."""
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence) or not messages:
         raise ParameterError(f"messages is {messages!r:.60}; expected a list of {{'role': …, 'content': …}}")
     habits = template_quirks(template)
@@ -245,7 +254,7 @@ def _arguments(arguments: Any, where: str, habits: TemplateQuirks) -> Any:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """A copy in dicts and lists, which templates can tell apart and JSON can write."""
+    """Copy a value to dicts and lists, which templates distinguish and JSON can write."""
     try:
         return _copied(value, where)
     except RecursionError:

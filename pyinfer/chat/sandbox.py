@@ -1,7 +1,7 @@
-"""A Jinja environment for templates of strangers: it reaches no Python objects, changes nothing, and ends soon.
+"""A Jinja environment for templates of any origin: they reach no Python objects, change nothing, and end soon.
 
-Jinja's immutable sandbox does the first two. The third is a meter: loops, calls, filters and tests look at the clock,
-and whatever can make a value larger than what it was made of first says how large it will be.
+Jinja's immutable sandbox does the first two. A meter does the third: loops, calls, filters and tests look at the clock,
+and each operation whose result can be larger than its arguments first computes a bound of the result's size.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 MAX_SECONDS = 1.0  # of this thread's processor time; published templates need milliseconds
-MAX_SIZE = 1 << 20  # characters and elements of one value, which one step of Python may walk through
-MAX_TOTAL = 1 << 27  # of all values that are made
-# All three grow with what a template is given: each character of it allows so many more (microseconds).
+MAX_SIZE = 1 << 20  # characters and elements of one value: a single step of Python can read all of them
+MAX_TOTAL = 1 << 27  # characters and elements of all values that are made
+# All three limits grow with the messages: each of their characters adds so many microseconds, characters or elements.
 PER_INPUT = 16
 TOTAL_PER_INPUT = 256  # a text that grows message by message is made again for each
 MAX_BITS = 1 << 16  # of an integer
 
-# Not for chats, and slow or large by a few characters of a template.
+# Chats don't need these, and a few characters of a template make them slow or their results large.
 REMOVED_FILTERS = ("pprint", "striptags", "urlize", "wordwrap", "xmlattr")
 REMOVED_METHODS = ("expandtabs", "format_map", "maketrans", "striptags", "to_bytes", "translate")
 
-# A width of a format that comes from an argument or has five digits.
+# A width in a format string that comes from an argument or has five digits.
 WIDE = re.compile(r"%[^a-zA-Z%]*(\*|\d{5})|\{[^{}]*(\d{5}|\{)")
 
 
 class Meter:
-    """What a rendering has used of its time and memory; raises TemplateError when that is too much."""
+    """Counts the time and memory that a rendering uses; raises TemplateError when that is too much."""
 
     def __init__(self, input_size: int = 0, max_seconds: float | None = None) -> None:
         self._seconds = (MAX_SECONDS if max_seconds is None else max_seconds) + 1e-6 * PER_INPUT * input_size
         self._end = time.thread_time() + self._seconds
         self.max_size = MAX_SIZE + input_size * PER_INPUT
         self._left = MAX_TOTAL + input_size * TOTAL_PER_INPUT
-        self._known: dict[int, tuple[Any, int]] = {}  # containers by id, kept so that ids stay theirs
+        self._known: dict[int, tuple[Any, int]] = {}  # containers by id, kept so that no other gets the same id
 
     def tick(self) -> bool:
-        """Looks at the clock; True, so that conditions can have it in front."""
+        """Check the time. Returns True, so that `and` can join it to a condition."""
         if time.thread_time() > self._end:
             raise TemplateError(f"the template takes longer than {self._seconds:.3g} s")
         return True
 
     def check(self, size: int) -> None:
-        """Whether a value of so many characters or elements may be."""
+        """Raise TemplateError if a value may not have so many characters or elements."""
         if size > self.max_size:
             raise TemplateError(f"the template makes a text or list of {size} parts; at most {self.max_size} may be")
 
     def made(self, value: Any) -> Any:
-        """Notes a new value, and gives it back."""
+        """Count a new value, and return it."""
         if isinstance(value, (str, bytes, list, tuple, dict)):
             self.check(self.weight(value))
             self._left -= len(value)
@@ -68,7 +68,7 @@ class Meter:
         return value
 
     def weight(self, value: Any) -> int:
-        """Characters and elements of a value, those inside of its elements included, however often they occur."""
+        """Return how many characters and elements a value has, with those of its elements, each time they occur."""
         if isinstance(value, (str, bytes)):
             return len(value)
         if isinstance(value, Namespace):
@@ -142,7 +142,7 @@ def _rounded(meter: Meter, value: Any, *args: Any) -> int:
     return sum(abs(a) ** 2 for a in args if isinstance(a, int))  # digits; the powers of ten take longer than they
 
 
-# How large the result of a filter or a method can be, by its name.
+# Functions that bound the size of the result of a filter or a method, by its name.
 SIZES: Mapping[str, Callable[..., int]] = {
     "replace": _replaced,
     "join": _joined,
@@ -152,13 +152,14 @@ SIZES: Mapping[str, Callable[..., int]] = {
     **dict.fromkeys(("indent", "tojson"), _indented),
     **dict.fromkeys(("batch", "center", "ljust", "rjust", "slice", "zfill"), _padded),
 }
-LAZY = frozenset({"batch", "join", "slice", "sum"})  # filters that take generators, whose size only a list shows
+LAZY = frozenset({"batch", "join", "slice", "sum"})  # filters that take generators; as a list, these have a size
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox of one rendering, of at most so many seconds.
+    """The sandbox of one rendering.
 
-    input_size: characters of the messages, which bounds what may be made of them.
+    - `input_size` (0): characters of the messages; the limits grow with it.
+    - `max_seconds` (None): of processor time; None: MAX_SECONDS.
     """
 
     intercepted_binops = frozenset({"+", "*", "%", "**"})
@@ -175,15 +176,15 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         del self.globals["lipsum"]
 
     def add_filter(self, name: str, function: Callable[..., Any]) -> None:
-        """A filter of ours, under the same meter."""
+        """Add a filter, which is metered like Jinja's own."""
         self.filters[name] = self._metered(name, function)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Without methods that make much of little."""
+        """Refuse, beside what Jinja refuses, methods whose results can be much larger than their arguments."""
         return attr not in REMOVED_METHODS and super().is_safe_attribute(obj, attr, value)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Every call of a template: of methods, macros, globals."""
+        """Call a method, macro or global for a template."""
         meter = __self.meter
         meter.tick()
         method = getattr(__obj, "__wrapped__", __obj)  # str.format comes wrapped
@@ -196,7 +197,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return meter.made(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """+, *, % and ** of a template."""
+        """Compute +, *, % or ** for a template."""
         meter = self.meter
         if operator == "+":
             if isinstance(left, (str, bytes, list, tuple)) and isinstance(right, (str, bytes, list, tuple)):
@@ -213,7 +214,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return meter.made(super().call_binop(context, operator, left, right))
 
     def join_texts(self, *parts: Any) -> str:
-        """a ~ b ~ c of a template."""
+        """Compute a ~ b ~ c for a template."""
         return self._concat([str(part) for part in parts])
 
     def _concat(self, pieces: Iterable[str]) -> str:
@@ -239,7 +240,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return metered
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """Puts the meter's hooks where the language itself loops, joins and builds."""
+        """Parse a template, and add calls of the meter where the language itself loops, joins and builds values."""
         tree = Parser(self, source, name, filename).parse()
         for loop in tree.find_all(nodes.For):
             loop.body.insert(0, nodes.ExprStmt(_hook("meter.tick", []), lineno=loop.lineno))
@@ -259,7 +260,7 @@ def _hook(name: str, args: list[nodes.Expr]) -> nodes.Call:
 
 
 def _replace_children(node: nodes.Node) -> None:
-    """Slices, concatenations and literals of containers, wherever they are, become calls that the meter sees."""
+    """Replace slices, concatenations and container literals, at any depth, by calls that the meter counts."""
     for field, value in node.iter_fields():
         if isinstance(value, nodes.Node):
             _replace_children(value)
@@ -292,12 +293,12 @@ def _listed(value: Any) -> Any:
 
 
 def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
-    """Jinja's `dict`, without the methods of the type."""
+    """Jinja's `dict` as a function, without the type's methods."""
     return dict(*args, **kwargs)
 
 
 class PlainNamespace(Namespace):
-    """Jinja's `namespace`, whose names can't be those of Python's internals."""
+    """Jinja's `namespace`, which refuses names that begin with an underscore."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         self, *values = args
@@ -317,11 +318,11 @@ def _check_name(name: Any) -> None:
 
 
 class Generation(Extension):
-    """{% generation %} … {% endgeneration %}: marks what a model writes, for training; its text is as without it."""
+    """{% generation %} … {% endgeneration %}, which marks a model's text for training and does not change it."""
 
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """The body in a scope of its own."""
+        """Return the body, in a scope of its own."""
         line = next(parser.stream).lineno
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)

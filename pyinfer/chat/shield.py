@@ -1,10 +1,10 @@
-"""Which characters of a rendered prompt come from its users, so that they never become control tokens.
+"""Finds which characters of a rendered prompt come from its users, so that they never become control tokens.
 
-Characters that control tokens are made of ("<", "|", "[", …) are replaced, in all that users gave, by private
-characters that occur nowhere else; the prompt is rendered with those, and they are found again in it. The replacement
-keeps lengths and white space, so whatever a template does with its texts (strip, split, slice, join, JSON), it does to
-these as well. Where a template looks for such characters itself ("</think>" in an answer), the two renderings differ;
-then only whole control tokens are replaced.
+In all that users gave, the characters that control tokens consist of ("<", "|", "[", …) are replaced by private
+characters that occur nowhere else. The prompt is rendered with these, and they are then found in the result. The
+replacement keeps lengths and white space, so that what a template does with a text (strip, split, slice, join, JSON)
+has the same effect on the replaced text. If a template looks for such characters itself ("</think>" in an answer), the
+two renderings differ; then only whole control tokens are replaced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pyinfer.errors import ParameterError
 from pyinfer.tokenizer import Tokenizer
 
 PRIVATE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
-UNMARKED = frozenset("_-/.,:$'\"")  # in names, numbers and JSON, where templates may look for them
+UNMARKED = frozenset("_-/.,:$'\"")  # never replaced: names, numbers and JSON have them, and templates look for them
 
 Data = Mapping[str, Any]
 
@@ -27,9 +27,13 @@ Data = Mapping[str, Any]
 def encode_rendered(
     tokenizer: Tokenizer, template: str, data: Data, render: Callable[[Data], str]
 ) -> tuple[str, list[int]]:
-    """The prompt that `render` makes of the data, and its token ids, whose control tokens are all the template's.
+    """Render a prompt and encode it. All its control tokens come from the template.
 
-    `data`: the template's variables; texts and keys inside of them are users' texts.
+    - `template`: its source.
+    - `data`: the template's variables; all texts and keys in them are users' texts.
+    - `render`: a function that renders the template with such data.
+
+    Returns the text and its token ids.
     """
     text = render(data)
     structural = _structural(tokenizer, template)
@@ -41,7 +45,7 @@ def encode_rendered(
     def tokens(part: str) -> str:
         return marks.of_tokens(part, tokenizer.find_special(part), control.keys())
 
-    def own_tokens(part: str) -> str:  # a model may have written what is user-defined, such as <think>
+    def own_tokens(part: str) -> str:  # in a model's own messages, user-defined tokens such as <think> are its own
         return marks.of_tokens(part, tokenizer.find_special(part), control.keys() - structural)
 
     def marked(change: Callable[[str], str]) -> tuple[str, list[int]]:
@@ -56,7 +60,7 @@ def encode_rendered(
 
 
 def _structural(tokenizer: Tokenizer, template: str) -> set[int]:
-    """User-defined tokens that the template writes: they are control tokens by their use."""
+    """Return the user-defined tokens that the template writes, which makes them control tokens."""
     return {
         i
         for i, text in tokenizer.special_texts.items()
@@ -65,9 +69,9 @@ def _structural(tokenizer: Tokenizer, template: str) -> set[int]:
 
 
 class Marks:
-    """Private characters, each in the place of another.
+    """The private characters that replace others ("mark" them).
 
-    `special`: texts of the control tokens. `used`: all texts that the private characters must not occur in.
+    `special`: texts of the control tokens. `used`: texts in which none of the private characters may occur.
     """
 
     def __init__(self, special: Iterable[str], used: Iterable[str]) -> None:
@@ -88,12 +92,12 @@ class Marks:
         return not self._characters.isdisjoint(text) or self._bare.search(text) is not None
 
     def everywhere(self, text: str) -> str:
-        """All characters that can be part of a control token, marked."""
+        """Mark all characters that can be part of a control token."""
         text = self._bare.sub(lambda match: self._marks[match[0][0]] + match[0][1:], text)
         return text.translate(self._table)
 
     def of_tokens(self, text: str, tokens: Iterable[tuple[int, int, int]], wanted: Container[int]) -> str:
-        """Only the wanted ones of the (start, end, id) that a tokenizer would find, marked."""
+        """Mark the wanted tokens among those (start, end, id) that a tokenizer finds in the text."""
         parts: list[str] = []
         at = 0
         for start, end, token in tokens:
@@ -103,7 +107,7 @@ class Marks:
         return "".join([*parts, text[at:]])
 
     def found(self, text: str) -> tuple[str, list[int]]:
-        """A rendered text with its own characters again, and where they had been marked."""
+        """Undo the marks of a rendered text. Returns the text, and the indices that were marked."""
         parts: list[str] = []
         shielded = []
         at = length = 0
@@ -118,12 +122,12 @@ class Marks:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """A pattern that finds any of the texts, long ones first; of none, it finds nothing."""
+    """Return a pattern that finds any of the texts, long ones first. For no texts, it finds nothing."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
 
 
 def _free_characters(used: Iterable[str]) -> Iterator[str]:
-    """Private characters that occur in none of the texts, neither themselves nor in an escape."""
+    """Yield private characters that occur in none of the texts, neither as they are nor as an escape."""
     seen = "\n".join(used)
     escapes = seen.lower() if "\\u" in seen.lower() else ""
     taken = set(seen)
@@ -134,7 +138,7 @@ def _free_characters(used: Iterable[str]) -> Iterator[str]:
 
 
 def _forms(mark: str) -> set[str]:
-    """A private character as it is, in JSON and in Python's notation."""
+    """Return how a private character may be written: as it is, in JSON, and in Python's notation."""
     return {mark, json.dumps(mark)[1:-1], repr(mark)[1:-1]}
 
 
@@ -151,7 +155,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:
-    """A copy with every text and key changed."""
+    """Copy a value with every text and key changed."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """Chat templates: Jinja programs that turn messages into the text that a model was trained on.
 
-They come from the model's file, from a text, or by name from the formats of `builtin/`. Rendered text is what
-`transformers.apply_chat_template` gives. `pyinfer/chat/sandbox.py` says why they can do no harm.
+A template comes from the model's file, from a text, or by name from `builtin/`. The rendered text is that of
+`transformers.apply_chat_template`. `pyinfer/chat/sandbox.py` says why templates can do no harm.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pyinfer.errors import ParameterError, TemplateError
 from pyinfer.tokenizer import Tokenizer
 
 PROBE = "pyinfer-probe"
-PROBE_SECONDS = 0.8  # of processor time for all tries, collections of garbage included; most need a few milliseconds
-# What marks a turn in formats whose marks are no tokens of the model: "</s>", "<|user|>", "[INST]", "USER:".
+PROBE_SECONDS = 0.8  # of processor time for all tries, with garbage collection; most templates need a few milliseconds
+# The mark of a turn, where it is no token of the model: "</s>", "<|user|>", "[INST]", "USER:".
 TURN_MARK = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|\w+:|#+ *\w+")
 MAX_TEMPLATE = 1 << 17  # characters; published ones have up to 20,000
 
@@ -43,11 +43,15 @@ def render(
     add_generation_prompt: bool = True,
     **variables: Any,
 ) -> str:
-    """The text of a list of {"role": …, "content": …} by a template's source.
+    """Render messages by a template.
 
-    `variables` are further ones that the template knows, such as bos_token or enable_thinking.
+    - `template`: its source.
+    - `messages`: a list of {"role": …, "content": …}.
+    - `tools`, `documents` (None), `add_generation_prompt` (True): variables that most templates have.
+    - `variables`: further variables, such as bos_token or enable_thinking.
 
-    Raises TemplateError if the template is not valid, fails, refuses the messages, or takes too much time or memory.
+    Returns the text. Raises TemplateError if the template is not valid, fails, refuses the messages, or takes too much
+    time or memory.
 
         render(tokenizer.chat_template, [{"role": "user", "content": "Hello"}])
     """
@@ -56,7 +60,7 @@ def render(
 
 
 def _rendered(template: str, variables: Mapping[str, Any], **limits: float) -> str:
-    """The text by variables, of which all templates have some; `limits` as BoundedEnvironment has them."""
+    """Render a template with these variables. `limits` are as for BoundedEnvironment."""
     names = {"bos_token": "", "eos_token": "", "tools": None, "documents": None, **variables}
     try:
         code = _compile(template)  # before the clock starts
@@ -76,22 +80,26 @@ def _rendered(template: str, variables: Mapping[str, Any], **limits: float) -> s
 
 
 def template_variables(template: str) -> frozenset[str]:
-    """The names that a template reads and does not set, such as "tools". Raises TemplateError if it is not valid."""
+    """Return the names that a template reads but does not set, such as "tools". Raises TemplateError if invalid."""
     return _variables(template)
 
 
 def builtin_templates() -> tuple[str, ...]:
-    """The names of the formats that come with pyinfer, in order."""
+    """Return the names of the templates that come with pyinfer, sorted."""
     return tuple(sorted(path.name.removesuffix(".jinja") for path in _builtin().iterdir()))
 
 
 def choose_template(tokenizer: Tokenizer, template: str | None = None, with_tools: bool = False) -> str:
-    """The source of the template to use: the model's own, or that of a name, or `template` itself if it is a source.
+    """Choose a template and return its source.
 
-    A name is one of those in the model's file ("default" is its main one) or of `builtin_templates()`. Without
-    `template`, one that the file calls "tool_use" is taken when there are tools.
+    - `tokenizer`: the model's, with the templates of its file.
+    - `template` (None): a name from the model's file ("default" is the main one) or from `builtin_templates()`, or the
+      source of a template; None: the model's own.
+    - `with_tools` (False): without `template`, prefer the one that the file calls "tool_use".
 
     Raises ParameterError if there is no such template or, without `template`, none in the file.
+
+        choose_template(tokenizer, "chatml")
     """
     own = dict(tokenizer.chat_templates)
     if tokenizer.chat_template is not None:
@@ -117,11 +125,12 @@ def choose_template(tokenizer: Tokenizer, template: str | None = None, with_tool
 
 @dataclass(frozen=True)
 class TemplateQuirks:
-    """What a template expects of messages, found out by rendering a few.
+    """The form of messages that a template expects, which is found by rendering a few.
 
-    takes_text: contents that are texts. takes_parts: contents that are lists of {"type": "text", "text": …}.
-    text_arguments: the arguments of a tool call are a JSON text; otherwise they are a dict. takes_none: the content
-    beside tool calls may be None.
+    - `takes_text`: a content may be a text.
+    - `takes_parts`: a content may be a list of {"type": "text", "text": …}.
+    - `text_arguments`: the arguments of a tool call are a JSON text; otherwise they are a dict.
+    - `takes_none`: the content beside tool calls may be None.
     """
 
     takes_text: bool
@@ -132,7 +141,7 @@ class TemplateQuirks:
 
 @lru_cache(maxsize=16)
 def template_quirks(template: str) -> TemplateQuirks:
-    """What a template expects of messages. Never raises: one that fails with all of them is taken to be usual."""
+    """Find the form of messages that a template expects. A template that fails with all forms gets the usual one."""
     word, end = PROBE, time.thread_time() + PROBE_SECONDS
     attempt = partial(_try, template, end)
     as_text = attempt(word)
@@ -140,7 +149,7 @@ def template_quirks(template: str) -> TemplateQuirks:
     takes_parts = word in as_parts and not any(f"{q}text{q}" in as_parts for q in "'\"")
     arguments = {"probe_key": word}
     as_dict = attempt("", arguments)
-    # In a dict's place, Python's own notation and a failure are signs that the template expects JSON.
+    # If a dict makes the template fail, or appears in Python's notation, the template expects JSON.
     good = word in as_dict and "'probe_key'" not in as_dict
     text_arguments = not good and word in attempt("", json.dumps(arguments))
     none = attempt(None, json.dumps(arguments) if text_arguments else arguments)
@@ -153,10 +162,10 @@ def template_quirks(template: str) -> TemplateQuirks:
 
 
 def turn_ends(tokenizer: Tokenizer, template: str) -> tuple[frozenset[int], tuple[str, ...]]:
-    """What comes after an answer by a template's source: control tokens, and the first mark that is text.
+    """Find what a template writes after an answer. Returns control tokens, and the first mark of a turn that is text.
 
-    A model that was not trained on the template ends its turns with one of them, or goes on for the user. Nothing if
-    the template fails.
+    A model that was not trained on the template may end its turn with one of them and then write the user's turn, too.
+    Both results are empty if the template fails.
     """
     eos = "" if tokenizer.eos_id is None else tokenizer.special_texts.get(tokenizer.eos_id, "")
     first, answer, second = (f"{PROBE}-{i}" for i in range(3))
@@ -241,7 +250,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as it is: Jinja's own filter escapes <, > and & for HTML, which models have not seen."""
+    """Write plain JSON. Jinja's own filter escapes <, > and & for HTML, which models were not trained on."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,7 +1,7 @@
-"""Grammars in which a model can write no malformed tool call: Lark, in the dialect of llguidance.
+"""Grammars, in llguidance's dialect of Lark, under which a model can write no malformed tool call.
 
-Arguments follow the tools' JSON schemas. The control tokens of a format are written by their ids, so that nothing else
-can stand for them; user-defined tokens are text, as all others are.
+Arguments follow the tools' JSON schemas. Grammars name a format's control tokens by their ids, so that no text can
+replace them; user-defined tokens are text, as all others are.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ def tool_grammar(
     reasoning: ReasoningFormat | None = None,
     reasoning_opened: bool = False,
 ) -> str | None:
-    """Lark for `Guide.lark`: texts and calls with "auto", calls alone otherwise; None if no tool is left to call.
+    """Write a grammar for `Guide.lark`: of texts and calls where `tool_choice` is "auto", otherwise of calls alone.
 
-    `parallel`: there may be more than one call. `opened`: what of the format's start the prompt has already written.
-    `reasoning`: how the model marks thoughts, which may come before all else, and which the prompt may have opened.
+    - `form`: how the model writes calls.
+    - `tools`, `tool_choice`: as for `chosen_tools`.
+    - `parallel` (True): allow more than one call.
+    - `opened` (""): the part of the format's start that the prompt ends with.
+    - `reasoning` (None): how the model marks its reasoning, which may come before all else; None: it does not.
+    - `reasoning_opened` (False): the prompt ends within reasoning.
 
-    Raises ParameterError for a tool_choice that chosen_tools refuses.
+    Returns None if no tool may be called. Raises ParameterError for a tool_choice that `chosen_tools` refuses.
     """
     chosen = chosen_tools(tools, tool_choice)
     if not chosen:
@@ -61,15 +65,15 @@ def tool_grammar(
         answer = "within* TEXT" if parallel else "within | TEXT"
         if opened:
             answer = f"{calls} | {texts.literal(form.text_name + form.between)} ({answer})"
-    thoughts = ""
+    before = ""
     if reasoning is not None:
         head = "" if reasoning_opened else texts.literal(reasoning.start)
-        thoughts = f"({head} {texts.up_to(reasoning.end)} SPACE)" + ("" if reasoning_opened else "?")
-    return "\n".join(["%llguidance {}", f"start: {thoughts} ({answer})", *rules, *texts.rules()]) + "\n"
+        before = f"({head} {texts.up_to(reasoning.end)} SPACE)" + ("" if reasoning_opened else "?")
+    return "\n".join(["%llguidance {}", f"start: {before} ({answer})", *rules, *texts.rules()]) + "\n"
 
 
 def _call(texts: _Texts, form: ToolFormat, function: Mapping[str, Any]) -> str:
-    """A call from its name on, to its end; in a list or an object with the brackets of this call."""
+    """Return the rule of a call from its name to its end; in a list or an object, with the braces around it."""
     name = json.dumps(function["name"])
     if form.layout == "parameters":
         arguments = _parameters(texts, form, function.get("parameters") or {})
@@ -83,7 +87,7 @@ def _call(texts: _Texts, form: ToolFormat, function: Mapping[str, Any]) -> str:
 
 
 def _parameters(texts: _Texts, form: ToolFormat, schema: Mapping[str, Any]) -> str:
-    """Arguments one by one, in the schema's order; those that are not required may be left out."""
+    """Return the rule of arguments that are written one by one, in the schema's order; optional ones may be absent."""
     before, middle, after = form.parameter
     rules = []
     for name, value in schema.get("properties", {}).items():
@@ -102,13 +106,13 @@ def _parameters(texts: _Texts, form: ToolFormat, schema: Mapping[str, Any]) -> s
 
 def _schema(parameters: Mapping[str, Any] | None) -> str:
     schema = {"type": "object", "properties": {}, **(parameters or {})}
-    # what a schema leaves open is no place for a model to invent things
+    # unless the schema allows further properties explicitly, the model shall not invent any
     schema = {"additionalProperties": False, **schema, "x-guidance": FIXED_SPACE}
     return json.dumps(schema)
 
 
 class _Texts:
-    """Texts of a format in Lark."""
+    """Writes texts of a format in Lark."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -116,7 +120,7 @@ class _Texts:
         self._values: list[str] = []
 
     def _parts(self, text: str) -> list[tuple[str, int | None]]:
-        """The text in order: (text, None), or a control token with its id."""
+        """Split a text into its parts, in order: (text, None) or (control token's text, its id)."""
         parts: list[tuple[str, int | None]] = []
         at = 0
         for start, end, token in self._tokenizer.find_special(text):
@@ -127,24 +131,25 @@ class _Texts:
         return [part for part in [*parts, (text[at:], None)] if part[0]]
 
     def literal(self, text: str) -> str:
-        """Exactly this text; nothing for the empty one."""
+        """Return what matches exactly this text; "" for the empty text."""
         parts = self._parts(text)
         return " ".join(json.dumps(t, ensure_ascii=False) if i is None else f"<[{i}]>" for t, i in parts)
 
     def first(self, text: str) -> str:
-        """What of a text shows that it has begun: its first control token, or its first word."""
+        """Return the part of a text that shows that it begins: its first control token, or its first word."""
         return self._parts(text)[0][0].split()[0]
 
     def up_to(self, text: str) -> str:
-        """Any text that does not have this one, and then this one."""
+        """Return what matches any text without this one in it, followed by this one."""
         part, token = self._parts(text)[0]
         lazy = self._lazy.setdefault(part, f"up_to_{len(self._lazy)}") if token is None else f"TEXT <[{token}]>"
         return f"{lazy} {self.literal(text.removeprefix(part))}"
 
     def value(self, schema: Mapping[str, Any], after: str, end: str) -> str:
-        """A text that meets a schema, and then `after`; without the marks in that and in `end`, where readers stop.
+        """Return what matches a text that meets a schema, followed by `after`.
 
-        Raises ParameterError for a pattern that is none.
+        The text contains neither the mark in `after` nor that in `end`, since a reader would stop there. Raises
+        ParameterError for a pattern that is no text.
         """
         marks = [_escape(part) for part in (after.strip(), end.split()[-1])]
         least, most = schema.get("minLength", 0), schema.get("maxLength", "")
@@ -159,18 +164,18 @@ class _Texts:
         self._values.append(f"{body}: {' & '.join(terms)}")
         if token is not None:
             return f"{body} {self.literal(after)}"
-        # one terminal, as terminals are greedy and a value may end as the mark begins
+        # value and mark are one terminal: a terminal is greedy, and a value may end with the mark's first characters
         self._values.append(f"ENDED_{body}: {body} {self.literal(closing)}")
         return f"ENDED_{body} {self.literal(after.removeprefix(closing))}"
 
     def rules(self) -> list[str]:
-        """The rules that the others need."""
+        """Return the rules that the other rules refer to."""
         lazy = [f"{name}[lazy]: /(.|\\n)*{_escape(text)}/" for text, name in self._lazy.items()]
         return [*lazy, *self._values, r"TEXT: /(.|\n)*/", r"SPACE: /\s*/"]
 
 
 def _found_anywhere(pattern: str) -> str:
-    """A regular expression for the whole of the texts that JSON Schema's pattern is found in."""
+    """Return a regular expression that matches a text as a whole where JSON Schema's pattern is found in it."""
     anything = r"(.|\n)*"
     found = []
     for part in _alternatives(pattern):
@@ -181,7 +186,7 @@ def _found_anywhere(pattern: str) -> str:
 
 
 def _alternatives(pattern: str) -> list[str]:
-    """What stands between the outermost "|" of a regular expression."""
+    """Split a regular expression at its outermost "|"."""
     parts, depth, in_class = [""], 0, False
     for piece in re.findall(r"\\.|.", pattern, re.DOTALL):
         in_class = piece == "[" or (in_class and piece != "]")

@@ -1,7 +1,7 @@
-"""Tool calls read out of a text as it is generated.
+"""Reads tool calls from a text while it is generated.
 
-Nothing is lost: what looks like a call and is none comes back as text. A call is given when it is complete, since only
-then it is sure to be one.
+Nothing is lost: what looks like a call but is none is returned as text. A call is returned when it is complete, since
+only then it is certain to be one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import regex
 from pyinfer.chat.tools import NAME, ToolCall, ToolFormat, is_text
 
 Parsed = str | ToolCall
-MASK_CHAR = "x"  # stands for a character in which no mark may be seen
+MASK_CHAR = "x"  # replaces each character of a JSON argument, so that nothing in it looks like a mark
 DECODER = json.JSONDecoder()
 
 
@@ -28,10 +28,13 @@ class JsonEnd:
         self._in_string = self._escaped = False
         self._at = 0
         self._end: int | None = None
-        self.broken = False  # it begins as no JSON does: "<" outside of strings, or a line break in one
+        self.broken = False  # it can't be JSON: it has "<" outside of strings, or a line break in a string
 
     def find(self, text: str, start: int) -> int | None:
-        """The index after the value that begins at `start`; None: not yet. `text` may only grow between calls."""
+        """Return the index after the value that begins at `start`; None: its end has not come yet.
+
+        `text` may only grow between calls.
+        """
         for i in range(max(self._at, start), len(text) if self._end is None else 0):
             c = text[i]
             if self._in_string:
@@ -60,7 +63,7 @@ class JsonEnd:
         return self._end
 
     def find_valid(self, text: str, start: int, final: bool) -> int | None:
-        """As find, but `start` if it is no JSON; final: no more text comes."""
+        """Find the end as `find` does, but return `start` if the value is no JSON. `final`: no more text comes."""
         end = self.find(text, start)
         if end is None:
             return start if final or self.broken else None
@@ -73,24 +76,29 @@ class JsonEnd:
 class ArgumentsEnd:
     """Finds where arguments that are written one by one end, in a text that comes in parts.
 
-    What ends them may also stand in arguments that are JSON, where it means nothing. Whatever was read once is not read
-    again, so that a long argument takes a time that is linear in its length.
+    Inside an argument that is JSON, marks mean nothing. No character is read twice, so that the time is linear in the
+    length of an argument.
 
-    is_json(key): whether the argument may be JSON; head: what begins an argument; mark: what ends its value; tail: what
-    ends all of them.
+    - `is_json`: a function of an argument's name that says whether its value may be JSON.
+    - `head`: a pattern of what begins an argument.
+    - `mark`: the text that ends its value.
+    - `tail`: a pattern of what ends all arguments.
     """
 
     def __init__(self, is_json: Callable[[str], bool], head: Any, mark: str, tail: Any) -> None:
         self._is_json = is_json
         self._head, self._mark, self._tail = head, mark, tail
-        self._at: int | None = None  # up to which arguments are known, from where the next one is looked for
-        self._tail_at = 0  # before which nothing ends them
-        self._head_at = 0  # before which no argument begins
-        self._value_at: int | None = None  # of an argument that has begun: where the end of its value is looked for
-        self._json: tuple[int, JsonEnd] | None = None  # of one that is JSON: where it begins
+        self._at: int | None = None  # where the arguments begin; None before the first call of `find`
+        self._tail_at = 0  # the tail does not begin before this index
+        self._head_at = 0  # the next argument does not begin before this index
+        self._value_at: int | None = None  # in an argument: the end of its value is searched from this index on
+        self._json: tuple[int, JsonEnd] | None = None  # in an argument that is JSON: where its value begins
 
     def find(self, text: str, start: int, final: bool) -> int | None:
-        """The index of what ends the arguments that begin at `start`; None: not yet. `text` may only grow."""
+        """Return the index of the tail after the arguments that begin at `start`; None: it has not come yet.
+
+        `text` may only grow between calls.
+        """
         if self._at is None:
             self._at = self._tail_at = self._head_at = start
         while True:
@@ -111,7 +119,7 @@ class ArgumentsEnd:
             self._json = limit, JsonEnd()
 
     def _next_json(self, text: str) -> int | None:
-        """Where the next argument that may be JSON begins, past those that are none."""
+        """Return where the value of the next argument that may be JSON begins. Skips arguments that are texts."""
         while True:
             if self._value_at is not None:
                 end = text.find(self._mark, self._value_at)
@@ -131,8 +139,9 @@ class ArgumentsEnd:
 class ToolCallParser:
     """Splits a generated text into texts and tool calls.
 
-    `tools`: checked ones; a call of another function is text. `opened`: what of the format's start the prompt has
-    already written.
+    - `form`: how the model writes calls.
+    - `tools`: as `check_tools` returns them; a call of any other function is text.
+    - `opened` (""): the part of the format's start that the prompt ends with.
 
         parser = ToolCallParser(tool_format(template), check_tools(tools))
         parts = parser.push('<tool_call>{"name": "get_weather", "arguments": {}}') + parser.finish()
@@ -142,16 +151,16 @@ class ToolCallParser:
         self._form = form
         self._schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
         self._head, self._tail, self._parameter, self._parameter_head = _patterns(form)
-        self._text = opened  # not yet decided
-        self._not_ours = len(opened)  # characters at the front that are the prompt's
+        self._text = opened  # of which it is not yet certain what it is
+        self._n_prompt = len(opened)  # characters at the front that are the prompt's
         self._end = JsonEnd()
         self._arguments_end: ArgumentsEnd | None = None
-        self._at_start = True  # nothing but white space and calls so far, where calls may begin without a mark
+        self._at_start = True  # only white space and calls came so far; here a call may begin without a mark
         self._after_call = False
 
     def push(self, text: str) -> list[Parsed]:
-        """The texts and calls that are certain with this part of the text, in order."""
-        # a local variable that alone has the text is lengthened in place, an attribute is copied
+        """Append a part of the text; return the texts and calls that become certain, in order."""
+        # Python appends in place to a string that only a local variable refers to; an attribute's would be copied
         whole, self._text = self._text, ""
         whole += text
         self._text = whole
@@ -159,7 +168,7 @@ class ToolCallParser:
         return self._parse(final=False)
 
     def finish(self) -> list[Parsed]:
-        """What was held back, once no more text comes."""
+        """End the text; return the texts and calls that were not certain until now."""
         return self._parse(final=True)
 
     def _parse(self, final: bool) -> list[Parsed]:
@@ -168,7 +177,7 @@ class ToolCallParser:
             start, head = self._find_head(final)
             if final and head is None and self._after_call and self._text.isspace():
                 self._drop(start)
-            self._give(start, parts)
+            self._release_text(start, parts)
             if head is None:
                 break
             if self._form.text_name and head["name"] == self._form.text_name:
@@ -179,7 +188,11 @@ class ToolCallParser:
         return _joined(parts)
 
     def _find_head(self, final: bool) -> tuple[int, Any]:
-        """(how much of the text is no call, the match of what begins one); no match: what follows may become one."""
+        """Find the start of a call.
+
+        Returns (the number of characters before it, its match). Without a match, the text after these characters may
+        still become the start of a call.
+        """
         if self._at_start and not self._form.start:
             separators = ";" if self._after_call else ""
             match = regex.match(rf"[\s{separators}]*(?=\{{)", self._text)
@@ -193,7 +206,7 @@ class ToolCallParser:
         return match.start(), None if match.partial else match
 
     def _read_call(self, head: Any, after: int, final: bool, parts: list[Parsed]) -> bool:
-        """Reads a call whose JSON begins at `after`, or past white space there; False: more text is needed."""
+        """Read a call whose arguments begin at `after`, or after white space there. Return False if text is missing."""
         text, form = self._text, self._form
         while after < len(text) and text[after].isspace():
             after += 1
@@ -203,13 +216,13 @@ class ToolCallParser:
         if end is None and not final:
             return False
         calls = [] if end is None else self._calls_of(text[after:end], head)
-        if end is None or not calls:  # text up to here, and a call may begin right after
+        if end is None or not calls:  # it is no call but text; a call may begin right after it
             self._end, self._arguments_end = JsonEnd(), None
-            self._give(end or max(after, 1), parts)
+            self._release_text(end or max(after, 1), parts)
             return True
         tail = self._tail.match(text, end, partial=True)
         if tail is not None and not final:
-            rest = text[tail.end() :].lstrip()  # may become the end of the group, which can follow or not
+            rest = text[tail.end() :].lstrip()  # may become the end of the group, which is optional
             if tail.partial or (form.group_end and rest != form.group_end and form.group_end.startswith(rest)):
                 return False
         self._end, self._arguments_end = JsonEnd(), None
@@ -219,7 +232,7 @@ class ToolCallParser:
         return True
 
     def _end_of_call(self, head: Any, after: int, final: bool) -> int | None:
-        """Where the arguments that begin at `after` end, `after` if there are none; None: that can't be seen yet."""
+        """Return where the arguments that begin at `after` end; `after` if there are none; None: not known yet."""
         if self._form.layout == "parameters":
             if self._arguments_end is None:
                 mark = self._form.parameter[2].strip()
@@ -260,16 +273,16 @@ class ToolCallParser:
         return ToolCall(name, text, call_id) if isinstance(call_id, str) and call_id else ToolCall(name, text)
 
     def _may_be_json(self, name: str) -> Callable[[str], bool]:
-        """Whether an argument of a function may be JSON, as it is no text by the schema."""
+        """Return a function that says whether an argument may be JSON, which it may unless the schema says text."""
         properties = self._schemas.get(name, {}).get("properties", {})
         return lambda key: not is_text(properties.get(key))
 
     def _without_json(self, text: str, name: str) -> str:
-        """A text of the same length in which arguments that are JSON are masked, as marks in their strings are none."""
+        """Return a text of the same length in which arguments that are JSON are masked, with the marks in them."""
         may_be_json = self._may_be_json(name)
         mark = self._form.parameter[2].strip()
         parts: list[str] = []
-        done = start = 0  # up to where the parts go, and from where arguments are looked for
+        done = start = 0  # the end of what is in `parts`, and where the next argument is searched
         while (head := self._parameter_head.search(text, start)) is not None:
             start = head.end()
             if text[start : start + 1] in tuple('{["') and may_be_json(head["key"]):
@@ -284,7 +297,7 @@ class ToolCallParser:
         return "".join([*parts, text[done:]])
 
     def _arguments_of(self, text: str, name: str) -> dict[str, Any] | None:
-        """Arguments that are written one by one; None if there is something else between them."""
+        """Return arguments that are written one by one; None if there is other text between them."""
         properties = self._schemas.get(name, {}).get("properties", {})
         arguments: dict[str, Any] = {}
         at = 0
@@ -298,10 +311,10 @@ class ToolCallParser:
 
     def _drop(self, n: int) -> None:
         self._text = self._text[n:]
-        self._not_ours = max(self._not_ours - n, 0)
+        self._n_prompt = max(self._n_prompt - n, 0)
 
-    def _give(self, n: int, parts: list[Parsed]) -> None:
-        if given := self._text[self._not_ours : n]:
+    def _release_text(self, n: int, parts: list[Parsed]) -> None:
+        if given := self._text[self._n_prompt : n]:
             parts.append(given)
             self._after_call = False
             self._at_start = self._at_start and given.isspace()
@@ -327,9 +340,10 @@ def _json_or_text(text: str) -> Any:
 
 @cache
 def _patterns(form: ToolFormat) -> tuple[Any, Any, Any, Any]:
-    """What begins a call, up to its arguments; what ends it; one argument by itself, and that up to its value.
+    """Return patterns of a format, which allow for other white space.
 
-    White space may vary.
+    They match the start of a call up to its arguments, the end of a call, an argument that is written by itself, and
+    such an argument up to its value.
     """
     starts = [_lenient(start) for start in (form.start, form.also) if start]
     head = rf"(?:{_lenient(form.group_start)})?" if form.group_start else ""
@@ -353,5 +367,5 @@ def _lenient(text: str) -> str:
 
 
 def _value_edge(text: str) -> str:
-    """A mark beside a value, whose lines may be absent; all other white space belongs to the value."""
+    """Return a pattern of a mark beside a value. Its line breaks are optional; other white space is the value's."""
     return regex.escape(text).replace("\n", "\n?").replace("\\\n", "\n")

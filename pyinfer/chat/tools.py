@@ -1,6 +1,6 @@
-"""Tool calls: what OpenAI's `tools` may be, and the formats in which models write their calls.
+"""Tool calls: checks of OpenAI's `tools`, and the formats in which models write their calls.
 
-`TOOL_FORMATS` declares the formats; `tool_parser.py` reads calls by these declarations, `tool_grammar.py` writes
+`TOOL_FORMATS` declares the formats. `tool_parser.py` reads calls by these declarations, and `tool_grammar.py` makes
 grammars of them.
 """
 
@@ -21,33 +21,40 @@ ToolChoice = Literal["auto", "none", "required"] | Mapping[str, Any]
 
 
 def new_call_id() -> str:
-    """Nine letters or digits, which Mistral's templates insist on."""
+    """Return nine letters or digits, the only form of ids that Mistral's templates accept."""
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A function that a model calls; arguments: a JSON object, as text."""
+    """A function call that a model wrote.
+
+    - `name`: the function's name.
+    - `arguments`: a JSON object, as text.
+    - `id`: what the message with the result refers to; new where the model gave none.
+    """
 
     name: str
     arguments: str
     id: str = field(default_factory=new_call_id)
 
     def as_dict(self) -> dict[str, Any]:
-        """As in OpenAI's API, and as a message's tool_calls take it."""
+        """Return the call in the form of OpenAI's API, as a message's "tool_calls" have it."""
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """How a model writes calls: start, name, between, arguments as JSON, end; for each call, with `separator` between.
+    """How a model writes its tool calls.
 
-    Formats whose name stands in JSON, too, have it all in an object (`layout` "object"), or in a list of objects
-    between one start and one end ("list"), with the arguments under `key`. In the layout "parameters" each argument is
-    written by itself, `parameter` being what stands before its name, before its value and after it: texts as they
-    are, other values as JSON, whose strings may contain what else would end the argument or the call.
-
-    signs: texts that all are in a template of this format; against: texts that none is.
+    - `layout`: "named": each call is `start`, name, `between`, arguments as JSON, `end`. "object": `start`, a JSON
+      object with name and arguments, `end`. "list": one `start` and one `end` around a list of such objects.
+      "parameters": as "named", but each argument is written by itself, as `parameter` says.
+    - `separator`: the text between calls.
+    - `key`: the key of the arguments in a JSON object.
+    - `parameter`: the texts before an argument's name, before its value and after its value. Texts are written as they
+      are, other values as JSON; a string in JSON may contain marks, which end nothing there.
+    - `signs`, `against`: a template has this format if it contains all `signs` and none of `against`.
     """
 
     name: str
@@ -63,17 +70,17 @@ class ToolFormat:
     group_start: str = ""  # before the first call
     group_end: str = ""  # after the last
     id_mark: str = ""  # between the name and an id, where models give one
-    also: str = ""  # what models write in the place of `start`, too
-    text_name: str = ""  # "called" for what is no call
+    also: str = ""  # what models sometimes write in place of `start`
+    text_name: str = ""  # the name that stands in a call's place before plain text
 
     @property
     def marks(self) -> list[str]:
-        """All texts that tell a call from other text."""
+        """All texts that mark a call or a part of it."""
         around = [self.group_start, self.start, self.also, self.between, self.id_mark, self.end, self.group_end]
         return [*around, *self.parameter]
 
 
-# In order: the first whose signs fit.
+# A template has the first of these formats whose signs fit.
 TOOL_FORMATS = (
     ToolFormat("functionary-v3.2", (">>>all",), ">>>", between="\n", text_name="all"),
     ToolFormat(
@@ -119,7 +126,7 @@ TOOL_FORMATS = (
 
 
 def tool_format(template: str) -> ToolFormat | None:
-    """The format of calls that a chat template's source shows; None if it shows none that is known."""
+    """Return the format of calls in a chat template's source; None if it has no known one."""
     for form in TOOL_FORMATS:
         if all(sign in template for sign in form.signs) and not any(sign in template for sign in form.against):
             return form
@@ -132,9 +139,10 @@ def is_text(schema: Any) -> bool:
 
 
 def check_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
-    """Copies of OpenAI's tools: [{"type": "function", "function": {"name": …, "parameters": JSON schema}}, …].
+    """Check tools and return copies of them.
 
-    Raises ParameterError for anything else, and for a name that two have.
+    They have the form of OpenAI's API: [{"type": "function", "function": {"name": …, "parameters": JSON schema}}, …].
+    Raises ParameterError for any other form, and for two tools of the same name.
     """
     if tools is None:
         return []
@@ -157,10 +165,9 @@ def check_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any
 
 
 def chosen_tools(tools: Sequence[Mapping[str, Any]] | None, tool_choice: ToolChoice = "auto") -> list[dict[str, Any]]:
-    """The tools that may be called: none, all, or the one of {"type": "function", "function": {"name": …}}.
+    """Return the tools that may be called: none, all, or the one of {"type": "function", "function": {"name": …}}.
 
-    Raises ParameterError for a choice of another form, for a name that is not among them, and where one must be called
-    and there are none.
+    Raises ParameterError for a choice of another form, for a name that no tool has, and for "required" without tools.
     """
     checked = check_tools(tools)
     if isinstance(tool_choice, Mapping):
@@ -181,5 +188,5 @@ def chosen_tools(tools: Sequence[Mapping[str, Any]] | None, tool_choice: ToolCho
 
 
 def tool_names(tools: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of checked tools, in order."""
+    """Return the names of checked tools, in order."""
     return [tool["function"]["name"] for tool in tools]

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and what they mean."""
+"""Arguments that several commands share, and functions that make objects of them."""
 
 from __future__ import annotations
 
@@ -28,35 +28,40 @@ LOADING: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 
 
 def add_loading_arguments(p: argparse.ArgumentParser, *names: str) -> None:
-    """Those of loading a model, by their names in the result."""
+    """Add arguments for loading a model. `names`: their names in the parsed result."""
     for name in names:
         flags, options = LOADING[name]
         p.add_argument(*flags, **options)
 
 
 def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> None:
-    """Those of sampling and of loading a model; max_tokens: where small models that repeat themselves end."""
+    """Add arguments for sampling and for loading a model.
+
+    `max_tokens`: the default limit, which ends the text of a small model that repeats itself.
+    """
     p.add_argument(
         "-n",
         "--max-tokens",
         type=int,
         default=max_tokens,
         metavar="N",
-        help=f"at most so many (default: {max_tokens})",
+        help=f"end after so many tokens (default: {max_tokens})",
     )
     p.add_argument(
         "--temp", "--temperature", type=float, default=0.8, help="0 takes the likeliest token (default: 0.8)"
     )
     p.add_argument("--top-k", type=int, default=40, help="keep the k likeliest tokens, 0: all (default: 40)")
-    p.add_argument("--top-p", type=float, default=0.95, help="keep tokens up to this probability (default: 0.95)")
-    p.add_argument("--min-p", type=float, default=0.05, help="and at least this likely by the best (default: 0.05)")
+    p.add_argument("--top-p", type=float, default=0.95, help="keep the likeliest up to this sum (default: 0.95)")
+    p.add_argument("--min-p", type=float, default=0.05, help="keep those this likely by the best (default: 0.05)")
     p.add_argument("--repeat-penalty", type=float, default=1.0, help="penalty on recent tokens, 1: none (default: 1)")
-    p.add_argument("--seed", type=int, help="of the random numbers")
+    p.add_argument("--seed", type=int, help="the seed of the random numbers (default: a new one)")
     p.add_argument("--stop", action="append", default=[], help="end before this text; may be given several times")
     add_loading_arguments(p, "threads", "ctx", "weights")
-    p.add_argument("--speculative", choices=("lookup",), help="guess that the text goes on as it or the prompt did")
     p.add_argument(
-        "-md", "--draft-model", "--model-draft", metavar="MODEL", help="a small model of the same tokens, which guesses"
+        "--speculative", choices=("lookup",), help="draft tokens from earlier places of the text and the prompt"
+    )
+    p.add_argument(
+        "-md", "--draft-model", "--model-draft", metavar="MODEL", help="a small model of the same tokens, which drafts"
     )
     p.add_argument(
         "--n-draft",
@@ -64,12 +69,12 @@ def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> Non
         type=int,
         default=DEFAULT_N_DRAFT,
         metavar="N",
-        help=f"guess at most so many tokens at once (default: {DEFAULT_N_DRAFT})",
+        help=f"draft at most so many tokens a step (default: {DEFAULT_N_DRAFT})",
     )
 
 
 def sampling_params(args: argparse.Namespace) -> SamplingParams:
-
+    """Return the SamplingParams that the arguments ask for."""
     return SamplingParams(
         temperature=args.temp,
         top_k=args.top_k,
@@ -83,14 +88,12 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 
 
 def model_file(name: str) -> Path:
-    """The file of a model, with a bar while it is fetched."""
-
+    """Return a model's file. Shows a progress bar while it is downloaded."""
     return resolve_model(name, progress_bar(f"fetching {name}"))
 
 
 def load_model(args: argparse.Namespace) -> LLM:
-    """The model for one text at a time, with bars while it is fetched and loaded."""
-
+    """Load the model for one text at a time. Shows progress bars while it is downloaded and loaded."""
     return LLM(
         model_file(args.model),
         n_ctx=args.ctx,

@@ -1,8 +1,9 @@
-"""`pyinfer bench`: prompt and generation speed as llama-bench measures them, and how near that is to the limit.
+"""`pyinfer bench`: measures prefill and decode speed as llama-bench does, and how near they are to the limits.
 
-Prompt: -p random tokens behind a context of -d tokens, logits of the last. Generation: -n passes of one token behind
-such a context; --parallel: of one token of each of several sequences. Medians of -r repetitions after one that is not
-counted. The memory's read bandwidth is measured before and after each repetition of the generation.
+Prefill computes -p random tokens after a context of -d tokens, and the logits of the last one. Decode runs -n forward
+passes of one token after such a context; with --parallel, of one token of each of several sequences. A figure is the
+median of -r repetitions; one repetition before them is not counted. The memory's read bandwidth is measured before and
+after each repetition of decode.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("model", help="a GGUF file or a model's name")
     p.add_argument("-p", "--prompt", type=int, default=512, help="tokens of the prompt, 0: none (default: 512)")
     p.add_argument("-n", "--generate", type=int, default=128, help="tokens generated, 0: none (default: 128)")
-    p.add_argument("-d", "--depth", type=int, default=0, help="tokens of context before (default: 0)")
+    p.add_argument("-d", "--depth", type=int, default=0, help="tokens of context before them (default: 0)")
     p.add_argument("-r", "--repetitions", type=int, default=3, help="counted runs of each (default: 3)")
     p.add_argument(
         "--parallel", type=counts, default=[], metavar="B[,B...]", help="generate with B sequences at once, too"
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_plot(args: argparse.Namespace) -> None:
-    """ParameterError for what would only fail after the measurements."""
+    """Raise ParameterError, before anything is measured, for a plot that can't be drawn."""
     if not (args.prompt or args.generate):
         raise ParameterError("--plot has no operations to show with -p 0 -n 0")
     endings = load_pyplot().figure().canvas.get_supported_filetypes()

@@ -1,4 +1,4 @@
-"""`pyinfer chat`: a conversation on the terminal, or of the lines of a pipe."""
+"""`pyinfer chat`: a conversation on the terminal, or with the lines of a pipe as messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HELP = """\
 A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines.
 Ctrl-C stops an answer and keeps what came of it."""
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-NO_PARAMS = ("n", "best_of", "logprobs", "prompt_logprobs", "logits_processors", "guide")  # a chat has no use for them
+UNUSED_PARAMS = ("n", "best_of", "logprobs", "prompt_logprobs", "logits_processors", "guide")  # of no use in a chat
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=argparse.SUPPRESS,
         help=f"a GGUF file or a model's name (default: {DEFAULT_MODEL})",
     )
-    # else argparse reads -m as short for -md, the draft model
+    # without this, argparse would read -m as short for -md, the draft model
     p.add_argument("-m", "--model", default=argparse.SUPPRESS, help="the same, as `pyinfer run` has it")
     p.add_argument("--system", metavar="TEXT", help="the system message")
     p.add_argument("--template", metavar="NAME", help="another chat template than the model's, such as chatml")
@@ -58,7 +58,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-
     params = sampling_params(args)
     with load_model(args) as llm:
         llm.engine.check_decoder()
@@ -73,7 +72,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def converse(chat: TerminalChat, lines: LineInput) -> None:
-    """Turn by turn until the input ends, or Ctrl-C comes twice at the prompt (once, where nobody types)."""
+    """Read and answer messages until the input ends.
+
+    Ctrl-C pressed twice at the prompt also ends it; where the input is no terminal, once suffices.
+    """
     if lines.interactive:
         notice(f"{chat.llm.path.name}; /help shows what can be done here, Ctrl-D leaves")
     asked_to_leave = False
@@ -93,7 +95,7 @@ def converse(chat: TerminalChat, lines: LineInput) -> None:
             continue
         try:
             with one_interrupt() if lines.interactive else contextlib.nullcontext():
-                chat.take(message)
+                chat.handle(message)
         except KeyboardInterrupt:
             if not lines.interactive:
                 raise
@@ -101,13 +103,13 @@ def converse(chat: TerminalChat, lines: LineInput) -> None:
         except PyinferError as error:
             notice(f"error: {error}")
         except OSError as error:
-            if error.filename is None:  # of the output, not of a file that was named
+            if error.filename is None:  # an error of the output, not of a file that a command named
                 raise
             notice(f"error: {error.filename}: {error.strerror}")
 
 
 class TerminalChat:
-    """A conversation with a model, and the commands that change it. left: whether /quit was given."""
+    """A conversation with a model, and the commands that change it. `left`: whether /quit was given."""
 
     def __init__(
         self, llm: LLM, params: SamplingParams, dialogue: Dialogue, template: str | None, shows_stats: bool
@@ -131,8 +133,8 @@ class TerminalChat:
             "quit": self._quit,
         }
 
-    def take(self, text: str) -> None:
-        """A message or a command. Raises PyinferError and OSError, with the conversation as it was."""
+    def handle(self, text: str) -> None:
+        """Answer a message or run a command. An error (PyinferError, OSError) leaves the conversation as it was."""
         command, _, rest = text.strip().partition(" ")
         if command.startswith("/") and command[1:].isalpha():
             if command[1:] not in self._commands:
@@ -142,7 +144,7 @@ class TerminalChat:
             self.answer(text)
 
     def completions(self, line: str) -> list[str]:
-        """What a line that begins so may be, for commands and the names of parameters."""
+        """Return the commands, or commands with a parameter's name, that begin with this line."""
         if line.startswith("/params "):
             options = [f"/params {name} " for name in self._settable()]
         else:
@@ -167,7 +169,7 @@ class TerminalChat:
             raise
 
     def _stream(self) -> Message:
-        """The answer, or what came of it until Ctrl-C. Raises KeyboardInterrupt if nothing came."""
+        """Show an answer and return it, up to where Ctrl-C stopped it. Raises KeyboardInterrupt if nothing came."""
         stream = self.llm.stream_chat(self.dialogue.seen(), self.params, template=self._template, reasoning=True)
         printer = AnswerPrinter()
         try:
@@ -189,7 +191,6 @@ class TerminalChat:
         return stream.answer.as_dict()
 
     def _count(self, messages: list[Message]) -> int:
-
         return len(encode_chat(self.llm.tokenizer, messages, self._template))
 
     def _reset(self, _: str) -> None:
@@ -227,7 +228,7 @@ class TerminalChat:
             notice(f"{shown} {getattr(self.params, shown)!r}")
 
     def _settable(self) -> list[str]:
-        return [field.name for field in fields(self.params) if field.name not in NO_PARAMS]
+        return [field.name for field in fields(self.params) if field.name not in UNUSED_PARAMS]
 
     def _stats(self, _: str) -> None:
         self._shows_stats = not self._shows_stats
@@ -246,36 +247,36 @@ class TerminalChat:
 
 
 class AnswerPrinter:
-    """Shows an answer on standard output as it comes; its thoughts as well, dimmed, if that is a terminal.
+    """Shows an answer on standard output while it is generated; on a terminal its reasoning, too, dimmed.
 
-    began: whether anything of the answer has come.
+    `began`: whether anything of the answer has come.
     """
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
         self._dims = colours(sys.stdout)
-        self._thinks = False
+        self._in_reasoning = False
         self.began = False
 
     def show(self, reasoning: str, content: str) -> None:
         self.began = True
         if reasoning and self._terminal:
-            if not self._thinks:
-                self._mark(DIM if self._dims else "thoughts: ")
-            self._thinks = True
+            if not self._in_reasoning:
+                self._mark(DIM if self._dims else "reasoning: ")
+            self._in_reasoning = True
             show(reasoning)
         if content:
-            self._end_thoughts("\n\n")
+            self._end_reasoning("\n\n")
             show(content)
 
     def end(self) -> None:
-        self._end_thoughts("")
+        self._end_reasoning("")
         show("\n")
 
-    def _end_thoughts(self, gap: str) -> None:
-        if self._thinks:
+    def _end_reasoning(self, gap: str) -> None:
+        if self._in_reasoning:
             self._mark((PLAIN if self._dims else "") + gap)
-            self._thinks = False
+            self._in_reasoning = False
 
     def _mark(self, text: str) -> None:
         sys.stdout.write(text)
@@ -288,14 +289,14 @@ def colours(file: IO[Any]) -> bool:
 
 
 def notice(text: str) -> None:
-    """What the program says, apart from the model."""
+    """Show a message of the program on standard error, apart from the model's text."""
     text = sanitized(text, sys.stderr)
     sys.stderr.write(f"{DIM}{text}{PLAIN}\n" if text and colours(sys.stderr) else f"{text}\n")
     sys.stderr.flush()
 
 
 def parsed(value: str) -> Any:
-    """A value as Python writes it, or else the text itself."""
+    """Return the value that Python reads from a text, or else the text itself."""
     try:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError, RecursionError, MemoryError):

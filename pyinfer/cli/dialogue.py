@@ -1,4 +1,4 @@
-"""The turns of a chat: what was said, what of it the model still sees, and files of it."""
+"""The messages of a chat, those of them that the model still sees, and files that keep them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Message = dict[str, Any]
 
 
 class Dialogue:
-    """A system message and turns; each begins with a user's message.
+    """A system message and turns. A turn begins with a user's message.
 
-    n_dropped: of the messages, from the beginning, that the model does not see any more.
+    `n_dropped`: how many of the first messages the model does not see any more.
     """
 
     def __init__(self, system: str | None = None) -> None:
@@ -31,7 +31,7 @@ class Dialogue:
         self.messages.append(message)
 
     def take_back_turn(self) -> str | None:
-        """Remove the last user's message and what follows; its text, or None if there is none."""
+        """Remove the user's last message and all that follows. Return its text, or None if there is none."""
         for i in range(len(self.messages) - 1, -1, -1):
             if self.messages[i]["role"] == "user":
                 text: str = self.messages[i]["content"]
@@ -41,17 +41,17 @@ class Dialogue:
         return None
 
     def seen(self) -> list[Message]:
-        """The messages for the model."""
+        """Return the messages that the model sees."""
         return self._system_message() + self.messages[self.n_dropped :]
 
     def _system_message(self) -> list[Message]:
         return [] if self.system is None else [{"role": "system", "content": self.system}]
 
     def fit(self, count: Callable[[list[Message]], int], n_ctx: int, n_answer: int) -> int:
-        """Drop the oldest turns if the prompt leaves no room for an answer of n_answer tokens; how many were dropped.
+        """Drop the oldest turns if the prompt leaves no room for an answer of n_answer tokens. Return how many.
 
-        They go until half of the context is free, so that the next turns find the rest of the prompt in the cache. The
-        last turn stays whatever its length. count: the tokens of a prompt.
+        Turns are dropped until half of the context is free, so that the prompts of the next turns share a prefix with
+        this one. The last turn stays whatever its length. `count` returns the number of tokens of messages.
         """
         if count(self.seen()) + n_answer <= n_ctx:
             return 0
@@ -66,15 +66,18 @@ class Dialogue:
         return users[1] if len(users) > 1 else None
 
     def save(self, path: Path) -> None:
-        """Write all messages as JSON, for the user alone to read. Raises OSError; `path` is then as it was."""
+        """Write all messages as JSON, to a file that only its owner can read.
+
+        Raises OSError, and then leaves the file as it was.
+        """
         text = json.dumps({"messages": self._system_message() + self.messages}, ensure_ascii=False, indent=2) + "\n"
         with atomic_write(path, 0o600) as file:
             file.write(text.encode())
 
     def load(self, path: Path) -> None:
-        """Take the messages of a file that `save` has written, or of a list of them.
+        """Replace the messages by those of a file that `save` wrote, or of a JSON list of messages.
 
-        Raises OSError, and ParameterError for anything else, with nothing changed.
+        Raises OSError, and ParameterError for any other file, with nothing changed.
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))

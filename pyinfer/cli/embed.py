@@ -1,4 +1,4 @@
-"""`pyinfer embed`: the embeddings of texts, a line each."""
+"""`pyinfer embed`: writes the embedding of each text in a line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p = subparsers.add_parser("embed", help="embed texts as vectors")
     p.add_argument("model", help="a GGUF file or a model's name: an encoder (bert, nomic-bert) or any other")
     p.add_argument("texts", nargs="*", metavar="TEXT", help="a text")
-    p.add_argument("-f", "--file", help="a file with a text a line, which come after the others; -: standard input")
-    p.add_argument("--pooling", help="of the tokens: mean, cls (the first) or last (default: as the file says)")
-    p.add_argument("--no-normalize", action="store_true", help="leave vectors as long as they are")
+    p.add_argument("-f", "--file", help="a file with a text a line, added after TEXT; -: standard input")
+    p.add_argument(
+        "--pooling", help="a text's vector: mean, cls (of the first token) or last (default: as the file says)"
+    )
+    p.add_argument("--no-normalize", action="store_true", help="do not scale vectors to length 1")
     p.add_argument("--truncate", action="store_true", help="cut texts that are longer than the context")
     add_loading_arguments(p, "threads", "ctx")
     p.add_argument("--json", action="store_true", help="as JSON, with the pooling")
@@ -27,7 +29,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-
     texts = [*args.texts, *(read_lines(args.file) if args.file else [])]
     if not texts:
         raise ParameterError("there is no text; expected some, or --file")

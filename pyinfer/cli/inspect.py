@@ -1,4 +1,4 @@
-"""`pyinfer inspect`: what a GGUF file says of itself."""
+"""`pyinfer inspect`: shows a GGUF file's metadata and tensors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe(file: GGUFFile, tensors: bool) -> dict[str, Any]:
-    """The report as plain values. Sizes in bytes; shapes row-major."""
+    """Return the report as plain values. Sizes are in bytes, shapes row-major."""
     kinds: dict[str, dict[str, int]] = {}
     for info in file.tensors.values():
         kind = kinds.setdefault(info.type.name, {"tensors": 0, "parameters": 0, "bytes": 0})
@@ -63,7 +63,7 @@ def describe(file: GGUFFile, tensors: bool) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A metadata value for JSON; long arrays as what they are and how long."""
+    """Return a metadata value for JSON; of a long array, a text with its type and length."""
     if isinstance(value, bool | int | float | str):
         return value
     if len(value) > SHORT:

@@ -1,4 +1,4 @@
-"""Messages from a terminal, with line editing and a history where there is readline, or from a pipe."""
+"""Reads messages from a pipe, or from a terminal with line editing and a history where there is readline."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ QUOTES = '"""'
 
 
 class LineInput:
-    """Reads messages: lines, those that end with a backslash together with the next, and what stands between
-    triple quotes.
+    """Reads messages. A message is a line, several lines joined by backslashes at their ends, or text in triple quotes.
 
-    history: a file that only its owner can read, made when the input is closed. complete: the words that a line may go
-    on with. A pipe is read without prompts, and without readline.
+    A pipe is read without prompts and without readline.
+
+    - `history`: the file of the history, which `close` writes and only its owner can read.
+    - `complete`: a function that returns what a line may be completed to.
     """
 
     def __init__(self, history: Path, complete: Callable[[str], Sequence[str]]) -> None:
@@ -30,7 +31,7 @@ class LineInput:
         self._history = history
         self._readline = _readline() if self.interactive else None
         if self._readline is not None:
-            with contextlib.suppress(OSError):  # there is none yet
+            with contextlib.suppress(OSError):  # there is no history yet
                 self._readline.read_history_file(history)
             self._readline.set_history_length(MAX_HISTORY)
             self._readline.set_completer_delims("")
@@ -39,7 +40,7 @@ class LineInput:
             self._readline.parse_and_bind("bind ^I rl_complete" if editline else "tab: complete")
 
     def message(self, prompt: str = "> ", more: str = ". ") -> str:
-        """The next message. Raises EOFError at the end of the input, KeyboardInterrupt for Ctrl-C."""
+        """Read the next message. Raises EOFError at the end of the input, KeyboardInterrupt for Ctrl-C."""
         line = self._line(prompt)
         if line.lstrip().startswith(QUOTES):
             return self._quoted(line.lstrip()[len(QUOTES) :], more)
@@ -53,7 +54,7 @@ class LineInput:
         return "\n".join(lines)
 
     def close(self) -> None:
-        """Keep the history. One that can't be written is no reason to complain."""
+        """Write the history. If that fails, nothing is reported."""
         if self._readline is None:
             return
         with contextlib.suppress(OSError):
@@ -91,7 +92,7 @@ def _readline() -> ModuleType | None:
 
 @contextlib.contextmanager
 def one_interrupt() -> Iterator[None]:
-    """A block in which Ctrl-C is a KeyboardInterrupt once, so that a second one does not end the program, too."""
+    """Let only the first Ctrl-C raise KeyboardInterrupt in a block, so that a second one does not end the program."""
     came = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,7 @@
-"""The entry point: arguments, and how errors end the program (one line, status 1; Ctrl-C: status 130)."""
+"""The entry point: parses arguments and runs a command.
+
+An error ends the program with one line on standard error and status 1, Ctrl-C with status 130.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from pyinfer.cli.terminal import sanitized
 from pyinfer.errors import PyinferError
 from pyinfer.version import __version__
 
-INTERRUPTED = 130  # what a shell reports of a program that SIGINT ended
+INTERRUPTED = 130  # the status that a shell reports for a program that SIGINT ended
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,13 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command and return the exit status."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the caller closed it
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):
-            output.reconfigure(errors="replace")  # a terminal that lacks a character shows another
+            output.reconfigure(errors="replace")  # a character that the encoding lacks is written as "?"
     try:
         args = build_parser().parse_args(argv)
         status: int = args.run(args)
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # nobody reads on; Python's own flush at exit would complain once more
+        # the reader has closed the pipe; without this, Python's flush at exit would report it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except PyinferError as error:

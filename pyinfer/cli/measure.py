@@ -1,4 +1,4 @@
-"""The measurements of `pyinfer bench`: repetitions of passes, with the memory's read bandwidth between them."""
+"""The measurements of `pyinfer bench`: repeated forward passes, and the memory's read bandwidth between them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from pyinfer import _kernels, system
 from pyinfer.cli.passes import Pass, bytes_and_macs, decode_passes, prompt_passes, run_passes
 from pyinfer.cli.profile import Figures, figures_by_kind, seconds_by_kind
 from pyinfer.engine.engine import Engine
+from pyinfer.engine.options import EngineOptions
 from pyinfer.gguf import GGUFFile
 from pyinfer.progress import progress_bar
 
 BANDWIDTH_BYTES = 1 << 30  # far beyond any cache
-READS = 3  # passes over it, before a repetition and again after it
-BATCH = 512  # tokens of a pass, as in llama-bench
+READS = 3  # reads of all of it, before a repetition and again after it
+BATCH = 512  # tokens of a forward pass, as in llama-bench
 SEED = 1
 
 
@@ -44,18 +45,18 @@ class Bench:
         self.run(prompt_passes(0, n, self.engine.n_batch, n_sequences, logits=False))
 
     def seconds(self, passes: Sequence[Pass]) -> float:
-        """Of the passes, behind a context that is filled before the clock starts."""
+        """Return the time that the passes take, after a context that is filled before the clock starts."""
         self.fill(passes[0].start, passes[0].n_sequences)
         began = time.perf_counter()
         self.run(passes)
         return time.perf_counter() - began
 
     def median_seconds(self, passes: Sequence[Pass]) -> float:
-        """Of the repetitions after one that is not counted."""
+        """Return the median time of the repetitions, before which one is not counted."""
         return statistics.median([self.seconds(passes) for _ in range(self.repetitions + 1)][1:])
 
     def seconds_and_bandwidth(self, passes: Sequence[Pass]) -> list[tuple[float, float]]:
-        """For each repetition, its seconds and the GB/s that memory was read with just before and after it."""
+        """Return, for each repetition, its seconds and the memory's read bandwidth (GB/s) just before and after it."""
         memory = bandwidth_memory()
         pairs = []
         for _ in range(self.repetitions):
@@ -68,7 +69,7 @@ class Bench:
         return pairs
 
     def profile(self, passes: Sequence[Pass], n_steps: int) -> dict[str, Figures]:
-        """By kind of operation, of the repetitions' medians."""
+        """Return figures by kind of operation, from the medians of the repetitions."""
         runs = []
         for _ in range(self.repetitions):
             self.fill(passes[0].start)
@@ -76,31 +77,30 @@ class Bench:
         return figures_by_kind(runs, self.engine.costs(), passes, n_steps)
 
     def n_bytes(self, passes: Sequence[Pass]) -> int:
-        """That the passes need of weights, keys and values."""
+        """Return how many bytes of weights, keys and values the passes read."""
         costs = self.engine.costs().values()
         return sum(bytes_and_macs(cost, p)[0] for cost in costs for p in passes)
 
 
 def bandwidth_memory() -> NDArray[np.uint8]:
     memory = system.allocate(BANDWIDTH_BYTES)
-    memory[:] = 1  # pages that were never written are all one page of zeros
+    memory[:] = 1  # before they are written to, all pages are the same page of zeros
     return memory
 
 
 def read_gbps(memory: NDArray[np.uint8], n_threads: int) -> float:
-    """The median of a few passes over memory."""
+    """Return the median bandwidth of a few reads of all the memory."""
     return statistics.median(_kernels.read_bandwidth(memory, n_threads) for _ in range(READS))
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """All figures of a run; `_tps` in tokens a second, `_s` in seconds."""
+    """Measure and return all figures; names that end in `_tps` are tokens a second, in `_s` seconds."""
     path = Path(args.model)
     n_ctx = args.depth + max(args.prompt, args.generate) + 1
     n_seqs = max(args.parallel, default=1)
     started = time.perf_counter()
     with GGUFFile(path) as file:
-        engine = Engine(
-            file,
+        options = EngineOptions(
             n_ctx=n_ctx,
             n_threads=args.threads,
             kv_type=args.kv_type,
@@ -109,6 +109,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             weights=args.weights,
             progress=progress_bar("loading"),
         )
+        engine = Engine(file, options)
     load_s = time.perf_counter() - started
     bench = Bench(engine, args.repetitions)
     bench.run([Pass(0, min(4, n_ctx))])
@@ -139,7 +140,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         }
     if generation:
         bench.seconds(generation)  # the repetition that is not counted
-    result["peak_rss_bytes"] = system.peak_rss_bytes()  # before there is memory to measure the bandwidth with
+    result["peak_rss_bytes"] = system.peak_rss_bytes()  # before memory is allocated to measure the bandwidth
     if generation:
         pairs = bench.seconds_and_bandwidth(generation)
         n_bytes = bench.n_bytes(generation)

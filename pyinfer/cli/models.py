@@ -1,4 +1,4 @@
-"""`pyinfer pull`, `pyinfer list`, `pyinfer rm`: the models in the caches."""
+"""`pyinfer pull`, `pyinfer list`, `pyinfer rm`: download, list and remove models."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pyinfer.progress import progress_bar
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = subparsers.add_parser("pull", help="fetch a model by its name, or its newer version")
+    p = subparsers.add_parser("pull", help="download a model by its name, or its newer version")
     p.add_argument("name", help="hf:ORG/REPO[:QUANT], ORG/REPO:QUANT or a name of the catalogue")
     p.set_defaults(run=run_pull)
-    p = subparsers.add_parser("list", help="show the models that were fetched, and the catalogue")
+    p = subparsers.add_parser("list", help="show downloaded models and the catalogue")
     p.add_argument("--json", action="store_true", help="as JSON")
     p.set_defaults(run=run_list)
-    p = subparsers.add_parser("rm", help="remove a model that was fetched")
+    p = subparsers.add_parser("rm", help="remove a downloaded model")
     p.add_argument("name", help="as `pyinfer list` shows it")
     p.add_argument("-y", "--yes", action="store_true", help="do not ask")
     p.set_defaults(run=run_rm)

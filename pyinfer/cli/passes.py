@@ -1,4 +1,4 @@
-"""What `pyinfer bench` runs: lists of passes over random tokens, and what they read and multiply."""
+"""The forward passes that `pyinfer bench` runs over random tokens, and what they read and multiply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from pyinfer.engine.engine import Engine
 
 @dataclass(frozen=True)
 class Pass:
-    """n_tokens of each of n_sequences, from position `start` on; logits: of each one's last token, or of none."""
+    """A forward pass over n_tokens of each of n_sequences, from position `start` on.
+
+    `logits`: whether it computes those of each sequence's last token.
+    """
 
     start: int
     n_tokens: int
@@ -23,18 +26,18 @@ class Pass:
 
 
 def prompt_passes(start: int, n: int, n_batch: int, n_sequences: int = 1, logits: bool = True) -> list[Pass]:
-    """n tokens of each sequence in passes of at most n_batch, the logits (if wanted) in the last."""
+    """Return passes of at most n_batch tokens over n tokens of each sequence; the last computes logits, if wanted."""
     step, end = n_batch // n_sequences, start + n
     return [Pass(at, min(step, end - at), n_sequences, logits and at + step >= end) for at in range(start, end, step)]
 
 
 def decode_passes(start: int, n: int, n_sequences: int = 1) -> list[Pass]:
-    """n passes of one token of each sequence."""
+    """Return n passes of one token of each sequence."""
     return [Pass(at, 1, n_sequences) for at in range(start, start + n)]
 
 
 def run_passes(engine: Engine, tokens: NDArray[np.int64], passes: Sequence[Pass]) -> None:
-    """tokens: [n_sequences, n_ctx]"""
+    """Run the passes over tokens [n_sequences, n_ctx]."""
     for p in passes:
         ids = tokens[: p.n_sequences, p.start : p.start + p.n_tokens].ravel()
         positions = np.tile(np.arange(p.start, p.start + p.n_tokens), p.n_sequences)
@@ -44,10 +47,13 @@ def run_passes(engine: Engine, tokens: NDArray[np.int64], passes: Sequence[Pass]
 
 
 def bytes_and_macs(cost: OpCost, p: Pass) -> tuple[int, int]:
-    """Bytes of weights, keys and values that an operation needs in a pass, each counted once, and its products."""
+    """Return the bytes of weights, keys and values that an operation reads in a pass, and how often it multiplies.
+
+    Each byte is counted once.
+    """
     per_sequence = int(p.logits) if cost.of_outputs else p.n_tokens
     rows = p.n_sequences * per_sequence
-    seen = [p.start + i + 1 for i in range(p.n_tokens)]  # positions, by token
+    seen = [p.start + i + 1 for i in range(p.n_tokens)]  # how many positions each token attends to
     read = seen[-1]
     if cost.window:
         read = min(read, cost.window + p.n_tokens - 1)

@@ -1,4 +1,4 @@
-"""`pyinfer perplexity`: how well a model predicts a text, by llama-perplexity's method."""
+"""`pyinfer perplexity`: measures how well a model predicts a text, by the method of llama-perplexity."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("model", help="a GGUF file or a model's name")
     p.add_argument("-f", "--file", required=True, help="the text; -: standard input")
     p.add_argument("-c", "--ctx", type=int, default=512, help="tokens of a chunk (default: 512)")
-    p.add_argument("--chunks", type=int, help="only the first so many chunks")
+    p.add_argument("--chunks", type=int, help="compute so many chunks at most")
     p.add_argument("--stride", type=int, help="tokens from chunk to chunk, as many are scored of each (default: half)")
     add_loading_arguments(p, "threads", "kv_type")
-    p.add_argument("--json", action="store_true", help="the result as JSON, and nothing on the way to it")
+    p.add_argument("--json", action="store_true", help="the result as JSON, without progress")
     p.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-
     text = read_text(args.file)
     path = model_file(args.model)
     with LLM(path, n_ctx=args.ctx, n_threads=args.threads, kv_type=args.kv_type) as llm:
@@ -39,6 +38,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show(so_far: Perplexity, n_chunks: int) -> None:
-    """Of all chunks until now, as llama-perplexity writes it."""
+    """Show the perplexity of all chunks so far, as llama-perplexity does."""
     sys.stdout.write(f"[{so_far.n_chunks}]{so_far.value:.4f},")
     sys.stdout.flush()

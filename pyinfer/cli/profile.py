@@ -1,4 +1,4 @@
-"""Time by kind of operation, beside the bytes it reads and the products it computes."""
+"""Time by kind of operation, with the bytes that the kind reads and the multiplications that it computes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pyinfer.engine.engine import Engine
 
 
 class Figures(TypedDict):
-    """Of a kind of operation. gbps: weights, keys and values; None where a kind reads or multiplies nothing."""
+    """The figures of a kind of operation. A figure is None where the kind reads or multiplies nothing."""
 
     ms: float  # a step
     share: float  # of all kinds' time
-    gbps: float | None
+    gbps: float | None  # 1e9 bytes of weights, keys and values a second
     gmacs: float | None  # 1e9 multiply-accumulates a second
     macs_per_byte: float | None
 
 
 def kind_of(name: str) -> str:
-    """An operation's name without its layer: blk.3.ffn_down -> ffn_down."""
+    """Return an operation's name without its layer: blk.3.ffn_down -> ffn_down."""
     return name.split(".", 2)[2] if name.startswith("blk.") else name
 
 
 def seconds_by_kind(engine: Engine, run: Callable[[], None]) -> dict[str, float]:
-    """Of one run."""
+    """Call `run` and return the time that each kind of operation took."""
     before = engine.profile()
     run()
     seconds: dict[str, float] = {}
@@ -39,7 +39,7 @@ def seconds_by_kind(engine: Engine, run: Callable[[], None]) -> dict[str, float]
 def figures_by_kind(
     runs: Sequence[Mapping[str, float]], costs: Mapping[str, OpCost], passes: Sequence[Pass], n_steps: int
 ) -> dict[str, Figures]:
-    """Of the median seconds of runs of the passes, the longest first."""
+    """Return figures by kind, from the median seconds of runs of the passes; the slowest kind comes first."""
     seconds = {kind: statistics.median(run[kind] for run in runs) for kind in runs[0]}
     n_bytes, macs = dict.fromkeys(seconds, 0), dict.fromkeys(seconds, 0)
     for name, cost in costs.items():
@@ -65,7 +65,7 @@ def ratio(a: float, b: float) -> float | None:
 
 
 def format_profile(figures: dict[str, Figures]) -> str:
-    """A table, one kind a line."""
+    """Return a table with a line for each kind."""
     lines = [f"  {'':22}{'ms':>10}{'%':>8}{'GB/s':>8}{'GMAC/s':>9}"]
     for kind, f in figures.items():
         gbps = "" if f["gbps"] is None else f"{f['gbps']:.1f}"

@@ -1,7 +1,7 @@
-"""The roofline (Williams et al. 2009) of a model's operations: how near each comes to memory's limit or arithmetic's.
+"""The roofline (Williams et al. 2009) of a model's operations: how near each is to the limit of memory or arithmetic.
 
-An operation that multiplies I times for each byte of weights, keys and values can at best do the lesser of I times the
-read limit and the int8 dot products that the processor's registers allow.
+An operation that multiplies I times for each byte of weights, keys and values can compute at most I times the read
+limit, and at most as many int8 dot products as the processor can from its registers.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 from pyinfer.errors import ParameterError
 
 MARKERS = {"prefill": "s", "decode": "o"}
-MIN_SHARE = 0.005  # of the time: kinds below are not worth a point
+MIN_SHARE = 0.005  # of the time: kinds with less get no point
 
 
 def load_pyplot() -> Any:
-    """matplotlib.pyplot, drawing to files; ParameterError where it is not installed."""
+    """Return matplotlib.pyplot, set to draw to files. Raises ParameterError where it is not installed."""
     try:
         importlib.import_module("matplotlib").use("Agg")
     except ImportError as error:
@@ -26,7 +26,7 @@ def load_pyplot() -> Any:
 
 
 def points(result: dict[str, Any], phase: str) -> dict[str, tuple[float, float]]:
-    """Kinds of operation that multiply -> (MAC a byte, GMAC/s), of "prefill" or "decode"."""
+    """Return (MAC a byte, GMAC/s) by kind of operation that multiplies. `phase`: "prefill" or "decode"."""
     return {
         kind: (f["macs_per_byte"], f["gmacs"])
         for kind, f in result.get(f"{phase}_profile", {}).items()
@@ -35,12 +35,12 @@ def points(result: dict[str, Any], phase: str) -> dict[str, tuple[float, float]]
 
 
 def roof(result: dict[str, Any], macs_per_byte: float) -> float:
-    """The most GMAC/s at this intensity."""
+    """Return the limit of GMAC/s at this intensity."""
     return float(min(result["read_limit_gbps"] * macs_per_byte, result["dot_limit_gmacs"]))
 
 
 def plot_roofline(result: dict[str, Any], path: str) -> None:
-    """Write the picture; its name's ending says the format."""
+    """Write the picture, in the format that the ending of its name says."""
     pyplot = load_pyplot()
     figure, axes = pyplot.subplots(figsize=(11, 6), layout="constrained")
     phases = {phase: points(result, phase) for phase in MARKERS}

@@ -1,4 +1,4 @@
-"""`pyinfer run`: the text that follows a prompt, as it is generated."""
+"""`pyinfer run`: shows the text that follows a prompt, while it is generated."""
 
 from __future__ import annotations
 

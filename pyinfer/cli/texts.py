@@ -1,4 +1,4 @@
-"""Texts that commands read."""
+"""Reads the texts of commands, from a file or standard input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def read_text(file: str) -> str:
-    """A file's text, or that of standard input for "-"; bytes that are not UTF-8 become U+FFFD."""
+    """Return a file's text; "-" means standard input. Bytes that are not UTF-8 become U+FFFD."""
     if file != "-":
         return Path(file).read_text(encoding="utf-8", errors="replace")
     if isinstance(sys.stdin, io.TextIOWrapper):

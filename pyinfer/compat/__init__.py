@@ -40,7 +40,7 @@ __all__ = [
     "install",
 ]
 
-_HOMES = {
+_FILES = {  # public names, and the files of this folder that define them
     "Llama": "llama",
     "LlamaCache": "cache",
     "LlamaDiskCache": "cache",
@@ -52,7 +52,7 @@ _HOMES = {
     "LogitsProcessorList": "sampling",
     "StoppingCriteriaList": "sampling",
 }
-# llama_cpp's modules, and what has their names here
+# llama_cpp's modules, and the modules that take their names
 _MODULES = {
     "llama_cpp": "pyinfer.compat",
     "llama_cpp.llama": "pyinfer.compat",
@@ -67,7 +67,7 @@ _MODULES = {
 
 
 def install() -> None:
-    """Have `import llama_cpp` mean this package, in this process, until it ends.
+    """Make `import llama_cpp` import this package, until the process ends.
 
     Raises ParameterError if llama-cpp-python has been imported already.
     """
@@ -76,17 +76,17 @@ def install() -> None:
     there = sys.modules.get("llama_cpp")
     if there is not None and there is not sys.modules[__name__]:
         raise ParameterError("llama_cpp has been imported already; expected install() to be called before")
-    for name, home in _MODULES.items():
-        sys.modules[name] = importlib.import_module(home)
+    for name, replacement in _MODULES.items():
+        sys.modules[name] = importlib.import_module(replacement)
 
 
 def __getattr__(name: str) -> object:
     if (module := f"llama_cpp.{name}") in _MODULES and name != "llama":
         value: object = importlib.import_module(_MODULES[module])
-    elif name.lower().startswith("llama_"):  # C functions, which llama_cpp has at its top, too
+    elif name.lower().startswith("llama_"):  # C functions, which `llama_cpp` itself has, too
         value = getattr(importlib.import_module("pyinfer.compat.low_level"), name)
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(f"pyinfer.compat.{_HOMES[name]}"), name)
+    elif name in _FILES:
+        value = getattr(importlib.import_module(f"pyinfer.compat.{_FILES[name]}"), name)
     else:
         raise AttributeError(f"module 'pyinfer.compat' has no attribute {name!r}")
     globals()[name] = value

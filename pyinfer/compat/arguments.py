@@ -1,4 +1,4 @@
-"""What llama-cpp-python's constructor takes besides the arguments that `Llama` names, and what becomes of it."""
+"""The other arguments of llama-cpp-python's constructor: which are accepted, warned of or refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyinfer.system import usable_memory
 
 SILENT = ("verbose", "f16_kv", "device", "n_parts", "no_perf", "last_n_tokens_size", "lora_scale")
 
-# Names, and values that ask for nothing.
+# Arguments without use here, each with the values that ask for nothing; other values are warned of.
 WITHOUT_USE: Mapping[str, tuple[Any, ...]] = {
     "n_gpu_layers": (0, None),
     "split_mode": (1,),
@@ -26,7 +26,7 @@ WITHOUT_USE: Mapping[str, tuple[Any, ...]] = {
     "n_threads_batch": (None,),
     "lora_base": (None,),
 }
-# Those that would change what the model computes: other values are errors, not remarks.
+# Arguments that would change what the model computes: values other than these are errors.
 REFUSED: Mapping[str, tuple[Any, ...]] = {
     "lora_path": (None,),
     "kv_overrides": (None, {}),
@@ -41,7 +41,7 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "yarn_beta_slow": (1.0,),
     "yarn_orig_ctx": (0,),
 }
-# Those that are attributes of a Llama, with their defaults
+# Arguments that a Llama has as attributes, with their defaults
 RECORDED: Mapping[str, Any] = {
     "numa": False,
     "tensor_split": None,
@@ -51,12 +51,12 @@ RECORDED: Mapping[str, Any] = {
     "lora_path": None,
 }
 KV_TYPES = {None: "f16", 0: "f32", 1: "f16", 8: "q8_0", 30: "bf16"}  # by ggml's numbers
-LARGEST_COPY = 0.75  # of the memory; keys and values may take the rest
+LARGEST_COPY = 0.75  # of the memory; the rest is for keys and values
 POOLINGS = {-1: None, 1: "mean", 2: "cls", 3: "last"}
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Warn of what has no use here; ParameterError for what can't be done, and for names that do not exist."""
+    """Warn of arguments that have no use here. Raises ParameterError for refused values and unknown names."""
     unknown = [name for name in arguments if name not in (*SILENT, *WITHOUT_USE, *REFUSED)]
     if unknown:
         raise ParameterError(f"unknown: {', '.join(unknown)}; expected arguments of llama-cpp-python's Llama")
@@ -71,10 +71,9 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
 
 
 def weights_of(use_mmap: bool, use_mlock: bool, n_bytes: int) -> str:
-    """Where LLM shall have weights of n_bytes: in memory, which is faster, or in the mapped file.
+    """Return LLM's `weights`: "copy", which is faster, or "mmap" where memory has no room for n_bytes of weights.
 
-    use_mmap allows the latter, which is taken for weights that memory has no room for, unless use_mlock wants them in
-    memory. Warns that they are not locked there.
+    use_mmap=False forbids "mmap". use_mlock asks for weights in memory, too; a warning says that they are not locked.
     """
     if use_mlock:
         warnings.warn("use_mlock is True; weights are copied into memory, and not locked there", stacklevel=3)
@@ -83,7 +82,7 @@ def weights_of(use_mmap: bool, use_mlock: bool, n_bytes: int) -> str:
 
 
 def kv_type_of(type_k: int | None, type_v: int | None) -> str:
-    """The name of ggml's number for the type of cached keys and values; ParameterError for others and for two."""
+    """Return LLM's `kv_type` for ggml's numbers. Raises ParameterError for others, and where the two differ."""
     if type_k not in KV_TYPES or type_v not in KV_TYPES:
         raise ParameterError(
             f"type_k is {type_k!r}, type_v {type_v!r}; expected 0 (f32), 1 (f16), 8 (q8_0) or 30 (bf16)"
@@ -94,7 +93,7 @@ def kv_type_of(type_k: int | None, type_v: int | None) -> str:
 
 
 def pooling_of(pooling_type: int) -> str | None:
-    """The name of llama.cpp's number; None: as the file says. ParameterError for others."""
+    """Return the name of llama.cpp's number; None: as the file says. Raises ParameterError for other numbers."""
     if pooling_type not in POOLINGS:
         raise ParameterError(
             f"pooling_type is {pooling_type!r}; expected -1 (the file's), 1 (mean), 2 (cls) or 3 (last): "

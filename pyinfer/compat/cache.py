@@ -1,10 +1,10 @@
-"""llama-cpp-python's caches of prompts, which `Llama.set_cache` takes; `LLM` keeps what prompts share anyway."""
+"""llama-cpp-python's prompt caches, for `Llama.set_cache`. They have no effect: `LLM` shares prefixes by itself."""
 
 from __future__ import annotations
 
 
 class LlamaRAMCache:
-    """Has no effect. capacity_bytes is not looked at; LLM's kv_cache_memory bounds what is kept."""
+    """Has no effect, and `capacity_bytes` has none: LLM's `kv_cache_memory` limits the cache."""
 
     def __init__(self, capacity_bytes: int = 2 << 30) -> None:
         self.capacity_bytes = capacity_bytes

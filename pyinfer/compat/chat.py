@@ -1,9 +1,8 @@
-"""Chats as llama-cpp-python's `create_chat_completion` takes and returns them."""
+"""Chats, with the arguments and results of llama-cpp-python's `create_chat_completion`."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,9 +12,9 @@ from pyinfer.arguments import quoted
 from pyinfer.chat import AnswerDelta, Turn, builtin_templates, prepare_turn
 from pyinfer.chat.templates import choose_template, template_variables
 from pyinfer.chat.tools import ToolChoice, check_tools, tool_names
-from pyinfer.compat.completion import new_completion_id, usage_of
 from pyinfer.compat.logprobs import chat_logprobs
 from pyinfer.compat.model import Model
+from pyinfer.compat.response import ResponseWriter, usage_of
 from pyinfer.compat.sampling import Grammar, Processors, sampling_params
 from pyinfer.compat.types import (
     ChatCompletionLogprobs,
@@ -32,7 +31,7 @@ from pyinfer.sampling.logprobs import Choice
 from pyinfer.tasks.results import Completion
 from pyinfer.tokenizer import Tokenizer
 
-# llama-cpp-python's names of formats that have another one here
+# llama-cpp-python's names of formats that have another name here
 FORMATS = {
     "chat_template.default": "default",
     "chatml-function-calling": "chatml",
@@ -40,7 +39,7 @@ FORMATS = {
     "mistral-instruct": "mistral",
 }
 WITHOUT_TEMPLATE = "llama-2"  # what llama-cpp-python takes for files without a template
-# By the SHA-256 of a template's source: those that llama-cpp-python has a name for
+# The SHA-256 of the templates that llama-cpp-python has a name for, and that name
 NAMED_TEMPLATES = {
     "153280e3ff55d19da1398bdb3914ee2a51b80429bfaedde11d7d216c39db80f3": "chatml",
     "7e995b379ec01747807246483647cd99030abf331653f1119e16d7ac041a3495": "mistral-instruct",  # Mistral 7B v0.1
@@ -50,7 +49,10 @@ NAMED_TEMPLATES = {
 
 
 def format_name(template: str | None) -> str:
-    """llama-cpp-python's name of the format that chats have without a chat_format. template: the file's."""
+    """Return llama-cpp-python's name of the format of chats where no chat_format is given.
+
+    `template`: the source of the file's template.
+    """
     if template is None:
         return WITHOUT_TEMPLATE
     digest = hashlib.sha256(template.encode("utf-8", errors="replace")).hexdigest()
@@ -58,7 +60,7 @@ def format_name(template: str | None) -> str:
 
 
 def template_of(chat_format: str | None, tokenizer: Tokenizer) -> str | None:
-    """The template to give to `prepare_turn`; ParameterError for a format that does not exist here."""
+    """Return the template for `prepare_turn`. Raises ParameterError for a format that does not exist here."""
     if chat_format is None:
         return None if tokenizer.chat_template is not None else WITHOUT_TEMPLATE
     is_text = isinstance(chat_format, str)
@@ -78,7 +80,10 @@ def tools_of(
     tools: Sequence[Mapping[str, Any]] | None,
     tool_choice: str | Mapping[str, Any] | None,
 ) -> tuple[list[dict[str, Any]], ToolChoice]:
-    """Tools and the choice among them; functions are the older form of the same. ParameterError for what is none."""
+    """Return the tools and the choice among them. `functions` and `function_call` are an older form of the same.
+
+    Raises ParameterError for tools or a choice of another form.
+    """
     if functions:
         if isinstance(functions, str | Mapping) or not isinstance(functions, Sequence):
             raise ParameterError(f"functions is {quoted(functions)}; expected a list")
@@ -99,12 +104,12 @@ def tools_of(
     return given, {"type": "function", "function": {"name": name}}
 
 
-def tools_with_a_place(
+def usable_tools(
     tokenizer: Tokenizer, template: str | None, tools: list[dict[str, Any]], choice: ToolChoice
 ) -> list[dict[str, Any]]:
-    """The tools, or none where the template has no place for them: a warning says so, as llama-cpp-python goes on, too.
+    """Return the tools; or none, with a warning, where the template has no place for them.
 
-    ParameterError where one of them must be called.
+    llama-cpp-python answers without tools, too. Raises ParameterError where a tool must be called.
     """
     if not tools or choice == "none":
         return tools
@@ -118,7 +123,7 @@ def tools_with_a_place(
 
 
 def response_guide(response_format: Mapping[str, Any] | None) -> Guide | None:
-    """What a response_format asks for; ParameterError for one that is not known."""
+    """Return the guide that a response_format asks for. Raises ParameterError for an unknown one."""
     if response_format is None:
         return None
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None
@@ -134,16 +139,13 @@ def response_guide(response_format: Mapping[str, Any] | None) -> Guide | None:
     )
 
 
-class ChatWriter:
-    """The dictionaries of one call. as_function: a call is a message's function_call, the older form."""
+class ChatWriter(ResponseWriter[CreateChatCompletionResponse, CreateChatCompletionStreamResponse]):
+    """Writes answers. `as_function`: a tool call becomes the message's function_call, which is the older form."""
 
     def __init__(self, tokenizer: Tokenizer, model: str, turn: Turn, as_function: bool) -> None:
-        self._tokenizer = tokenizer
+        super().__init__(tokenizer, model, "chatcmpl")
         self._parser = turn.parser()
         self._as_function = as_function
-        self._id = f"chat{new_completion_id()}"
-        self._created = int(time.time())
-        self._model = model
 
     def whole(self, done: Completion) -> CreateChatCompletionResponse:
         self._parser.push(done.text)
@@ -171,7 +173,7 @@ class ChatWriter:
         }
 
     def chunks(self, stream: Stream) -> Iterator[CreateChatCompletionStreamResponse]:
-        """The role, a dictionary for each part of the answer, and the reason why it ends there."""
+        """Yield a chunk with the role, one for each delta of the answer, and one with the reason why it ends."""
         waiting: list[Choice] = []
         with stream:
             yield self._chunk({"role": "assistant"})
@@ -185,7 +187,7 @@ class ChatWriter:
             yield self._chunk({}, None, self._reason(stream.completion))
 
     def _logprobs(self, waiting: list[Choice]) -> ChatCompletionLogprobs | None:
-        """Those since the last chunk."""
+        """Return the log-probabilities of the tokens since the last chunk, and empty the list."""
         if not waiting:
             return None
         written = chat_logprobs(self._tokenizer, waiting)
@@ -225,7 +227,7 @@ class Chats(Model):
     def chat_format(self) -> str | None:
         """The name of the format of chats: the one that was given or set, or that of the file's template.
 
-        None beside a chat_handler. The file's own template is rendered as long as no other was given.
+        It is None where there is a chat_handler. The file's template is used until a chat_format is given or set.
         """
         if self._chat_format is None and self.chat_handler is None:
             return format_name(self._tokenizer.chat_template)
@@ -266,12 +268,20 @@ class Chats(Model):
         logprobs: bool | None = None,
         top_logprobs: int | None = None,
     ) -> CreateChatCompletionResponse | Iterator[CreateChatCompletionStreamResponse]:
-        """The answer to messages, as a dictionary of OpenAI's API, or with stream one for each part of it.
+        """Answer messages by the chat template.
 
-        messages, tools: as `LLM.chat` takes them. tool_choice "required", or that of a function,
-        constrains the text to calls; other tools are ignored, with a warning, where the chat template has no place for
-        them. response_format: {"type": "json_object", "schema": …} constrains it to JSON.
-        Raises what LLM.chat raises, and what create_completion does.
+        Arguments and their defaults are llama-cpp-python's. Those that need a word:
+
+        - `messages`, `tools`: as for `LLM.chat`. Where the chat template has no place for tools, they are ignored with
+          a warning, unless one must be called.
+        - `tool_choice` (None): "auto", "none", "required" or a function; the last two constrain the text to calls.
+        - `response_format` (None): {"type": "json_object", "schema": …} constrains the text to JSON.
+        - `stream` (False): return an iterator over chunks.
+
+        Returns a dictionary in the form of OpenAI's API, or with `stream` an iterator over one for each chunk. Raises
+        what `LLM.chat` and `create_completion` raise.
+
+            llama.create_chat_completion([{"role": "user", "content": "Hello"}])["choices"][0]["message"]["content"]
         """
         given = {name: value for name, value in locals().items() if name != "self"}
         if self.chat_handler is not None:
@@ -281,10 +291,12 @@ class Chats(Model):
     def chat_by(
         self, template: str | None, given: Mapping[str, Any], stop_token_ids: Sequence[int] = (), **variables: Any
     ) -> CreateChatCompletionResponse | Iterator[CreateChatCompletionStreamResponse]:
-        """The answer by a template, as `prepare_turn` takes it with its variables, to the arguments `given` of
-        create_chat_completion."""
+        """Answer by a template.
+
+        `template` and `variables` are as for `prepare_turn`; `given` are the arguments of create_chat_completion.
+        """
         tools, choice = tools_of(*(given[name] for name in ("functions", "function_call", "tools", "tool_choice")))
-        tools = tools_with_a_place(self._tokenizer, template, tools, choice)
+        tools = usable_tools(self._tokenizer, template, tools, choice)
         guide = response_guide(given["response_format"])
         if guide is not None and given["grammar"] is not None:
             raise ParameterError("grammar and response_format are given; expected one of them")
@@ -306,17 +318,10 @@ class Chats(Model):
         )
         tokens = turn.prompt.tokens
         writer = ChatWriter(self._tokenizer, given["model"] or self.model_path, turn, bool(given["functions"]))
-        if given["stream"]:
-            pieces = self.llm.stream(tokens, turn.params, visible_tokens=turn.visible_tokens)
-            return self._noted(writer.chunks(pieces), tokens, lambda: pieces.completion)
-        job = self.llm.job(tokens, turn.params, turn.visible_tokens)
-        self.llm.run(job.tasks)
-        done = job.completion()
-        self._context.set_tokens([*done.prompt, *done.tokens])
-        return writer.whole(done)
+        return self._respond(writer, tokens, turn.params, bool(given["stream"]), turn.visible_tokens)
 
     def create_chat_completion_openai_v1(self, *args: Any, **kwargs: Any) -> Any:
-        """As create_chat_completion, with the classes of the `openai` package."""
+        """Answer as create_chat_completion does, with the result as classes of the `openai` package."""
         try:
             from openai.types.chat import ChatCompletion, ChatCompletionChunk  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:

@@ -1,4 +1,4 @@
-"""What projects import of llama-cpp-python's `llama_chat_format`: the types of handlers, and templates as handlers."""
+"""What projects import from llama-cpp-python's `llama_chat_format`: types of handlers, and templates as handlers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 class LlamaChatCompletionHandler(Protocol):
-    """What `Llama(chat_handler=…)` calls in place of a template, with create_chat_completion's arguments."""
+    """A function that `Llama(chat_handler=…)` calls with create_chat_completion's arguments, in place of a template."""
 
     def __call__(self, *, llama: Any, messages: Messages, **arguments: Any) -> Any: ...
 
 
 @dataclass
 class ChatFormatterResponse:
-    """The prompt for messages. stop, stopping_criteria: what ends the answer; added_special: it has its begin token."""
+    """The prompt for messages.
+
+    `stop` and `stopping_criteria` end the answer. `added_special`: the prompt has its begin token already.
+    """
 
     prompt: str
     stop: str | list[str] | None = None
@@ -31,15 +34,20 @@ class ChatFormatterResponse:
 
 
 class ChatFormatter(Protocol):
-    """What makes a prompt of messages."""
+    """A function that makes a prompt of messages."""
 
     def __call__(self, *, messages: Messages, **variables: Any) -> ChatFormatterResponse: ...
 
 
 class Jinja2ChatFormatter(ChatFormatter):
-    """A template in Jinja with its special tokens. Raises TemplateError for messages that it refuses, as LLM.chat does.
+    """Make prompts by a template in Jinja. A call raises TemplateError for messages that the template refuses.
 
-    Llama("model.gguf", chat_handler=Jinja2ChatFormatter(source, "</s>", "<s>").to_chat_handler())
+    - `template`: its source.
+    - `eos_token`, `bos_token`: the texts of its special tokens.
+    - `add_generation_prompt` (True): end the prompt where the model's answer begins.
+    - `stop_token_ids` (None): ids that end the answer.
+
+        Llama("model.gguf", chat_handler=Jinja2ChatFormatter(source, "</s>", "<s>").to_chat_handler())
     """
 
     def __init__(
@@ -60,14 +68,14 @@ class Jinja2ChatFormatter(ChatFormatter):
         return {name: getattr(self, name) for name in names}
 
     def __call__(self, *, messages: Messages, **variables: Any) -> ChatFormatterResponse:
-        """The prompt; variables: the template's, such as tools."""
+        """Render messages. `variables` are further variables of the template, such as tools."""
         prompt = render(self.template, messages, **{**variables, **self._variables})
         ends = self.stop_token_ids
         criteria = None if ends is None else StoppingCriteriaList([lambda tokens, logits: int(tokens[-1]) in ends])
         return ChatFormatterResponse(prompt, [self.eos_token], criteria, added_special=True)
 
     def to_chat_handler(self) -> LlamaChatCompletionHandler:
-        """A chat_handler that answers by this template, as Llama does by that of the file: tools, streams and all."""
+        """Return a chat_handler that uses this template, with tools and streams, in place of the file's template."""
         parameters = inspect.signature(Chats.create_chat_completion).parameters
         usual = {name: parameter.default for name, parameter in parameters.items()}
 

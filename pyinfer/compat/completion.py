@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,10 +11,10 @@ from pyinfer.arguments import quoted
 from pyinfer.compat.infill import infill_prompt
 from pyinfer.compat.logprobs import LogprobsWriter
 from pyinfer.compat.model import Model
+from pyinfer.compat.response import ResponseWriter, usage_of
 from pyinfer.compat.sampling import Criteria, Grammar, Processors, ending_processor, processors_of, sampling_params
 from pyinfer.compat.types import (
     CompletionLogprobs,
-    CompletionUsage,
     CreateCompletionResponse,
     CreateCompletionStreamResponse,
     FinishReason,
@@ -26,25 +24,13 @@ from pyinfer.tasks.results import Completion
 from pyinfer.tokenizer import Tokenizer
 
 
-def new_completion_id() -> str:
-    return f"cmpl-{uuid.uuid4()}"
-
-
-def usage_of(done: Completion) -> CompletionUsage:
-    n_prompt, n_text = done.prompt_tokens, done.completion_tokens
-    return {"prompt_tokens": n_prompt, "completion_tokens": n_text, "total_tokens": n_prompt + n_text}
-
-
-class CompletionWriter:
-    """The dictionaries of one call. prompt: its text, for offsets and for echo."""
+class CompletionWriter(ResponseWriter[CreateCompletionResponse, CreateCompletionStreamResponse]):
+    """Writes completions. `prompt`: the prompt's text, for character offsets and for `echo`."""
 
     def __init__(self, tokenizer: Tokenizer, model: str, prompt: str, echo: bool) -> None:
-        self._tokenizer = tokenizer
+        super().__init__(tokenizer, model, "cmpl")
         self._prompt = prompt
         self._echo = echo
-        self._id = new_completion_id()
-        self._created = int(time.time())
-        self._model = model
 
     def whole(self, done: Completion) -> CreateCompletionResponse:
         text = self._prompt + done.text if self._echo else done.text
@@ -52,7 +38,6 @@ class CompletionWriter:
         return {**chunk, "usage": usage_of(done)}
 
     def chunks(self, stream: Stream) -> Iterator[CreateCompletionStreamResponse]:
-        """A dictionary for each piece, and a last one with the reason why the text ends there."""
         writer = LogprobsWriter(self._tokenizer, len(self._prompt))
         with stream:
             for piece in stream:
@@ -68,7 +53,7 @@ class CompletionWriter:
             return LogprobsWriter(self._tokenizer, len(self._prompt)).write(done.tokens, done.logprobs)
         begin = int(done.prompt[0] == self._tokenizer.bos_id)
         choices = [*done.prompt_logprobs[begin:], *done.logprobs]
-        choices[0] = None  # as OpenAI's API has it, also where a begin token stood before
+        choices[0] = None  # OpenAI's API gives the first token none; here a begin token may have preceded it
         return LogprobsWriter(self._tokenizer, 0).write([*done.prompt[begin:], *done.tokens], choices)
 
     def _chunk(
@@ -84,7 +69,7 @@ class CompletionWriter:
 
 
 class Completions(Model):
-    """`Llama`'s method that goes on with a prompt."""
+    """`Llama`'s method that continues a prompt."""
 
     def create_completion(
         self,
@@ -114,12 +99,22 @@ class Completions(Model):
         grammar: Grammar = None,
         logit_bias: Mapping[Any, float] | None = None,
     ) -> CreateCompletionResponse | Iterator[CreateCompletionStreamResponse]:
-        """The text that follows a prompt, as a dictionary of OpenAI's API, or with stream one for each piece of it.
+        """Generate the text that follows a prompt.
 
-        prompt: text, in which special tokens are recognised, or token ids. suffix: what shall stand after the text,
-        for models that fill in. max_tokens: None or 0: until the context is full. temperature: 0 takes the likeliest
-        token. logprobs: how many likely tokens to report. echo: with the prompt.
-        Raises ContextError for prompts that leave no room, ParameterError for arguments, each before anything runs.
+        Arguments and their defaults are llama-cpp-python's. Those that need a word:
+
+        - `prompt`: a text, in which special tokens are recognised, or token ids.
+        - `suffix` (None): the text that shall follow the generated one, for models that were trained to fill gaps.
+        - `max_tokens` (16): None and 0 mean as many as the context has room for.
+        - `temperature` (0.8): 0 takes the likeliest token.
+        - `logprobs` (None): how many of the likeliest tokens are reported at each place.
+        - `echo` (False): put the prompt before the text.
+        - `stream` (False): return an iterator over pieces.
+
+        Returns a dictionary in the form of OpenAI's API, or with `stream` an iterator over one for each piece. Raises,
+        before anything runs, ContextError for a prompt that leaves no room, and ParameterError for arguments.
+
+            llama.create_completion("The capital of France is", max_tokens=16)["choices"][0]["text"]
         """
         tokens = self._prompt_tokens(prompt, suffix)
         echo = echo and not stream
@@ -133,12 +128,7 @@ class Completions(Model):
         params = sampling_params(locals(), repetition_window=self.last_n_tokens_size, **reported)
         text = prompt if isinstance(prompt, str) else self._tokenizer.decode(tokens, skip_special=True)
         writer = CompletionWriter(self._tokenizer, model or self.model_path, text, echo)
-        if stream:
-            pieces = self.llm.stream(tokens, params)
-            return self._noted(writer.chunks(pieces), tokens, lambda: pieces.completion)
-        done = self.llm.generate(tokens, params)
-        self._context.set_tokens([*done.prompt, *done.tokens])
-        return writer.whole(done)
+        return self._respond(writer, tokens, params, stream)
 
     __call__ = create_completion
 

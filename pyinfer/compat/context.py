@@ -1,4 +1,4 @@
-"""The one sequence of tokens that `Llama.eval` and `sample` go on with, and its saved states."""
+"""The one sequence of tokens that `Llama.eval` and `sample` continue, and its saved states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyinfer.tasks.logits import Logits
 
 
 def token_list(tokens: Any) -> list[Any]:
-    """What a list, array or other iterable of token ids holds, which may be none; ParameterError for anything else."""
+    """Return a list, array or other iterable of token ids, possibly empty, as a list. Raises ParameterError."""
     items = as_list_or_none(tokens)
     if items is None:
         raise ParameterError(f"tokens is {quoted(tokens)}; expected a list of token ids")
@@ -27,7 +27,7 @@ def token_list(tokens: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class LlamaState:
-    """Tokens with their cached keys and values. llama_state: a saved session as `LLM.save_state` writes it."""
+    """A saved sequence: its tokens, and in `llama_state` the session file that `LLM.save_state` writes."""
 
     input_ids: NDArray[np.intc]
     scores: NDArray[np.float32]
@@ -40,7 +40,7 @@ class LlamaState:
         return len(self.llama_state)
 
     def check(self) -> None:
-        """Raises ParameterError for what no Llama has saved."""
+        """Check the state's fields. Raises ParameterError for a state that no Llama has saved."""
         room = as_list_or_none(self.input_ids)
         if room is None or not isinstance(self.llama_state, bytes):
             raise ParameterError(
@@ -52,7 +52,7 @@ class LlamaState:
 
 
 class Context:
-    """Tokens that were evaluated, and their logits: of all (every_row) or of the last one."""
+    """The tokens that were evaluated, and the logits of all of them (`every_row`) or of the last one."""
 
     def __init__(self, llm: LLM, every_row: bool) -> None:
         self._llm = llm
@@ -60,7 +60,7 @@ class Context:
         self.input_ids = np.zeros(llm.n_ctx, np.intc)
         self.n_tokens = 0
         self._scores: NDArray[np.float32] | None = None
-        self._n_scored = 0  # tokens that _scores is about
+        self._n_scored = 0  # how many of the first tokens _scores is valid for
         self.decoded: NDArray[np.float32] | None = None
 
     @property
@@ -77,14 +77,14 @@ class Context:
         return self._scores
 
     def set_tokens(self, tokens: Sequence[int]) -> None:
-        """Go on behind these, whose keys and values are cached or will be computed again."""
+        """Replace the sequence by these tokens. Their keys and values are cached, or are computed again when needed."""
         n = min(len(tokens), len(self.input_ids))
         self.input_ids[:n] = tokens[:n]
         self.n_tokens = n
         self._n_scored = 0
 
     def truncate(self, n_tokens: int) -> None:
-        """Go back to the first n_tokens. ParameterError for more than there are."""
+        """Shorten the sequence to its first n_tokens. Raises ParameterError for more than there are."""
         check_integer(
             "n_tokens", n_tokens, 0, self.n_tokens, f"a whole number from 0 to {self.n_tokens}, as many as there are"
         )
@@ -92,17 +92,17 @@ class Context:
         self._n_scored = min(self._n_scored, n_tokens) if self._every_row else 0
 
     def eval(self, tokens: Sequence[int]) -> None:
-        """Go on with tokens. ContextError if they are too many; nothing has changed then."""
+        """Append tokens and compute their logits. Raises ContextError, with nothing changed, if there is no room."""
         ids = token_list(tokens)
-        self._go_on(ids, len(ids) if self._every_row else 1)
+        self._append(ids, len(ids) if self._every_row else 1)
 
     def decode(self, tokens: Sequence[int]) -> None:
-        """As eval; logits of all these tokens are then in `decoded`."""
+        """Append tokens as `eval` does; `decoded` then has the logits of all of them."""
         ids = token_list(tokens)
-        self.decoded = self._go_on(ids, len(ids))
+        self.decoded = self._append(ids, len(ids))
 
-    def _go_on(self, tokens: list[Any], n_rows: int) -> NDArray[np.float32]:
-        """The logits of the last n_rows tokens, which are noted."""
+    def _append(self, tokens: list[Any], n_rows: int) -> NDArray[np.float32]:
+        """Append tokens; return the logits of the last n_rows."""
         ids = self._llm.token_ids(tokens)
         n = self.n_tokens + len(ids)
         if n > len(self.input_ids):
@@ -117,8 +117,10 @@ class Context:
         return rows
 
     def logits(self, position: int | None = None) -> NDArray[np.float32]:
-        """Those of the token at a position, or of the last one: float32 [n_vocab]; computed again where they are not
-        there. ParameterError for a position without a token."""
+        """Return the logits at a position, or at the last one: float32 [n_vocab]. Computes them if they are not kept.
+
+        Raises ParameterError for a position without a token.
+        """
         if self.n_tokens == 0:
             raise ParameterError("there are no tokens; expected a call of eval before sample")
         last = self.n_tokens - 1
@@ -146,13 +148,13 @@ class Context:
                 try:
                     self._llm.save_state(path, self.tokens)
                     session = path.read_bytes()
-                except StateError:  # no longer cached: the tokens are enough to go on
+                except StateError:  # no longer cached: the tokens suffice to compute it again
                     pass
         scores = self.scores[: self.n_tokens] if self._every_row else self.scores
         return LlamaState(self.input_ids.copy(), scores.copy(), self.n_tokens, session, seed)
 
     def load(self, state: LlamaState) -> None:
-        """Raises StateError for a state of another model, ContextError if it is too long, ParameterError for none."""
+        """Replace the sequence by a saved one. Raises StateError, ContextError or ParameterError as load_state does."""
         state.check()
         if state.n_tokens > len(self.input_ids):
             raise ContextError(f"the state has {state.n_tokens} tokens; the context has {len(self.input_ids)} (n_ctx)")

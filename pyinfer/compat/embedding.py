@@ -17,10 +17,14 @@ class Embeddings(Model):
     def embed(
         self, input: str | Sequence[str], normalize: bool = False, truncate: bool = True, return_count: bool = False
     ) -> Any:
-        """The embedding of a text, a list of n_embd numbers, or a list of those of several.
+        """Compute the embedding of a text, or of each text of a list.
 
-        return_count: a pair of that and the number of tokens. truncate: long texts lose their end; otherwise they
-        raise ContextError. Raises ParameterError for what is no text and no list of texts.
+        - `input`: a text, or a list of texts.
+        - `normalize` (False): give vectors of length 1.
+        - `truncate` (True): cut texts that are too long at their end; otherwise they raise ContextError.
+        - `return_count` (False): return a pair of the result and the number of tokens.
+
+        Returns a list of n_embd numbers, or a list of such lists. Raises ParameterError for any other `input`.
         """
         texts = [input] if isinstance(input, str) else as_list_or_none(input)
         if texts is None:
@@ -33,7 +37,7 @@ class Embeddings(Model):
         return found, sum(min(len(tokens), self.n_ctx()) for tokens in ids)
 
     def create_embedding(self, input: str | Sequence[str], model: str | None = None) -> CreateEmbeddingResponse:
-        """Embeddings as a dictionary of OpenAI's API."""
+        """Compute embeddings, not normalized, and return them as a dictionary of OpenAI's API."""
         vectors, n_tokens = self.embed([input] if isinstance(input, str) else input, return_count=True)
         return {
             "object": "list",

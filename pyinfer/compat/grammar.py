@@ -10,7 +10,7 @@ from pyinfer.guides.guide import Guide
 
 
 class LlamaGrammar:
-    """What a text must look like; `guide` is the same for `SamplingParams`. `verbose` has no effect.
+    """Describe what a text must look like. `guide` is the same for `SamplingParams`. `verbose` has no effect.
 
     LlamaGrammar.from_string('root ::= "yes" | "no"')
     """
@@ -20,12 +20,12 @@ class LlamaGrammar:
 
     @classmethod
     def from_string(cls, grammar: str, verbose: bool = True) -> LlamaGrammar:
-        """Of a grammar in GBNF. Raises ParameterError if it is none."""
+        """Read a grammar in GBNF. Raises ParameterError if it is invalid."""
         return cls(Guide.gbnf(grammar))
 
     @classmethod
     def from_file(cls, file: str | Path, verbose: bool = True) -> LlamaGrammar:
-        """Of a file with a grammar in GBNF. Raises ParameterError if it is none or can't be read."""
+        """Read a file with a grammar in GBNF. Raises ParameterError if it is invalid or can't be read."""
         try:
             text = Path(file).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -34,8 +34,8 @@ class LlamaGrammar:
 
     @classmethod
     def from_json_schema(cls, json_schema: str | dict[str, Any], verbose: bool = True) -> LlamaGrammar:
-        """Of a JSON schema, text or dict. Raises ParameterError as Guide.json does."""
+        """Describe JSON by a JSON schema, as text or dict. Raises ParameterError as Guide.json does."""
         return cls(Guide.json(json_schema))
 
     def reset(self) -> None:
-        """Nothing: each text begins anew."""
+        """Do nothing: a grammar keeps no state between texts."""

@@ -1,4 +1,4 @@
-"""Filling in: prompts of what stands before and after a gap, for models that were trained on it."""
+"""Infill prompts: the text before and after a gap, for models that were trained to fill gaps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARKS = (
 
 
 def infill_tokens(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """The tokens before the prefix, the suffix and the middle; None if the model has none."""
+    """Return the tokens that stand before the prefix, the suffix and the middle; None if the model has none."""
     for pre, suf, mid in KEYS:
         ids = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in (pre, suf, mid)]
         if all(isinstance(i, int) and 0 <= i < tokenizer.n_vocab for i in ids):
@@ -36,7 +36,10 @@ def infill_tokens(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> tuple[in
 def infill_prompt(
     tokenizer: Tokenizer, metadata: Mapping[str, Any], prefix: str, suffix: str, suffix_first: bool
 ) -> list[int]:
-    """Token ids of a prompt whose text goes between prefix and suffix. ParameterError for models that can't do it."""
+    """Return the token ids of a prompt for the text between prefix and suffix.
+
+    Raises ParameterError for a model that has no tokens for it.
+    """
     marks = infill_tokens(tokenizer, metadata)
     if marks is None:
         raise ParameterError("suffix is given; the vocabulary has no tokens for prefix, suffix and middle")

@@ -14,15 +14,21 @@ from pyinfer.errors import ParameterError
 
 
 class Llama(Completions, Chats, Embeddings, Steps):
-    """A model with llama-cpp-python's methods and results; `llm` is the LLM below, for all else.
+    """Load a model, with llama-cpp-python's arguments, methods and results.
+
+    `llm` is the LLM that computes, for all that llama-cpp-python does not have. The arguments are those of
+    llama-cpp-python's constructor; docs/coming-from-llama-cpp-python.md has a table of them:
+
+    - `model_path`: a GGUF file, or a name that `pyinfer.hub` knows.
+    - `n_ctx` (512; at least 0): tokens that a prompt and its text may have together; 0: as the model was trained.
+    - Arguments without use on a CPU (`n_gpu_layers`, `flash_attn`, …) are warned of.
+    - Arguments that would change what the model computes (`lora_path`, `rope_freq_base`, `kv_overrides`, …) are
+      refused, as unknown ones are.
+
+    Raises ParameterError for arguments and for a file that does not exist, and what LLM raises.
 
         llama = Llama("model.gguf", n_ctx=2048)
         print(llama("The capital of France is", max_tokens=16)["choices"][0]["text"])
-
-    Takes all arguments of llama-cpp-python's constructor. Those without use on a CPU (n_gpu_layers, flash_attn, …) are
-    warned of; those that would change what the model computes (lora_path, rope_freq_base, kv_overrides, …) are a
-    ParameterError, as are unknown ones. docs/coming-from-llama-cpp-python.md has a table.
-    Raises ParameterError for arguments and where there is no such file, and what LLM raises.
     """
 
     def __enter__(self) -> Llama:
@@ -42,11 +48,17 @@ class Llama(Completions, Chats, Embeddings, Steps):
         cache_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> Llama:
-        """A model of the Hugging Face hub, which is fetched if the cache does not have it (`pip install pyinfer[hub]`).
+        """Load a model of the Hugging Face hub, and download it first if needed (`pip install pyinfer[hub]`).
 
-        filename: a file's name, a pattern such as "*q8_0.gguf", a quant, or None for the usual one; parts of split
-        models are found. Files lie in the hub's cache (HF_HOME): local_dir, cache_dir and additional_files must be
-        None. Raises ParameterError for those, DownloadError if the model can't be fetched, and what Llama raises.
+        - `repo_id`: "ORG/REPO".
+        - `filename` (None): a file's name, a pattern such as "*q8_0.gguf", or a quant; None: the usual one. Of a split
+          model all parts are downloaded.
+        - `additional_files`, `local_dir`, `cache_dir`: must be None, since files are in the hub's cache (HF_HOME).
+        - `kwargs`: Llama's other arguments.
+
+        Raises ParameterError for arguments, DownloadError if the model can't be downloaded, and what Llama raises.
+
+            Llama.from_pretrained("Qwen/Qwen2.5-0.5B-Instruct-GGUF", "*q8_0.gguf")
         """
         for name, value in (("additional_files", additional_files), ("local_dir", local_dir), ("cache_dir", cache_dir)):
             if value:

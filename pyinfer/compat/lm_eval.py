@@ -2,7 +2,7 @@
 
     lm_eval --model pyinfer --model_args path=MODEL --tasks arc_easy
 
-finds it by an entry point, in versions of the harness that look for them (after 0.4.13); for older ones,
+Versions of the harness after 0.4.13 find the model by an entry point. For older ones,
 `python -m pyinfer.compat.lm_eval` takes the same arguments. `pip install pyinfer[lm-eval]` installs the harness.
 """
 
@@ -33,16 +33,18 @@ MAX_NEW_TOKENS = 256  # where a task does not say
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens")  # tasks have one of these
 SAMPLING = ("top_k", "top_p", "min_p", "repetition_penalty", "seed")
 OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # the harness samples from the whole distribution unless told otherwise
-GREEDY = ("do_sample", "temperature", "until")  # read by themselves
+HANDLED = ("do_sample", "temperature", "until")  # sampling_params has code for each
 
 
 @register_model("pyinfer")
 class PyinferLM(TemplateLM):  # type: ignore[misc]
-    """A model file or name, with LLM's arguments.
+    """Load a model for the harness.
 
-    path: also called `pretrained` or `model`. add_bos_token: whether texts begin with the beginning-of-text token
-    (default: as the file says). chat_template: a built-in template's name, instead of the file's. batch_size,
-    max_batch_size and device, which the harness passes to all models, mean nothing here.
+    - `path`, `pretrained` or `model`: a file or a name, as LLM takes it.
+    - `add_bos_token` (None): whether texts begin with the beginning-of-text token; None: as the file says.
+    - `chat_template` (None): a built-in template's name; None: the file's template.
+    - `batch_size`, `max_batch_size`, `device`: have no effect; the harness gives them to all models.
+    - `arguments`: LLM's other arguments.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        """What a text is given to begin with where it has no context."""
+        """The token that stands before a text without context."""
         begin = self.llm.tokenizer.bos_id
         return self.eot_token_id if begin is None else begin
 
@@ -91,7 +93,7 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
         return choose_template(self.llm.tokenizer, self._template)
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        """The source of the template in use; "" if none is wanted."""
+        """Return the source of the template in use; "" if none is wanted."""
         if isinstance(chat_template, str) and chat_template:
             self._template = chat_template
             self.__dict__.pop("_template_source", None)
@@ -102,7 +104,7 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
         return prepare_chat(tokenizer, chat_history, template, add_generation_prompt=add_generation_prompt).text
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        """Token ids, in which special tokens are parsed, as the harness's other models do; never two of the first."""
+        """Return token ids. Special tokens are parsed, as the harness's other models do; the first is never doubled."""
         tokenizer = self.llm.tokenizer
         ids = tokenizer.encode(string, add_special=False, parse_special=True)
         begin = tokenizer.bos_id
@@ -125,7 +127,7 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
         return results
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Of whole texts: each token once, given as many before it as fit."""
+        """Score whole texts: each token once, given as many earlier tokens as the context has room for."""
         texts, counts = [], []
         for (text,) in (request.args for request in requests):
             tokens = self.tok_encode(text, add_special_tokens=False)
@@ -154,8 +156,8 @@ class PyinferLM(TemplateLM):  # type: ignore[misc]
 
 
 def sampling_params(wishes: dict[str, Any], max_tokens: int) -> SamplingParams:
-    """What a task's `generation_kwargs` mean. Names that have no meaning here are warned of."""
-    unknown = [name for name in wishes if name not in (*LENGTHS, *SAMPLING, *GREEDY)]
+    """Return the parameters that a task's `generation_kwargs` ask for. Warns of names without a meaning here."""
+    unknown = [name for name in wishes if name not in (*LENGTHS, *SAMPLING, *HANDLED)]
     if unknown:
         warnings.warn(f"pyinfer does not know generation_kwargs {', '.join(unknown)}", stacklevel=2)
     until = wishes.get("until") or ()
@@ -171,7 +173,7 @@ def sampling_params(wishes: dict[str, Any], max_tokens: int) -> SamplingParams:
 
 
 def main() -> int:
-    """The harness's own command, which now knows this model."""
+    """Run the harness's own command, which now knows this model."""
     from lm_eval.__main__ import cli_evaluate
 
     run: Callable[[], Any] = cli_evaluate

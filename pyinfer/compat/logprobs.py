@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens in the forms of OpenAI's completions and chats."""
+"""Log-probabilities of tokens, in the forms that OpenAI's completions and chats have."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pyinfer.tokenizer import Tokenizer
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """What is text of a token, without parts of characters."""
+    """Return a token's text, without incomplete characters."""
     return tokenizer.token_bytes(token).decode("utf-8", errors="ignore")
 
 
 class LogprobsWriter:
-    """Writes those of a text as it comes; offset: where its first character stands."""
+    """Writes log-probabilities of a text while it is generated. `offset`: the index of its first character."""
 
     def __init__(self, tokenizer: Tokenizer, offset: int) -> None:
         self._tokenizer = tokenizer
@@ -23,7 +23,7 @@ class LogprobsWriter:
         self._decoder = tokenizer.stream_decoder(skip_special=True, continues=True)
 
     def write(self, tokens: Sequence[int], choices: Sequence[Choice | None]) -> CompletionLogprobs:
-        """Of the next tokens; None among choices for one without."""
+        """Write those of the next tokens. A choice is None for a token that has none."""
         written = CompletionLogprobs(tokens=[], text_offset=[], token_logprobs=[], top_logprobs=[])
         for token, choice in zip(tokens, choices, strict=True):
             text = token_text(self._tokenizer, token)

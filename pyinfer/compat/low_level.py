@@ -1,6 +1,7 @@
 """The few functions of llama.cpp's C interface that `guidance` and `llguidance.llamacpp` call, for `Llama`.
 
-What is a pointer there is the `Llama` itself here. Only vocabularies are numbers, since compiled code keeps them.
+Where llama.cpp has a pointer, these functions take the `Llama` itself. Only vocabularies are numbers, since compiled
+code keeps them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _vocabularies: weakref.WeakValueDictionary[int, Tokenizer] = weakref.WeakValueDi
 
 
 def llama_model_get_vocab(model: Model) -> int:
-    """The number by which the functions below know a model's vocabulary, as long as the model is there."""
+    """Return a number that stands for a model's vocabulary in the functions below, as long as the model exists."""
     tokenizer = model._tokenizer
     _vocabularies[id(tokenizer)] = tokenizer
     return id(tokenizer)
@@ -40,13 +41,13 @@ def llama_vocab_n_tokens(vocab: int) -> int:
 
 
 def llama_vocab_eos(vocab: int) -> int:
-    """The token that ends a text; -1 if there is none."""
+    """Return the token that ends a text; -1 if there is none."""
     end = _vocabularies[vocab].eos_id
     return -1 if end is None else end
 
 
 def llama_token_get_attr(vocab: int, token: int) -> int:
-    """Whether a token is for control, defined by the user, or neither: one of LLAMA_TOKEN_ATTR_*."""
+    """Return a token's kind (control, user-defined or normal), one of LLAMA_TOKEN_ATTR_*."""
     tokenizer = _vocabularies[vocab]
     if token in _control_ids(tokenizer):
         return LLAMA_TOKEN_ATTR_CONTROL
@@ -54,9 +55,9 @@ def llama_token_get_attr(vocab: int, token: int) -> int:
 
 
 def llama_token_to_piece(vocab: int, token: int, buf: Any, length: int, lstrip: int, special: bool) -> int:
-    """Write a token's bytes to a buffer of ctypes; returns how many, negative if it is too short.
+    """Write a token's bytes to a buffer of ctypes. Return how many there are; negative if the buffer is too short.
 
-    lstrip: spaces to leave out in front; special: control tokens have bytes, too.
+    `lstrip`: how many spaces at the front are left out. `special`: write control tokens, too.
     """
     tokenizer = _vocabularies[vocab]
     piece = tokenizer.token_bytes(token) if special or not tokenizer.is_special(token) else b""
@@ -75,13 +76,13 @@ def _control_ids(tokenizer: Tokenizer) -> frozenset[int]:
 
 @lru_cache(maxsize=4)
 def _single_bytes(tokenizer: Tokenizer) -> dict[bytes, int]:
-    """Of each byte that has one: the token that is this byte alone."""
+    """Return the token of each byte that is a token by itself."""
     texts = (token for token in range(tokenizer.n_vocab - 1, -1, -1) if not tokenizer.is_special(token))
     return {piece: token for token in texts if len(piece := tokenizer.token_bytes(token)) == 1}
 
 
 def tokens_of_bytes(tokenizer: Tokenizer, raw: bytes, add_special: bool, parse_special: bool) -> list[int]:
-    """Token ids; bytes that are no UTF-8 become tokens one by one. ParameterError if there are none for them."""
+    """Return token ids of bytes. Each byte that is no UTF-8 becomes a token; raises ParameterError if it has none."""
     try:
         return tokenizer.encode(raw.decode("utf-8"), add_special=add_special, parse_special=parse_special)
     except UnicodeDecodeError as error:
@@ -110,7 +111,7 @@ _TokenizeFunction = ctypes.CFUNCTYPE(
 def _tokenize(
     vocab: int, text: Any, text_len: int, tokens: Any, n_tokens_max: int, add_special: bool, parse_special: bool
 ) -> int:
-    """For compiled code: writes token ids, returns how many; negative: how many would have been needed."""
+    """Write token ids, for compiled code. Return how many; negative: there is no room for so many."""
     ids = tokens_of_bytes(_vocabularies[vocab], text[:text_len], add_special, parse_special)
     if len(ids) > n_tokens_max:
         return -len(ids)
@@ -120,12 +121,15 @@ def _tokenize(
 
 
 llama_tokenize = _TokenizeFunction(_tokenize)
-_lib = SimpleNamespace(llama_tokenize=llama_tokenize)  # whose address llguidance takes
+_lib = SimpleNamespace(llama_tokenize=llama_tokenize)  # llguidance takes the function's address from here
 
 
 @dataclass
 class Batch:
-    """Tokens for llama_decode, [n_tokens] of each: one sequence, in order, all of whose logits are computed."""
+    """Tokens for llama_decode; each list has n_tokens elements. They are of one sequence, in order.
+
+    The logits of all of them are computed, whatever `logits` says.
+    """
 
     n_tokens: int
     token: list[int]
@@ -136,7 +140,7 @@ class Batch:
 
 
 def llama_batch_init(n_tokens: int, embd: int, n_seq_max: int) -> Batch:
-    """An empty batch with room for n_tokens. ParameterError for embd other than 0: tokens are taken, not vectors."""
+    """Return an empty batch with room for n_tokens. Raises ParameterError where `embd` asks for vectors."""
     if embd:
         raise ParameterError(f"embd is {embd}; expected 0: batches are of tokens")
     zeros = [0] * n_tokens
@@ -144,7 +148,7 @@ def llama_batch_init(n_tokens: int, embd: int, n_seq_max: int) -> Batch:
 
 
 def llama_batch_free(batch: Batch) -> None:
-    """Nothing: Python does."""
+    """Do nothing: Python frees the batch."""
 
 
 def llama_get_memory(ctx: Model) -> Model:
@@ -152,7 +156,7 @@ def llama_get_memory(ctx: Model) -> Model:
 
 
 def llama_memory_seq_rm(mem: Model, seq_id: int, p0: int, p1: int) -> bool:
-    """Forget the tokens from position p0 on; False where others are meant, which can't be done."""
+    """Remove the tokens from position p0 on. Returns False, with nothing changed, for any other range."""
     n = mem._context.n_tokens
     if seq_id not in (-1, 0) or 0 <= p1 < n:
         return False
@@ -161,9 +165,9 @@ def llama_memory_seq_rm(mem: Model, seq_id: int, p0: int, p1: int) -> bool:
 
 
 def llama_decode(ctx: Model, batch: Batch) -> int:
-    """Pass a batch's tokens behind those so far; `llama_get_logits` then has their logits. Returns 0.
+    """Append a batch's tokens and compute their logits, for `llama_get_logits`. Returns 0.
 
-    Raises ContextError where they do not fit, ParameterError for other positions or sequences.
+    Raises ContextError where there is no room, ParameterError for other positions or sequences.
     """
     n, start = batch.n_tokens, ctx._context.n_tokens
     if batch.pos[:n] != [*range(start, start + n)] or any(ids[0] for ids in batch.seq_id[:n]):
@@ -175,7 +179,7 @@ def llama_decode(ctx: Model, batch: Batch) -> int:
 
 
 def llama_get_logits(ctx: Model) -> NDArray[np.float32]:
-    """Logits of the last batch: float32 [n_tokens, n_vocab]. ParameterError where there was none."""
+    """Return the logits of the last batch: float32 [n_tokens, n_vocab]. Raises ParameterError if there was none."""
     if ctx._context.decoded is None:
         raise ParameterError("there are no logits; expected a call of llama_decode before")
     return ctx._context.decoded

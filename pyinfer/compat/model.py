@@ -1,9 +1,9 @@
-"""What all parts of `Llama` stand on: the file, the LLM, the one sequence of tokens, seeds."""
+"""What all parts of `Llama` use: the file, the LLM, the sequence of `eval`, seeds, and how a call responds."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 
 from pyinfer.api.llm import LLM
+from pyinfer.api.stream import Stream
 from pyinfer.arguments import check_integer
 from pyinfer.compat.arguments import RECORDED, check_arguments, kv_type_of, pooling_of, weights_of
 from pyinfer.compat.context import Context
+from pyinfer.compat.response import Chunk, ResponseWriter, Whole
 from pyinfer.compat.sampling import RANDOM_SEEDS, checked_seed
 from pyinfer.compat.speculative import LlamaDraftModel, n_draft_of
 from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
 from pyinfer.hub import resolve_model
+from pyinfer.sampling.params import SamplingParams
 from pyinfer.speculation.policy import DEFAULT_N_DRAFT
 from pyinfer.system import default_threads
-from pyinfer.tasks.results import Completion
 from pyinfer.tokenizer import load_tokenizer
 
 MIN_BATCH = 512  # LangChain asks for 8, which makes prompts slow and changes nothing else
@@ -31,7 +33,7 @@ MIN_BATCH = 512  # LangChain asks for 8, which makes prompts slow and changes no
 class Model:
     """A model file, loaded with llama-cpp-python's arguments; `Llama` says which."""
 
-    # as they were given, or their defaults
+    # arguments as they were given, or their defaults
     numa: bool | int
     tensor_split: Sequence[float] | None
     kv_overrides: Mapping[str, bool | int | float | str] | None
@@ -117,7 +119,7 @@ class Model:
         )
 
     def _positions(self, n_ctx: int) -> int:
-        """n_ctx with 0 as the model's; encoders have no more than theirs."""
+        """Return the context's length. 0 means the training context, which is also the most of an encoder."""
         causal = self._file_metadata.get(f"{self._architecture}.attention.causal", True)
         return min(n_ctx, self._trained_ctx) if n_ctx and not causal else n_ctx or self._trained_ctx
 
@@ -131,22 +133,22 @@ class Model:
 
     @property
     def llm(self) -> LLM:
-        """The LLM below; PyinferError with vocab_only."""
+        """The LLM that computes. Raises PyinferError with vocab_only."""
         if self._llm is None:
             raise PyinferError(f"{self.model_path}: vocab_only is True; there are no weights to compute with")
         return self._llm
 
     @property
     def model(self) -> Model:
-        """What the functions of pyinfer.compat.low_level take for a model."""
+        """The model, for the functions of pyinfer.compat.low_level."""
         return self
 
     @property
     def ctx(self) -> Model:
-        """What they take for a context."""
+        """The context, for the functions of pyinfer.compat.low_level."""
         return self
 
-    # private there, which other programs read all the same
+    # private in llama-cpp-python, but other programs read them
 
     @property
     def _n_ctx(self) -> int:
@@ -161,7 +163,7 @@ class Model:
         return Context(self.llm, self._logits_all)
 
     def close(self) -> None:
-        """Give back all memory."""
+        """Release all memory."""
         if self._llm is not None:
             self._llm.close()
 
@@ -182,28 +184,43 @@ class Model:
 
     @cached_property
     def metadata(self) -> dict[str, str]:
-        """The file's metadata as texts, without lists."""
+        """The file's metadata as text values; lists are left out."""
         values = {k: v for k, v in self._file_metadata.items() if isinstance(v, str | bool | int | float | np.generic)}
         return {k: str(v).lower() if isinstance(v, bool | np.bool_) else str(v) for k, v in values.items()}
 
     def set_seed(self, seed: int) -> None:
-        """Of all further calls that have none; -1: a new one each time."""
+        """Set the seed of all later calls that have none of their own; -1: a new seed for each call."""
         self._seed = checked_seed(seed)
 
     def set_cache(self, cache: Any) -> None:
-        """Accepted: prompts that begin alike share keys and values anyway."""
+        """Accept a cache, which has no effect: prompts share the keys and values of common prefixes anyway."""
         self.cache = cache
 
-    def _noted(
-        self, chunks: Iterator[Any], prompt: Sequence[int], completion: Callable[[], Completion | None]
-    ) -> Iterator[Any]:
-        """Chunks, after which the context goes on behind the text."""
-        yield from chunks
-        done = completion()
+    def _respond(
+        self,
+        writer: ResponseWriter[Whole, Chunk],
+        tokens: list[int],
+        params: SamplingParams,
+        stream: bool,
+        visible_tokens: Collection[int] = frozenset(),
+    ) -> Whole | Iterator[Chunk]:
+        """Generate a text and return what the writer makes of it. `eval` then continues after this text."""
+        if stream:
+            pieces = self.llm.stream(tokens, params, visible_tokens=visible_tokens)
+            return self._chunks(writer, pieces, tokens)
+        job = self.llm.job(tokens, params, visible_tokens)
+        self.llm.run(job.tasks)
+        done = job.completion()
+        self._context.set_tokens([*done.prompt, *done.tokens])
+        return writer.whole(done)
+
+    def _chunks(self, writer: ResponseWriter[Whole, Chunk], stream: Stream, prompt: Sequence[int]) -> Iterator[Chunk]:
+        yield from writer.chunks(stream)
+        done = stream.completion
         self._context.set_tokens([*prompt, *(done.tokens if done is not None else ())])
 
     def _seed_for(self, seed: int | None) -> int | None:
-        """Of a call: its own, or the next of those that the constructor's seed leads to."""
+        """Return a call's seed: its own, or the next one of a sequence that the constructor's seed starts."""
         if seed is not None:
             return checked_seed(seed)
         if self._seed in RANDOM_SEEDS:

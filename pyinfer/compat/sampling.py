@@ -1,4 +1,4 @@
-"""llama-cpp-python's sampling arguments as `SamplingParams`; its lists of processors and stopping criteria."""
+"""llama-cpp-python's sampling arguments as `SamplingParams`, and its lists of processors and stopping criteria."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyinfer.sampling.params import SAMPLERS, LogitsProcessor, SamplingParams
 from pyinfer.sampling.penalties import penalize
 
 RANDOM_SEEDS = (None, -1, 0xFFFFFFFF)
-NUMBERS = ("temperature", "top_k", "top_p", "min_p", "typical_p")  # those with special values
+NUMBERS = ("temperature", "top_k", "top_p", "min_p", "typical_p")  # arguments with special values
 StoppingCriteria = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
 Processors = Sequence[LogitsProcessor] | LogitsProcessor | None
 Criteria = Sequence[StoppingCriteria] | StoppingCriteria | None
@@ -26,7 +26,7 @@ Grammar = LlamaGrammar | Guide | None
 
 
 class LogitsProcessorList(list[LogitsProcessor]):
-    """Functions of (tokens int64 [n], logits float32 [n_vocab]) that return logits, one after the other."""
+    """Functions of (tokens int64 [n], logits float32 [n_vocab]) that return logits; they are called in order."""
 
     def __call__(self, input_ids: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float32]:
         for processor in self:
@@ -35,14 +35,14 @@ class LogitsProcessorList(list[LogitsProcessor]):
 
 
 class StoppingCriteriaList(list[StoppingCriteria]):
-    """Functions of (tokens int64 [n], logits float32 [n_vocab]); the text ends when one of them says so."""
+    """Functions of (tokens int64 [n], logits float32 [n_vocab]); the text ends when one of them returns True."""
 
     def __call__(self, input_ids: NDArray[np.int64], logits: NDArray[np.float32]) -> bool:
         return any(criterion(input_ids, logits) for criterion in self)
 
 
 def one_criterion(criteria: StoppingCriteria | Sequence[StoppingCriteria]) -> StoppingCriteria:
-    """A function or several as one; ParameterError for anything else."""
+    """Return one function for a function or a list of them. Raises ParameterError for anything else."""
     if callable(criteria) and not isinstance(criteria, list):
         return criteria
     several = as_list_or_none(criteria)
@@ -55,7 +55,7 @@ def one_criterion(criteria: StoppingCriteria | Sequence[StoppingCriteria]) -> St
 
 
 def checked_seed(seed: Any) -> int | None:
-    """ParameterError for what is neither None nor a whole number; those of NumPy become Python's."""
+    """Return a seed as Python's int, or None. Raises ParameterError for what is neither None nor a whole number."""
     if seed is None:
         return None
     if not is_number(seed, int | np.integer):
@@ -66,7 +66,10 @@ def checked_seed(seed: Any) -> int | None:
 def ending_processor(
     criteria: StoppingCriteria | Sequence[StoppingCriteria], eog_ids: frozenset[int]
 ) -> LogitsProcessor:
-    """A processor that leaves an end token only, once the criteria are met. ParameterError if there is none."""
+    """Return a processor that allows nothing but an end token once the criteria are met.
+
+    Raises ParameterError if the vocabulary has no end token.
+    """
     if not eog_ids:
         raise ParameterError("stopping_criteria are given; the vocabulary has no token that ends a text")
     met, end = one_criterion(criteria), min(eog_ids)
@@ -82,18 +85,21 @@ def ending_processor(
 
 
 def with_float32(process: LogitsProcessor) -> LogitsProcessor:
-    """A processor whose result may be numbers of any kind, as llama-cpp-python takes them: float64, a list, …"""
+    """Convert a processor's result to float32. llama-cpp-python takes float64, lists and so on, too."""
 
     def converted(tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
         found = process(tokens, logits)
         return found if found is None else np.asarray(found, np.float32)
 
-    converted.__qualname__ = getattr(process, "__qualname__", type(process).__qualname__)  # which errors name
+    converted.__qualname__ = getattr(process, "__qualname__", type(process).__qualname__)  # for error messages
     return converted
 
 
 def penalizing_processor(window: int, repetition: float, frequency: float, presence: float) -> LogitsProcessor:
-    """The penalties as a processor, for mirostat, which takes none in llama.cpp but does in llama-cpp-python."""
+    """Return a processor that applies the penalties.
+
+    It serves mirostat: llama.cpp applies no penalties beside it, but llama-cpp-python does.
+    """
 
     def process(tokens: NDArray[np.int64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
         recent = tokens if window < 0 else tokens[max(0, len(tokens) - window) :]
@@ -118,7 +124,7 @@ def processors_of(logits_processor: Processors) -> tuple[LogitsProcessor, ...]:
 
 
 def stops_of(stop: Any) -> Any:
-    """Without empty texts, which llama-cpp-python lets pass; what is no list is SamplingParams' to refuse."""
+    """Leave out empty texts, which llama-cpp-python accepts. SamplingParams refuses what is no list."""
     if stop is None:
         return ()
     texts = [stop] if isinstance(stop, str) else stop
@@ -126,17 +132,19 @@ def stops_of(stop: Any) -> Any:
 
 
 def bias_of(logit_bias: Any) -> Any:
-    """With ids that may be texts, as in JSON; what is none is SamplingParams' to refuse."""
+    """Convert ids that are texts, as in JSON, to numbers. SamplingParams refuses other values."""
     if not isinstance(logit_bias, Mapping):
         return {} if logit_bias is None else logit_bias
     return {int(t) if isinstance(t, str) and t.isdecimal() else t: bias for t, bias in logit_bias.items()}
 
 
 def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
-    """Parameters for llama-cpp-python's arguments, with its special values; others: as SamplingParams has them.
+    """Return the SamplingParams for llama-cpp-python's arguments, whose special values it translates.
 
-    given: the arguments of one of `Llama`'s methods, of which those of sampling are looked at. All methods have the
-    samplers' and `logits_processor` and `grammar`; some have `logit_bias`, `seed`, `stop` and `max_tokens`.
+    - `given`: the arguments of one of `Llama`'s methods; those that are not for sampling are ignored. All methods have
+      the samplers' arguments, `logits_processor` and `grammar`; some have `logit_bias`, `seed`, `stop`, `max_tokens`.
+    - `others`: fields of SamplingParams, as they are.
+
     Raises ParameterError as SamplingParams does.
     """
     for name in NUMBERS:
@@ -154,7 +162,7 @@ def sampling_params(given: Mapping[str, Any], **others: Any) -> SamplingParams:
         warnings.warn("mirostat_mode is 1; mirostat 2 is used", stacklevel=4)
     mirostat = mirostat_mode > 0 and temperature != 0
     raw = temperature < 0
-    # where the temperature is 0 or less, llama-cpp-python takes or draws from the penalized logits as they are
+    # at temperature 0 llama-cpp-python takes the likeliest penalized token; below 0 it samples from penalized logits
     samplers = SAMPLERS if temperature > 0 else ("penalties",) if raw else ("penalties", "temperature")
     penalties = given["repeat_penalty"], given["frequency_penalty"], given["presence_penalty"]
     processors = processors_of(given["logits_processor"])

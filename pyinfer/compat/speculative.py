@@ -1,4 +1,4 @@
-"""llama-cpp-python's `draft_model`, of which its prompt lookup has an equal here: `LLM(path, speculative="lookup")`."""
+"""llama-cpp-python's `draft_model`: its prompt lookup becomes `LLM(path, speculative="lookup")`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from pyinfer.errors import ParameterError
 
 
 class LlamaDraftModel:
-    """What llama-cpp-python's draft models derive from. `Llama` takes LlamaPromptLookupDecoding, no other."""
+    """The base class of llama-cpp-python's draft models. `Llama` takes LlamaPromptLookupDecoding only."""
 
 
 class LlamaPromptLookupDecoding(LlamaDraftModel):
-    """Guesses that a text goes on as it, or its prompt, did before; texts are the same to the bit.
+    """Draft tokens that followed the same words earlier in the text or its prompt. Results are the same, bit for bit.
 
-    num_pred_tokens: guesses at once, at most; fewer or none where they don't pay. max_ngram_size has no effect: the
-    longest match counts, from 3 tokens on. Raises ParameterError for numbers below 1.
+    - `max_ngram_size` (2; at least 1): has no effect; the longest match counts, from 3 tokens on.
+    - `num_pred_tokens` (10; at least 1): the largest number of draft tokens a step; there are fewer, or none, where
+      drafting would cost time.
+
+    Raises ParameterError for numbers below 1.
 
         llama = Llama("model.gguf", draft_model=LlamaPromptLookupDecoding(num_pred_tokens=10))
     """
@@ -25,7 +28,7 @@ class LlamaPromptLookupDecoding(LlamaDraftModel):
 
 
 def n_draft_of(draft_model: object) -> int | None:
-    """How many tokens LLM shall guess at once; None: no guesses. ParameterError for a draft model of another kind."""
+    """Return LLM's `n_draft`; None: no drafting. Raises ParameterError for a draft model of another kind."""
     if draft_model is None:
         return None
     if isinstance(draft_model, LlamaPromptLookupDecoding):

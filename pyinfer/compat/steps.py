@@ -1,4 +1,4 @@
-"""Texts token by token: passing, drawing, going back, saved states."""
+"""Generation token by token: evaluate tokens, sample one, go back, save and load the state."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from pyinfer.sampling.sampler import Sampler, derived_seed
 
 
 class Steps(Vocabulary):
-    """`Llama`'s methods for programs that have a loop of their own around `eval` and `sample`."""
+    """`Llama`'s methods for programs that call `eval` and `sample` in a loop of their own."""
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that eval, or the last text, has gone through."""
+        """The number of tokens of the sequence: those of `eval`, or of the last prompt and its text."""
         return self._context.n_tokens
 
     @n_tokens.setter
@@ -40,7 +40,7 @@ class Steps(Vocabulary):
 
     @property
     def input_ids(self) -> NDArray[np.intc]:
-        """The tokens, and room for those to come: int32 [n_ctx]."""
+        """The tokens of the sequence, then unused room: int32 [n_ctx]."""
         return self._context.input_ids
 
     @property
@@ -48,7 +48,7 @@ class Steps(Vocabulary):
         """Logits of eval: float32 [n_ctx, n_vocab] with logits_all, else [1, n_vocab] of the last token."""
         return self._context.scores
 
-    # private there, which other programs read all the same
+    # private in llama-cpp-python, but other programs read them
 
     @property
     def _input_ids(self) -> NDArray[np.intc]:
@@ -72,7 +72,12 @@ class Steps(Vocabulary):
         self._context.truncate(0)
 
     def eval(self, tokens: Sequence[int]) -> None:
-        """Pass tokens behind those so far; `scores` then has their logits. Raises ContextError if they do not fit."""
+        """Append tokens to the sequence and compute their logits, which `scores` has.
+
+        - `tokens`: a list of token ids.
+
+        Raises ContextError, with nothing changed, if the context has no room for them.
+        """
         self._context.eval(tokens)
 
     def sample(
@@ -94,7 +99,7 @@ class Steps(Vocabulary):
         grammar: Grammar = None,
         idx: int | None = None,
     ) -> int:
-        """A token to follow those so far, or those up to position idx. penalize_nl has no effect."""
+        """Sample a token to follow the sequence, or to follow its position `idx`. penalize_nl has no effect."""
         sampler, guide = self._sampler(locals())
         mask = None if guide is None else guide.matcher(self._tokenizer).mask()
         return sampler.sample(self._context.logits(idx), mask).token
@@ -120,10 +125,13 @@ class Steps(Vocabulary):
         stopping_criteria: Criteria = None,
         grammar: Grammar = None,
     ) -> Generator[int, Sequence[int] | None, None]:
-        """Tokens without end, end tokens included: whoever iterates says when it is enough.
+        """Generate tokens without end; the caller stops when it has enough. End tokens are given like others.
 
-        reset: the tokens are all there is; otherwise they go on from those so far. `send` passes further tokens before
-        the next one. Raises ContextError when the context is full.
+        - `tokens`: token ids to evaluate first.
+        - `reset` (True): begin a new sequence with them; False: append them to the present one.
+
+        Yields token ids. `send` appends further tokens before the next one is sampled. Raises ContextError when the
+        context is full.
         """
         given = locals()
         waiting = self.llm.token_ids(token_list(tokens))
@@ -157,19 +165,23 @@ class Steps(Vocabulary):
             waiting = [token, *more]
 
     def _sampler(self, given: dict[str, Any], more: Sequence[int] = ()) -> tuple[Sampler, Guide | None]:
-        """For the tokens so far and `more`; given: the arguments of `sample` or `generate`."""
+        """Return a sampler for the sequence and the tokens `more`. `given`: arguments of `sample` or `generate`."""
         seed = None if self._seed in RANDOM_SEEDS else derived_seed(int(self._seed or 0), self.n_tokens)
         arguments = {**given, "temperature": given["temp"], "seed": seed}
         params = sampling_params(arguments, repetition_window=self.last_n_tokens_size)
         return Sampler(params, [*self._context.tokens, *more], self._tokenizer), params.guide
 
     def save_state(self) -> LlamaState:
-        """The tokens so far with their keys and values, for `load_state`; can be pickled."""
+        """Return the sequence with its keys and values, for `load_state`. It can be pickled."""
         return self._context.save(self._seed)
 
     def load_state(self, state: LlamaState) -> None:
-        """Go on where a state was saved. Raises StateError for one of another model, ContextError if it is too long,
-        ParameterError for what is none."""
+        """Replace the sequence by a saved one.
+
+        - `state`: what `save_state` returned.
+
+        Raises StateError for a state of another model, ContextError if it is too long, ParameterError for other things.
+        """
         if not isinstance(state, LlamaState):
             raise ParameterError(f"state is a {type(state).__name__}; expected a LlamaState, as save_state returns it")
         seed = checked_seed(state.seed)
@@ -178,7 +190,7 @@ class Steps(Vocabulary):
 
     @staticmethod
     def logits_to_logprobs(logits: Any, axis: int = -1) -> NDArray[np.float32]:
-        """log(softmax(logits)) along an axis, float32."""
+        """Return log(softmax(logits)) along an axis, as float32."""
         values = np.asarray(logits, np.float32)
         shifted = values - values.max(axis=axis, keepdims=True)
         result: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
@@ -186,5 +198,5 @@ class Steps(Vocabulary):
 
     @staticmethod
     def longest_token_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-        """How many tokens two sequences begin alike with."""
+        """Return the length of the prefix that two sequences share, in tokens."""
         return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,4 +1,4 @@
-"""The dictionaries that llama-cpp-python's `Llama` returns, with exactly their keys; they are those of OpenAI's API."""
+"""The dictionaries that llama-cpp-python's `Llama` returns. They have the keys of OpenAI's API, and no others."""
 
 from __future__ import annotations
 

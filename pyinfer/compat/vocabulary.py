@@ -1,4 +1,4 @@
-"""From bytes to token ids and back, and the tokens with a meaning of their own."""
+"""From bytes to token ids and back, and the ids of special tokens."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pyinfer.tokenizer import Tokenizer
 
 
 class LlamaTokenizer:
-    """llama-cpp-python's tokenizer of a model, `Llama.tokenizer_`. `special` is True if it is not given, as there."""
+    """llama-cpp-python's tokenizer of a model, `Llama.tokenizer_`. As there, `special` is True by default."""
 
     def __init__(self, llama: Vocabulary) -> None:
         self._llama = llama
 
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = True) -> list[int]:
-        """As Llama.tokenize."""
+        """Tokenize as Llama.tokenize does."""
         return self._llama.tokenize(text, add_bos, special)
 
     def detokenize(
         self, tokens: Sequence[int], prev_tokens: Sequence[int] | None = None, special: bool = False
     ) -> bytes:
-        """As Llama.detokenize."""
+        """Detokenize as Llama.detokenize does."""
         return self._llama.detokenize(tokens, prev_tokens, special)
 
     def encode(self, text: str, add_bos: bool = True, special: bool = True) -> list[int]:
-        """Token ids of a text."""
+        """Return the token ids of a text."""
         return self.tokenize(text.encode("utf-8", errors="ignore"), add_bos, special)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, without what is no UTF-8."""
+        """Return the text of token ids, without bytes that are no UTF-8."""
         return self.detokenize(tokens).decode("utf-8", errors="ignore")
 
 
@@ -41,8 +41,14 @@ class Vocabulary(Model):
     """`Llama`'s methods on tokens."""
 
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
-        """Token ids of UTF-8. add_bos: with the begin and end tokens that the model asks for; special: control tokens
-        in the text become their ids. Raises ParameterError for other bytes."""
+        """Return the token ids of a text.
+
+        - `text`: bytes of UTF-8.
+        - `add_bos` (True): add the begin and end tokens that the model asks for.
+        - `special` (False): control tokens in the text become their ids.
+
+        Raises ParameterError for bytes that are no UTF-8.
+        """
         if not isinstance(text, Bytes):
             raise ParameterError(f"text is {quoted(text)}; expected bytes of UTF-8, such as b'Hello'")
         try:
@@ -54,8 +60,14 @@ class Vocabulary(Model):
     def detokenize(
         self, tokens: Sequence[int], prev_tokens: Sequence[int] | None = None, special: bool = False
     ) -> bytes:
-        """The bytes of token ids. prev_tokens: those before, so that a first space stays; special: control tokens.
-        Raises ParameterError for what is no list of ids."""
+        """Return the bytes of token ids.
+
+        - `tokens`: a list of token ids.
+        - `prev_tokens` (None): the tokens before them; with these, a space at the front is kept.
+        - `special` (False): include the texts of control tokens.
+
+        Raises ParameterError for what is no list of ids.
+        """
         ids = self._checked_ids(tokens)
         if prev_tokens is None:
             return self._bytes_of(ids, special)

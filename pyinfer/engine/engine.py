@@ -8,7 +8,7 @@ end with the last norm and give hidden states, of which embeddings are made; an 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from pyinfer import _kernels
 from pyinfer.arguments import check_positive
 from pyinfer.engine import forks
 from pyinfer.engine.inputs import Pass, Rows
+from pyinfer.engine.options import EngineOptions
 from pyinfer.engine.trace import TracedPlan
 from pyinfer.errors import ContextError, ModelError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
@@ -28,6 +29,7 @@ from pyinfer.system import default_threads
 from pyinfer.weights.store import Weights
 
 DEFAULT_N_CTX = 4096  # positions, where the model allows: what a long prompt needs, at a bounded price
+ONE_SEQUENCE = EngineOptions(n_seqs=1)
 MAX_SEQS = 4096  # each takes a row of the page table and a place in every pass
 MAX_THREADS = 1024
 NO_LOGITS: NDArray[np.float32] = np.zeros((0, 0), np.float32)
@@ -35,42 +37,29 @@ SHORT_TEXT = 8  # tokens: a pass of texts of this length can be full
 
 
 class Engine:
-    """A model ready to compute.
+    """A model ready to compute: its weights, its memory and its plan.
 
-    source: an open GGUF file; or an engine, with which this one shares the weights and nothing else: they stay until
-    both are closed. n_ctx: positions of a sequence (default: the training context, at most 4096); n_threads: default
-    the cores that the process may really use; kv_type: "f16", "bf16", "f32" or "q8_0"; n_batch: most tokens of a pass,
-    at least n_seqs; n_seqs: sequences held at once; kv_cache_memory: bytes of their keys and values (default: what
-    n_seqs sequences of n_ctx need, at most a quarter of the memory, at least one sequence's; taken as they are first
-    written); progress(bytes done, bytes in all) is called while weights are loaded. weights: "copy" takes them into
-    memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes share and which may exceed RAM:
-    the mapping lives as long as the engine, and a file that someone shortens meanwhile ends the process (SIGBUS). Where
-    attention is not causal, sequences are passed whole, so n_batch is at least n_ctx, and n_seqs what it takes to fill
-    a pass with short texts.
+    - `source`: an open GGUF file; or an engine, with which this one shares the weights and nothing else: they stay
+      until both are closed.
+    - `options`: see EngineOptions, but n_seqs is 1 by default. An encoder computes texts whole: its n_batch is at least
+      n_ctx, and its n_seqs what it takes to fill a pass with short texts.
+    - `n_keep`: positions at the beginning of a sequence that no context shift drops (default 0).
+
+    Raises ModelError for a file that cannot be run, ParameterError for options out of range.
+
+        with GGUFFile("model.gguf") as file:
+            engine = Engine(file, EngineOptions(n_ctx=512))
     """
 
-    def __init__(
-        self,
-        source: GGUFFile | Engine,
-        *,
-        n_ctx: int | None = None,
-        n_threads: int | None = None,
-        kv_type: str = "f16",
-        n_batch: int = 512,
-        n_seqs: int = 1,
-        kv_cache_memory: int | None = None,
-        weights: str = "copy",
-        progress: Callable[[int, int], None] | None = None,
-        n_keep: int = 0,
-    ) -> None:
+    def __init__(self, source: GGUFFile | Engine, options: EngineOptions = ONE_SEQUENCE, *, n_keep: int = 0) -> None:
         self._model: Model = read_model(source) if isinstance(source, GGUFFile) else source._model
         self.config: Config = self._model.config
-        self.n_ctx = check_positive("n_ctx", n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
+        self.n_ctx = check_positive("n_ctx", options.n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))
         if 0 < self.config.n_positions < self.n_ctx:
             raise ParameterError(f"n_ctx is {self.n_ctx}; the model has {self.config.n_positions} learned positions")
-        self.n_threads = check_positive("n_threads", n_threads, default_threads(), MAX_THREADS)
-        self.n_batch = check_positive("n_batch", n_batch, 512)
-        self.n_seqs = check_positive("n_seqs", n_seqs, 1, MAX_SEQS)
+        self.n_threads = check_positive("n_threads", options.n_threads, default_threads(), MAX_THREADS)
+        self.n_batch = check_positive("n_batch", options.n_batch, 512)
+        self.n_seqs = check_positive("n_seqs", options.n_seqs, 1, MAX_SEQS)
         if self.config.causal:
             self.n_batch = max(self.n_seqs, min(self.n_batch, self.n_ctx * self.n_seqs))
         else:
@@ -82,20 +71,26 @@ class Engine:
         self._lock = threading.Lock()
         self._torn = False
         forks.register(self)
-        self._weights = Weights(source, weights) if isinstance(source, GGUFFile) else source._open_weights()
-        if kv_cache_memory is not None:
-            check_positive("kv_cache_memory", kv_cache_memory, 1)
+        self._weights = Weights(source, options.weights) if isinstance(source, GGUFFile) else source._open_weights()
+        if options.kv_cache_memory is not None:
+            check_positive("kv_cache_memory", options.kv_cache_memory, 1)
         self.memory = Memory(
-            self._model.memory, self.n_seqs, self.n_ctx, kv_type, kv_cache_memory, self.config.causal, self.n_batch,
-            n_keep,
-        )  # fmt: skip
+            self._model.memory,
+            self.n_seqs,
+            self.n_ctx,
+            kv_type=options.kv_type,
+            n_bytes=options.kv_cache_memory,
+            causal=self.config.causal,
+            n_batch=self.n_batch,
+            n_keep=n_keep,
+        )
         self._plan: _kernels.Plan | None = _kernels.Plan(self.n_batch, self.n_ctx, self.n_seqs, self.n_threads)
         recording = self._record(self._plan)
         self._hidden, self._n_hidden_ops = recording.hidden, recording.n_hidden_ops
         self._logits, self._rotations = recording.logits, recording.rotations
         self._rows: NDArray[np.float32] | None = None  # of the logits, once a pass has made them
         if isinstance(source, GGUFFile):
-            self._weights.load(self.n_threads, progress)
+            self._weights.load(self.n_threads, options.progress)
 
     def forward(
         self, tokens: ArrayLike, positions: ArrayLike, sequences: ArrayLike, outputs: ArrayLike

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How a model is loaded, and what it has room for.
+    """Say how a model is loaded, and how much it has room for.
 
-    n_ctx: tokens of prompt and text together, at least 1 (default: what the model was trained for, at most 4096).
-    n_threads: 1 to 1024 (default: the cores that the process may really use).
-    kv_type: of cached keys and values, "f16", "bf16", "f32" or "q8_0".
-    n_batch: most tokens of a forward pass, at least n_seqs; for an encoder, which computes texts whole, at least n_ctx.
-    n_seqs: texts computed at once, 1 to 4096; more requests wait for their turn.
-    kv_cache_memory: bytes for keys and values, at least a page of 64 positions (default: what n_seqs texts of n_ctx
-    need, at most a quarter of the memory, at least one text of n_ctx); taken as they are first written.
-    weights: "copy" takes them into memory, rearranged for speed; "mmap" leaves them in the mapped file, which processes
-    share and which may exceed RAM: the file must stay as it is until the model is closed.
-    progress: called with (bytes done, bytes in all) while weights are loaded.
+    In brackets: the default, then the range.
+
+    - `n_ctx` (None; at least 1): tokens that a prompt and its text may have together; None: as many as the model was
+      trained for, at most 4096.
+    - `n_threads` (None; 1 to 1024): threads that compute; None: as many as the cores that the process may really use.
+    - `kv_type` ("f16"): the type of cached keys and values: "f16", "bf16", "f32" or "q8_0".
+    - `n_batch` (512; at least 1): the largest number of tokens of a forward pass. It is raised to `n_seqs`, and for an
+      encoder, which computes each text in one forward pass, to `n_ctx`.
+    - `n_seqs` (8; 1 to 4096): sequences that are computed at once; further requests wait for their turn.
+    - `kv_cache_memory` (None; at least a page of 64 positions): bytes for keys and values. None: what `n_seqs`
+      sequences of `n_ctx` tokens need, at most a quarter of the memory, but enough for one such sequence. The system
+      provides the memory when it is first written to.
+    - `weights` ("copy"): "copy" copies the weights to memory, rearranged for speed. "mmap" leaves them in the mapped
+      file: processes share it, and it may be larger than RAM, but it must not change until the model is closed.
+    - `progress` (None): a function that is called with (bytes done, bytes in all) while weights are loaded.
+
+    Values are checked where a model is loaded with them.
+
+        EngineOptions(n_ctx=8192, kv_type="q8_0")
     """
 
     n_ctx: int | None = field(default=None, metadata={"help": "context in tokens (default: the model's, at most 4096)"})
@@ -40,15 +48,11 @@ class EngineOptions:
 
     @classmethod
     def help(cls, name: str) -> str:
-        """The line that says what an option is."""
+        """Return the line that says what an option is, for help texts."""
         return next(str(one.metadata["help"]) for one in fields(cls) if one.name == name)
 
-    def as_arguments(self) -> dict[str, Any]:
-        """The options by name."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
-
     def of_draft_model(self) -> EngineOptions:
-        """Those of a model that drafts for this one: of the same sizes, with memory of its own."""
+        """Return the options of a model that drafts for this one: the same sizes, but a memory limit of its own."""
         return replace(self, kv_cache_memory=None, weights="copy", progress=None)
 
 

@@ -74,7 +74,7 @@ class Memory:
         self._spare_slot = n_seqs  # for what comes from elsewhere
         self._length = [0] * (n_seqs + 1)  # positions that are computed, once the pass they are reserved for has run
         self._start = [0] * (n_seqs + 1)  # where that pass starts
-        self._first = [0] * (n_seqs + 1)  # positions before it are not what a rewind could go on from, after a shift
+        self._first = [0] * (n_seqs + 1)  # positions that a shift has left, which no rewind goes back into
         self._marks: list[Mark | None] = [None] * (n_seqs + 1)
 
     @property
@@ -261,8 +261,7 @@ class Memory:
         tokens that are gone.
         """
         n = min(n, self._length[slot])
-        first = self._first[slot]
-        n = next((i for i in self._stages(slot, n) if i >= first and self._can_rewind(slot, i)), 0)
+        n = next((i for i in self._stages(slot, n) if self._can_rewind(slot, i)), 0)
         if self.states and 0 < n < self._length[slot]:
             row = self._row_at(slot, n)
             assert row is not None
@@ -282,10 +281,11 @@ class Memory:
 
     def _stages(self, slot: int, n: int) -> Iterable[int]:
         """Positions up to n that a slot may go back to, the last first."""
+        first = self._first[slot]
         if self.states is None:
-            return [n, *range((n - 1) // PAGE * PAGE, 0, -PAGE)]
+            return [i for i in (n, *range((n - 1) // PAGE * PAGE, 0, -PAGE)) if i >= first]
         stages = {n} if n == self._length[slot] else set()
-        for i, node in enumerate(self._sharing.nodes[slot]):
+        for i, node in enumerate([] if first else self._sharing.nodes[slot]):  # after a shift nothing is published
             stages.update(i * PAGE + offset for offset in node.checkpoints)
         if (mark := self._marks[slot]) is not None:
             stages.add(mark.n)

@@ -39,12 +39,12 @@ class Sharing:
 
     def _go_on_in(self, slot: int, node: Node, n: int) -> bool:
         """Begin a slot's next page with the first n items of a node: in its pages, if nothing else references them, or
-        in copies."""
+        in copies. A node that another slot goes on with stays that one's, also where it has no pages."""
         i = len(self.nodes[slot])
         idle = [group.pool.ref_counts[node.pages[group.number]] == 0 for group in self._groups]
         for group in self._groups:
             group.hold(slot, i, node.pages[group.number])
-        if all(idle) and n == node.n < PAGE:
+        if all(idle) and not node.n_slots and n == node.n < PAGE:
             self._append(slot, node)
             return True
         for group, was_idle in zip(self._groups, idle, strict=True):

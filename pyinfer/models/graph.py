@@ -167,6 +167,15 @@ class Graph:
         """x = its norm, as in post-norm blocks, which add to the norm and not to what it was made of."""
         return self.norm(x, name, kind, outputs) if outputs else self._norm(x, name, kind, x.rows)
 
+    def pick(self, hidden: Rows, name: str) -> Rows:
+        """The rows whose logits are wanted, which come first in the wanted rows `hidden`, for products to read.
+
+        They are packed anew, since the tiles of activations are laid out by the number of rows.
+        """
+        out = self.rows("hidden.logits", hidden.width)
+        self.plan.pack(name, hidden.value, out.value, rows="logits")
+        return self.done(out, name)
+
     def _norm(self, x: Stream | Rows, name: str, kind: Norm, out: Rows, outputs: bool = False) -> Rows:
         if outputs:
             out.value.want("rows")

@@ -1,1 +1,1 @@
-"""Speculative decoding: draft tokens, and how many of them are worth computing."""
+"""Speculative decoding: where draft tokens come from, and how many of them are computed."""

@@ -1,7 +1,7 @@
-"""A small model that drafts what a large one of the same vocabulary will say.
+"""Drafts by a small model with the same vocabulary as the large one.
 
-It computes one batch of passes a step for all texts that want a draft: first what is new of each text, prompts in
-chunks of n_batch tokens and single tokens together, then a token of each text a pass.
+A step runs a few forward passes for all sequences that want a draft: the first computes each sequence's new tokens
+(prompts in chunks, together at most n_batch tokens), and each later one computes one draft token of each sequence.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.engine.engine import Engine
 from pyinfer.engine.inputs import Pass
+from pyinfer.engine.options import EngineOptions
 from pyinfer.errors import ModelError
 from pyinfer.gguf import GGUFFile
 from pyinfer.memory.prefix_key import PrefixKey
@@ -24,12 +25,12 @@ from pyinfer.sampling.sampler import Sampler
 from pyinfer.scheduling.task import Drawing
 from pyinfer.tokenizer import Tokenizer, load_tokenizer
 
-MAX_PADDING = 1024  # tokens that only one of two vocabularies has after the others, which is how models are padded
-RATE = 0.2  # of a new measurement in the seconds of a draft token
+MAX_PADDING = 1024  # tokens at the end that only one of two vocabularies may have: models are padded so
+RATE = 0.2  # the weight of a new measurement in the seconds of a draft token
 
 
 class DraftText:
-    """A text as the draft model has it. Used by the engine thread, but for its making."""
+    """A sequence in the draft model. Any thread may create it; the engine thread does everything else."""
 
     def __init__(self, model: DraftModel, prompt: Sequence[int], drawing: Drawing) -> None:
         self._model = model
@@ -39,7 +40,7 @@ class DraftText:
         self.slot: int | None = None
 
     def add(self, token: int) -> None:
-        """Note the next token of the text."""
+        """Append a token to the sequence."""
         self.tokens.append(token)
 
     @property
@@ -47,17 +48,17 @@ class DraftText:
         return PrefixKey(list(self.tokens))
 
     def close(self) -> None:
-        """Give the slot back; what is computed stays for texts that share a prefix."""
+        """Release the slot. What is computed is published first, for sequences that share a prefix."""
         if self.slot is not None:
             memory = self._model.engine.memory
             memory.publish(self.slot, self.key, min(self.n_computed, len(self.tokens)))
-            self._model.give_back(self.slot)
+            self._model.release(self.slot)
         self.slot = None
         self.n_computed = 0
 
 
 class Share(NamedTuple):
-    """What a pass of the draft model computes of a text."""
+    """The tokens of one sequence that a forward pass of the draft model computes."""
 
     slot: int
     tokens: Sequence[int]
@@ -65,9 +66,12 @@ class Share(NamedTuple):
 
 
 class DraftModel:
-    """An engine whose sequences follow those of another; texts of n_vocab logits take turns with its n_seqs slots.
+    """A small model whose sequences follow those of a large one, and take turns with its n_seqs slots.
 
-    eog_ids: tokens that end a text, which are no draft tokens. seconds: of one, once there was one.
+    - `engine`: of the small model.
+    - `n_vocab`: the number of the large model's logits.
+    - `eog_ids`: tokens that end a text; they are never drafted.
+    - `seconds`: the time of one draft token; 0 before the first one.
     """
 
     def __init__(self, engine: Engine, n_vocab: int, eog_ids: frozenset[int]) -> None:
@@ -78,10 +82,10 @@ class DraftModel:
         self._slots = list(range(engine.n_seqs))
 
     def start(self, prompt: Sequence[int], drawing: Drawing) -> DraftText:
-        """A text that it will draft for."""
+        """Return a new sequence to draft for."""
         return DraftText(self, prompt, drawing)
 
-    def give_back(self, slot: int) -> None:
+    def release(self, slot: int) -> None:
         self.engine.memory.release(slot)
         self._slots.append(slot)
 
@@ -89,9 +93,10 @@ class DraftModel:
         self.engine.close()
 
     def propose(self, texts: Sequence[DraftText], most: Sequence[int]) -> list[list[int]]:
-        """Up to so many tokens that may follow each text, drawn with the numbers that its own sampler will draw with.
+        """Draft tokens for each sequence, at most so many.
 
-        None for a text that is not read to its end yet, or that there is no room for.
+        They are sampled with the random numbers that the sequence's own sampler will use. A sequence gets none if its
+        tokens are not all computed yet, or if there is no room for it.
         """
         drafts = [Draft(self, text, n) for text, n in zip(texts, most, strict=True)]
         try:
@@ -104,7 +109,10 @@ class DraftModel:
         return [draft.tokens for draft in drafts]
 
     def _read(self, drafts: Sequence[Draft]) -> list[Draft]:
-        """Compute what is new of the texts in one pass; those that have drawn their first draft token and want more."""
+        """Compute the new tokens of the sequences in one forward pass, and sample a first draft token for each.
+
+        Returns the drafts that want another one.
+        """
         budget = self.engine.n_batch
         read: list[Draft] = []
         shares: list[Share] = []
@@ -134,9 +142,9 @@ class DraftModel:
         return live
 
     def _prepare(self, text: DraftText) -> bool:
-        """See that a text has a slot; False if there is none."""
+        """Give a sequence a slot, if it has none. Returns False if no slot is free."""
         n_ctx = self.engine.memory.n_ctx
-        if len(text.tokens) >= n_ctx:  # a text that goes on after a full context
+        if len(text.tokens) >= n_ctx:  # the context is full: go on with its second half
             text.close()
             text.tokens = text.tokens[-(n_ctx // 2) :]
         if text.slot is None:
@@ -147,7 +155,7 @@ class DraftModel:
         return True
 
     def _step(self, live: Sequence[Draft]) -> list[Draft]:
-        """Compute the last draft token of each text; those that have drawn another one and want more."""
+        """Compute the last draft token of each sequence, and sample another one. Return the drafts that want more."""
         memory = self.engine.memory
         going: list[Draft] = []
         shares: list[Share] = []
@@ -166,7 +174,7 @@ class DraftModel:
         return [draft for draft, row in zip(going, rows, strict=True) if draft.draw(row)]
 
     def _compute(self, shares: Sequence[Share]) -> NDArray[np.float32]:
-        """The logits after each share, float32 [n_shares, n_vocab] of the large model, in one forward pass."""
+        """Compute the logits after each share in one forward pass: float32 [n_shares, n_vocab of the large model]."""
         lengths = [len(share.tokens) for share in shares]
         p = Pass(
             np.concatenate([np.array(share.tokens, np.int32) for share in shares]),
@@ -182,7 +190,7 @@ class DraftModel:
 
 
 class Draft:
-    """A draft in the making: its tokens so far, of at most n."""
+    """The draft of one sequence while it is made: its tokens so far, of at most n."""
 
     def __init__(self, model: DraftModel, text: DraftText, n: int) -> None:
         self.text = text
@@ -190,13 +198,13 @@ class Draft:
         self._model = model
         self._n = n
         self._sampler: Sampler | None = None
-        self._n_followed = 0  # by the guide
+        self._n_followed = 0  # how many of the tokens the guide has accepted
 
     def draw(self, row: NDArray[np.float32]) -> bool:
-        """Draw a token from its logits; whether another one shall follow it."""
+        """Sample a token from its logits. Returns whether the draft wants another one."""
         if self._sampler is None:
             self._sampler = self.text.drawing.sampler.fork()
-            # users' functions are called for the text itself only
+            # users' logits processors are called for the text itself only
             self._sampler.params = replace(self._sampler.params, logits_processors=(), logprobs=None)
         matcher = self.text.drawing.matcher
         token = self._sampler.sample(row, None if matcher is None else matcher.mask()).token
@@ -211,7 +219,7 @@ class Draft:
         return len(self.tokens) < self._n
 
     def end(self) -> None:
-        """Leave guide and memory as they are without the draft."""
+        """Reset guide and memory to where they were before the draft."""
         if self._n_followed and self.text.drawing.matcher is not None:
             self.text.drawing.matcher.rollback(self._n_followed)
         if self.text.slot is not None and self.tokens:
@@ -229,26 +237,31 @@ class OpenModel(Protocol):
     def engine(self) -> Engine: ...
 
 
-def draft_engine(model: Path | OpenModel, tokenizer: Tokenizer, **options: Any) -> Engine:
-    """An engine to draft with, which its owner alone uses and closes, with these options of Engine; model: a file, or
-    an open model, whose weights it shares.
+def draft_engine(model: Path | OpenModel, tokenizer: Tokenizer, options: EngineOptions) -> Engine:
+    """Return an engine for drafting; the caller owns and closes it.
 
-    Raises ModelError unless it is a decoder with the tokens of this tokenizer, and what Engine raises.
+    - `model`: a file, or an open model, with which the engine shares the weights.
+    - `tokenizer`: the large model's.
+    - `options`: Engine's.
+
+    Raises ModelError unless the model is a decoder with the same tokens, and what Engine raises.
     """
     if isinstance(model, Path):
         with GGUFFile(model) as file:
             check_same_vocabulary(tokenizer, load_tokenizer(file), model)
-            engine = Engine(file, **options)
+            engine = Engine(file, options)
     else:
         check_same_vocabulary(tokenizer, model.tokenizer, model.path)
-        engine = Engine(model.engine, **options)
+        engine = Engine(model.engine, options)
     engine.check_decoder()
     return engine
 
 
 def check_same_vocabulary(tokenizer: Tokenizer, draft: Tokenizer, path: Path) -> None:
-    """ModelError, naming the first difference, unless a draft model, of this file, has the same tokens, but for
-    padding."""
+    """Raise ModelError, with the first difference, unless a draft model has the same tokens.
+
+    `path`: the draft model's file. One of the vocabularies may have padding at its end.
+    """
     shared = min(tokenizer.n_vocab, draft.n_vocab)
     for token in range(shared):
         expected, found = tokenizer.token_bytes(token), draft.token_bytes(token)

@@ -1,31 +1,31 @@
-"""Prompt lookup, or drafts by n-grams: what followed the last time that a text went like this (Saxena 2023, "Prompt
-Lookup Decoding").
+"""Drafts by n-grams, also called prompt lookup (Saxena 2023, "Prompt Lookup Decoding").
 
-Places are found as LZ77 compressors find them: by the hash of the last few tokens, then along a chain of earlier
-places with the same ones, of which the longest match counts.
+The last tokens of a sequence are searched earlier in the same sequence; what followed there becomes the draft. The
+search is that of LZ77 compressors: the last three tokens are looked up in a hash table, and a chain leads from there to
+all earlier places after the same three tokens. The place with the longest match is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-MIN_MATCH = 3  # tokens of a match
-MAX_MATCH = 32  # beyond which no better one is looked for
-MAX_PLACES = 16  # looked at
+MIN_MATCH = 3  # tokens
+MAX_MATCH = 32  # tokens: a match of this length ends the search
+MAX_PLACES = 16  # places of a chain that are compared
 
 
 class Lookup:
-    """The tokens of one text, and drafts of what may follow."""
+    """The tokens of one sequence, with an index to find earlier places like its end."""
 
     def __init__(self, tokens: Iterable[int]) -> None:
         self._tokens: list[int] = []
-        self._last: dict[tuple[int, int, int], int] = {}  # of these tokens: the place after them, the latest
-        self._before: list[int] = [0]  # of a place: an earlier one after the same tokens; 0: none
+        self._last: dict[tuple[int, int, int], int] = {}  # three tokens -> the latest place after them
+        self._before: list[int] = [0]  # place -> the one before it after the same three tokens; 0: none
         for token in tokens:
             self.add(token)
 
     def add(self, token: int) -> None:
-        """Note the next token of the text."""
+        """Append a token to the sequence."""
         tokens = self._tokens
         tokens.append(token)
         n = len(tokens)
@@ -37,8 +37,10 @@ class Lookup:
         self._last[key] = n
 
     def find(self) -> tuple[int, int]:
-        """(place, length): the longest match of the text's end, the latest of several, and what it is followed by;
-        length 0: none."""
+        """Find the longest match of the sequence's end, the latest if there are several.
+
+        Returns (the place after the match, its length); length 0: there is none.
+        """
         tokens, n = self._tokens, len(self._tokens)
         best = best_at = 0
         at = self._before[n]
@@ -56,7 +58,7 @@ class Lookup:
         return best_at, best
 
     def after(self, place: int, n: int) -> list[int]:
-        """The n tokens from a place on; where the text ends there, it goes on repeating what is since that place."""
+        """Return the n tokens from a place on. If there are fewer, they are repeated until there are n."""
         found = self._tokens[place : place + n]
         period = len(found)
         while len(found) < n:

@@ -1,13 +1,13 @@
-"""Speculative decoding: draft tokens, which one forward pass of the model checks together.
+"""Speculative decoding: one forward pass computes several draft tokens, which are then accepted or not.
 
-A pass of a few tokens costs little more than one of a single token, since it is the reading of weights that takes the
-time. So draft tokens are computed after the last token; from the logits at each of them the text's own sampler draws
-what it would have drawn there without any draft, and the first that differs ends the step. What is generated is
-therefore the same to the bit, drawn or greedy, whatever is drafted (Leviathan et al. 2023 have the idea, with another
-rule for drawn texts); drafts only decide how many tokens a step gives.
+A forward pass of a few tokens takes little longer than one of a single token, since most of the time goes into reading
+weights. So draft tokens are computed after the last token. From the logits at each of them the sequence's own sampler
+samples the token that it would have sampled without a draft; a draft token is accepted if it is the same, and the first
+that is not ends the step. The text is therefore the same, bit for bit, whatever is drafted, also where it is sampled;
+drafts only decide how many tokens a step adds. (The idea is from Leviathan et al. 2023, who accept by another rule.)
 
-How often each kind of draft is right is counted, also while none is computed, and only as many tokens are computed as
-are expected to pay. So where drafts are bad, the text is generated as without.
+The hit rate of each kind of draft is measured, also while no draft tokens are computed, and only as many are computed
+as are expected to save time. Where drafts are bad, the text is generated without them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pyinfer.scheduling.sequence import Sequence
 from pyinfer.scheduling.task import Drawing
 from pyinfer.speculation.ngrams import Lookup
 
-DEFAULT_N_DRAFT = 31  # with the last token a pass of 32, after which a text costs as much as in a prompt
-MIN_GAIN = 1.03  # in tokens a second, for draft tokens to be computed
-MEMORY = 0.96  # weight of what was counted, at each draft token that is checked
-FIRST_PROBE, LAST_PROBE = 16, 512  # tokens without a draft after which a draft model, which isn't free, is tried again
-PROBE = 3  # draft tokens
+DEFAULT_N_DRAFT = 31  # with the last token, 32 in a forward pass; beyond that, a token takes as long as in prefill
+MIN_GAIN = 1.03  # draft tokens are computed if the tokens a second are expected to grow by this factor
+DECAY = 0.96  # of earlier counts, at each draft token that is checked
+FIRST_PROBE, LAST_PROBE = 16, 512  # tokens without a draft, after which a draft model is tried again
+PROBE = 3  # draft tokens of such a trial
 
 
 class HitRate:
-    """How often draft tokens are right, the recent ones above all."""
+    """The share of draft tokens that are accepted; recent ones weigh more."""
 
     def __init__(self) -> None:
         self._n_hits, self._n = 1.2, 2.0
@@ -38,45 +38,45 @@ class HitRate:
         return self._n_hits / self._n
 
     def note(self, hit: bool) -> None:
-        self._n_hits = self._n_hits * MEMORY + hit
-        self._n = self._n * MEMORY + 1
+        self._n_hits = self._n_hits * DECAY + hit
+        self._n = self._n * DECAY + 1
 
 
 class DraftText(Protocol):
-    """A text as a model that drafts sees it."""
+    """A sequence in a draft model."""
 
     def add(self, token: int) -> None:
-        """Note the next token."""
+        """Append a token to the sequence."""
 
     def close(self) -> None:
-        """Give back what the model holds of the text."""
+        """Release what the draft model keeps of the sequence."""
 
 
 class Model(Protocol):
-    """A model that drafts. seconds: of one draft token, once there was one."""
+    """A draft model. `seconds`: the time of one draft token; 0 before the first one."""
 
     seconds: float
 
     def start(self, prompt: List[int], drawing: Drawing) -> DraftText: ...
     def propose(self, texts: List[Any], most: List[int]) -> list[list[int]]:
-        """At most so many tokens that may follow each text; computed for all texts together."""
+        """Draft tokens for all sequences together, for each at most so many."""
 
 
 class Drafts:
-    """The drafts of one text. lookup, text: where they come from, the first before the second."""
+    """The drafts of one sequence. They come from `lookup`; if that finds none, from `text`, a draft model."""
 
     def __init__(self, costs: PassCosts, lookup: Lookup | None = None, text: DraftText | None = None) -> None:
         self.text = text
         self._costs = costs
         self._lookup = lookup
-        self._rates: dict[int, HitRate] = {}  # of matches by the bits of their length, and 0: of the draft model
-        self._rate: HitRate | None = None  # of those that are expected now
-        self._expected: list[int] = []  # draft tokens that are not checked, the next one last
+        self._rates: dict[int, HitRate] = {}  # by the bit length of a match's length; 0: of the draft model
+        self._rate: HitRate | None = None  # the one that `_expected` counts for
+        self._expected: list[int] = []  # draft tokens that are not checked yet, the next one last
         self._n_since_draft = 0
         self._probe_after = FIRST_PROBE
 
     def add(self, token: int) -> None:
-        """Note the next token of the text."""
+        """Append a token to the sequence, and count whether it was expected."""
         if self._lookup is not None:
             self._lookup.add(token)
         if self.text is not None:
@@ -89,7 +89,10 @@ class Drafts:
                 self._expected.clear()
 
     def look_up(self, most: int, n_own: int) -> list[int]:
-        """What followed last time, as far as it is worth computing. n_own: tokens of this text in the last pass."""
+        """Look up draft tokens; return as many as are worth computing.
+
+        `n_own`: tokens of this sequence in the last forward pass.
+        """
         if self._lookup is None:
             return []
         place, length = self._lookup.find()
@@ -100,7 +103,7 @@ class Drafts:
         return found[: n_worth(self._costs, self._rates[length.bit_length()].value, most, n_own)]
 
     def n_wanted(self, most: int, n_own: int, seconds: float) -> int:
-        """How many tokens of the draft model, of so many seconds each, are worth their price or a trial."""
+        """Return how many tokens of the draft model, of so many seconds each, are worth computing or trying."""
         rate = self._rates.setdefault(0, HitRate())
         price = seconds / self._costs.seconds if self._costs.seconds else 0.0
         n = n_worth(self._costs, rate.value, most, n_own, price)
@@ -114,7 +117,7 @@ class Drafts:
         return n
 
     def expect(self, found: list[int]) -> None:
-        """Count how many tokens of the draft model come."""
+        """Count from now on how many of these tokens of the draft model are right."""
         self._expect(found, 0)
 
     def _expect(self, found: list[int], kind: int) -> None:
@@ -123,7 +126,7 @@ class Drafts:
 
 
 class Speculation:
-    """Decides how many draft tokens a text gets: at most n_draft, by lookup where that finds any, else by a model."""
+    """The scheduler's drafter: at most n_draft tokens a sequence, by lookup, or by a model where that finds none."""
 
     def __init__(self, costs: PassCosts, n_draft: int, lookup: bool = False, model: Model | None = None) -> None:
         self._costs = costs
@@ -147,7 +150,7 @@ class Speculation:
 
     def propose(self, sequences: List[Sequence], most: List[int]) -> list[list[int]]:
         found: list[list[int]] = []
-        asked: list[tuple[int, int]] = []  # of the model: which sequence, how many tokens
+        asked: list[tuple[int, int]] = []  # what the model shall draft: for which sequence, how many tokens
         for i, (sequence, room) in enumerate(zip(sequences, most, strict=True)):
             drafts: Drafts = sequence.drafting
             n = min(room, self._n_draft)
@@ -171,9 +174,13 @@ class Speculation:
 
 
 def n_worth(costs: PassCosts, rate: float, most: int, n_own: int, price: float = 0.0) -> int:
-    """How many draft tokens of this hit rate give the most tokens a second, in a pass like the last one.
+    """Return the number of draft tokens for which most tokens a second are expected.
 
-    n_own: tokens that this text had in it. price: of one draft token, in passes of one token.
+    - `costs`: of forward passes, and what the last one held; the next one is expected to be like it.
+    - `rate`: the hit rate of the draft tokens.
+    - `most`: the largest number to return.
+    - `n_own`: tokens that this sequence had in the last forward pass.
+    - `price`: the time of making one draft token, in forward passes of one token.
     """
     n_others = max(0, costs.n_tokens - n_own)
     n_texts = max(1, costs.n_texts)

@@ -1,1 +1,1 @@
-"""Kinds of requests: generated text, logits, embeddings, scores."""
+"""The kinds of requests: generated text, logits, embeddings and scores."""

@@ -1,7 +1,7 @@
-"""Embeddings: a vector a text, pooled from its tokens' states after the last norm.
+"""Embeddings: the vector of a text is pooled from its tokens' hidden states after the last norm.
 
-Texts are tasks as all others: many are computed in a pass, the long ones first, beside texts that are generated. What a
-text gives does not depend on the others, to the bit.
+Texts are tasks like all others: a forward pass computes many of them, the long ones first, beside texts that are
+generated. The other texts do not change a vector, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pyinfer.scheduling.scheduler import Scheduler
 from pyinfer.scheduling.task import Next, Task
 from pyinfer.tokenizer import Tokenizer
 
-# which tokens count: the first, and the one after the last, of a text of so many
+# which tokens of a text of n are pooled: the first, and the one after the last
 POOLINGS: dict[str, Callable[[int], tuple[int, int]]] = {
     "mean": lambda n: (0, n),
     "cls": lambda n: (0, 1),
@@ -27,10 +27,10 @@ POOLINGS: dict[str, Callable[[int], tuple[int, int]]] = {
 
 
 class Embedding(Task):
-    """A text whose tokens' states are pooled: `vector`, float64 [n_embd], once it is finished."""
+    """A task that pools a text's hidden states: `vector`, float64 [n_embd], once it is finished."""
 
     output = "hidden"
-    publish = False  # texts that are embedded are hardly what a prompt begins with, and there may be many
+    publish = False  # prompts hardly ever share a prefix with embedded texts, of which there may be many
 
     def __init__(self, tokens: Sequence[int], pooling: str) -> None:
         first, end = POOLINGS[pooling](len(tokens))
@@ -42,7 +42,7 @@ class Embedding(Task):
     def process(self, rows: NDArray[np.float32], draft: Sequence[int]) -> Next:
         if not len(self.vector):
             self.vector = np.zeros(rows.shape[1])
-        # rows are added one after the other, so that it doesn't matter how the text is cut into passes
+        # rows are added one after the other, so that the sum does not depend on how passes cut the text
         self.vector = np.add.reduce(np.concatenate([self.vector[None], rows]), axis=0)
         self._n_added += len(rows)
         done = self._n_added == self._n_rows
@@ -59,18 +59,22 @@ def embed(
     normalize: bool = True,
     truncate: bool = False,
 ) -> NDArray[np.float32]:
-    """Embeddings of texts, float32 [n_texts, n_embd]; a single text is a list of one.
+    """Compute the embedding of each text.
 
-    texts: texts, which get the special tokens that the model asks for, or token ids as they are. pooling: "mean" of all
-    tokens, the first ("cls") or the "last"; None: as the file says, else "mean" for an encoder, "last" for a decoder.
-    normalize: to length 1. truncate: texts longer than the context lose their end (a special token there stays).
-    Raises ContextError for a text that is too long, ParameterError for one without tokens, for ids out of range and for
-    an unknown pooling, ModelError where the model computes no finite numbers.
+    - `texts`: a text or a list. Texts get the special tokens that the model asks for; token ids are used as they are.
+    - `pooling` (None): "mean" of all tokens, the first ("cls") or the "last"; None: as the file says, otherwise "mean"
+      for an encoder and "last" for a decoder.
+    - `normalize` (True): give vectors of length 1.
+    - `truncate` (False): cut texts that are too long at their end, but keep a special token there.
+
+    Returns float32 [n_texts, n_embd]; a single text counts as a list of one. Raises ContextError for a text that is too
+    long, ParameterError for a text without tokens, ids out of range and an unknown pooling, and ModelError where the
+    model computes no finite numbers.
     """
     engine = scheduler.engine
     pooling = check_pooling(engine, pooling)
     tasks = embedding_tasks(scheduler, tokenizer, texts, pooling, truncate)
-    # long ones first, so that those of a pass are alike
+    # long ones first, so that texts of one forward pass are of similar lengths
     scheduler.run(sorted(tasks, key=lambda task: -len(task.items)))
     return vectors_of(tasks, engine.config.n_embd, normalize)
 
@@ -78,13 +82,13 @@ def embed(
 def embedding_tasks(
     scheduler: Scheduler, tokenizer: Tokenizer, texts: str | Sequence[str | Sequence[int]], pooling: str, truncate: bool
 ) -> list[Embedding]:
-    """The tasks of `embed`, in the order of the texts."""
+    """Return the tasks of `embed`, in the order of the texts."""
     ids = tokenize(tokenizer, texts, scheduler.engine.n_vocab, scheduler.n_ctx, truncate)
     return [Embedding(tokens, pooling) for tokens in ids]
 
 
 def vectors_of(tasks: Sequence[Embedding], n_embd: int, normalize: bool) -> NDArray[np.float32]:
-    """The vectors of finished tasks, float32 [n_tasks, n_embd]. ModelError for what is no finite number."""
+    """Return the vectors of finished tasks, float32 [n_tasks, n_embd]. Raises ModelError for infinities and NaN."""
     out = np.empty((len(tasks), n_embd), np.float32)
     for i, task in enumerate(tasks):
         out[i] = task.vector
@@ -97,7 +101,7 @@ def vectors_of(tasks: Sequence[Embedding], n_embd: int, normalize: bool) -> NDAr
 
 
 def check_pooling(engine: Engine, pooling: str | None) -> str:
-    """The pooling to use; ParameterError for one that does not exist."""
+    """Return the pooling to use. Raises ParameterError for one that does not exist."""
     usual = engine.config.pooling or ("mean" if engine.config.encoder else "last")
     found = usual if pooling is None else pooling
     if not isinstance(found, str) or found not in POOLINGS:
@@ -109,7 +113,7 @@ def check_pooling(engine: Engine, pooling: str | None) -> str:
 def tokenize(
     tokenizer: Tokenizer, texts: str | Sequence[str | Sequence[int]], n_vocab: int, n_ctx: int, truncate: bool
 ) -> list[list[int]]:
-    """The token ids of each text, as many as the context holds."""
+    """Return the token ids of each text, at most as many as the context has room for."""
     items = [texts] if isinstance(texts, str) else as_list_or_none(texts)
     if items is None:
         raise ParameterError(f"texts is {quoted(texts)}; expected a text or a list of texts")

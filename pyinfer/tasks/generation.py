@@ -1,6 +1,6 @@
-"""Generation: from logits to text, one token after the other, until an end.
+"""Generation: samples tokens from logits, one after the other, and turns them into text until an end.
 
-Text is held back while it may be the beginning of a stop string, and while a character is not complete.
+Text is held back while it may be the beginning of a stop text, and while a character is not complete.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ from pyinfer.tasks.results import Completion, FinishReason, Piece
 from pyinfer.tasks.stop import StopText
 from pyinfer.tokenizer import Tokenizer
 
-MAX_DRAFT = 63  # tokens at once: rows of logits that a pass has room for beside the last token's
-MAX_AHEAD = 64  # pieces that a consumer may be behind before its text is paused
+MAX_DRAFT = 63  # draft tokens: a forward pass has room for their logits beside the last token's
+MAX_AHEAD = 64  # pieces that wait for their reader; then the text is paused
 
 
 class Generation(Task):
-    """A prompt, and the text that follows it.
+    """A task that generates the text after a prompt.
 
-    n_ctx: positions that it may have; None: as many as it takes. pieces: where its text goes piece by piece, if someone
-    takes it so, each with this index; while too many lie there it pauses. visible_tokens: control tokens that are
-    text, as others are not.
+    - `prompt`, `params`, `tokenizer`: token ids, how to sample, and how to make text of tokens.
+    - `n_ctx`: positions that prompt and text may have; None: no limit.
+    - `pieces` (None): a queue that the pieces of the text are appended to; while it has MAX_AHEAD of them, the task is
+      paused.
+    - `index` (0): the index that the pieces have.
+    - `visible_tokens` (none): control tokens that become text; others do not.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Generation(Task):
         self._done = False
         self._texts: list[str] = []
         self._logprobs: list[Choice] = []
-        self._n_told = 0  # of the logprobs, in pieces
+        self._n_reported = 0  # how many of the logprobs are in pieces
         self._prompt_logprobs: list[Choice | None] = [None]
         self._n_cached = 0
         self._began_at = self._first_sampled_at = 0.0
@@ -96,22 +99,22 @@ class Generation(Task):
         n_new = 0
         for k, row in enumerate(rows[first:]):  # row k says what follows the first k draft tokens
             if k != n_new:
-                continue  # the guide was certain of what follows
+                continue  # an earlier row was followed by tokens that the guide forced
             self._sample(row)
             new = self._generated[n_before:]
             n_new = len(new)
             if self._done or new != list(draft[:n_new]):
-                break  # what is after a draft token that is not right counts for nothing
+                break  # a draft token was not accepted: the rows after it do not count
         new = self._generated[n_before:]
         self._n_drafted += len(draft)
-        for token, guessed in zip(new, draft, strict=False):
-            if token != guessed:
+        for token, drafted in zip(new, draft, strict=False):
+            if token != drafted:
                 break
             self._n_accepted += 1
         return Next(new, self._done)
 
     def _note_prompt(self, rows: NDArray[np.float32]) -> int:
-        """Note the log-probabilities of prompt tokens that these rows are before; how many rows that are."""
+        """Note the log-probabilities of the prompt's tokens that follow these rows. Return how many rows these are."""
         known = self._prompt[len(self._prompt_logprobs) :][: len(rows)]
         self._prompt_logprobs += [
             choice_of(row, token, self.params.prompt_logprobs) for row, token in zip(rows, known, strict=False)
@@ -127,7 +130,7 @@ class Generation(Task):
         if mask is not None and self._closing is not None:
             mask = self._closing.bound(mask, n_left)
         if mask is not None and not_yet and allows_only(mask, not_yet):
-            not_yet = ()  # where a guide can only end, the text does
+            not_yet = ()  # the guide allows only an end, which min_tokens can't forbid
         choice = self._sampler.sample(row, mask, not_yet)
         if choice.token in self._ends:
             self._complete("stop")
@@ -146,7 +149,7 @@ class Generation(Task):
             self._follow(token, self._matcher)
 
     def _follow(self, token: int, matcher: GuideMatcher) -> None:
-        """Tell the guide of a token, and add those that can only follow: they are computed with it, not one by one."""
+        """Have the guide accept a token, then add the tokens that it forces: all are computed in one forward pass."""
         matcher.accept(token)
         if self.params.logprobs is None and not matcher.finished:
             for forced in matcher.forced():
@@ -165,29 +168,29 @@ class Generation(Task):
         if self._closing is not None:
             self._closing.note(token)
         text = self._decoder.push(token)
-        if len(self._generated) >= self.params.min_tokens:  # what was given before is no part of a stop string
+        if len(self._generated) >= self.params.min_tokens:  # text before that is no part of a stop text
             text = self._stop.push(text)
-        self._give(text, token)
+        self._emit(text, token)
         if self._stop.stopped:
             self._complete("stop")
         elif len(self._generated) >= self._limit:
             self._complete("length")
 
-    def _give(self, text: str, token: int | None) -> None:
+    def _emit(self, text: str, token: int | None) -> None:
         if not text:
             return
         self._texts.append(text)
         if self._pieces is not None:
-            self._pieces.append(Piece(text, token, tuple(self._logprobs[self._n_told :]), self._index))
-            self._n_told = len(self._logprobs)
+            self._pieces.append(Piece(text, token, tuple(self._logprobs[self._n_reported :]), self._index))
+            self._n_reported = len(self._logprobs)
 
     def _complete(self, reason: FinishReason) -> None:
-        """The text is whole; the completion is made at `finish`, when all tokens are counted."""
+        """Note that the text is complete. `finish` makes the completion, when all tokens are counted."""
         self._done = True
         self._reason = reason
         self._ended_at = time.perf_counter()
         if not self._stop.stopped:
-            self._give(self._stop.push(self._decoder.finish()) + self._stop.finish(), None)
+            self._emit(self._stop.push(self._decoder.finish()) + self._stop.finish(), None)
 
     def finish(self, error: BaseException | None) -> None:
         if error is None:

@@ -1,4 +1,4 @@
-"""Logits of a sequence's tokens, as they are."""
+"""Logits of a sequence's tokens, before any sampler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyinfer.scheduling.task import Next, Task
 
 
 class Logits(Task):
-    """Logits at the last n_rows tokens (None: all): `out`, float32 [n_rows, n_vocab], filled from the first row on."""
+    """A task that computes the logits at the last n_rows tokens (None: all): `out`, float32 [n_rows, n_vocab]."""
 
     def __init__(self, tokens: Sequence[int], n_vocab: int, n_rows: int | None = None) -> None:
         n = len(tokens) if n_rows is None else n_rows

@@ -1,4 +1,4 @@
-"""What a prompt may be, and its token ids."""
+"""The types that a prompt may have, and its token ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Prompt = str | Sequence[int] | NDArray[np.integer]
 
 
 def prompt_ids(prompt: Prompt, tokenizer: Tokenizer, n_vocab: int) -> list[int]:
-    """A prompt's token ids, checked; ParameterError if there are none, or one is not from 0 to n_vocab - 1."""
+    """Return a prompt's token ids. Raises ParameterError if there are none, or one is not from 0 to n_vocab - 1."""
     if isinstance(prompt, str):
         ids = tokenizer.encode(prompt)
         if not ids:

@@ -1,4 +1,4 @@
-"""What generation gives: pieces of text while it runs, and a completion at its end."""
+"""The results of generation: pieces of text while it runs, and a completion at its end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Piece:
-    """Text that has become certain, and the token that made it so (None: what was held back to the end).
+    """Hold a part of a text that has become certain.
 
-    logprobs: of the tokens since the last piece, where the parameters ask for them. index: which of the prompt's texts
-    this is of, where n is above 1.
+    - `text`: the part.
+    - `token`: the id of the token that made it certain; None for text that was held back until the end.
+    - `logprobs`: of the tokens since the last piece, where the parameters ask for them; otherwise empty.
+    - `index` (0): which of the prompt's texts this is a part of, where `n` is above 1.
+
+        for piece in llm.stream("Once upon a time"):
+            print(piece.index, piece.text)
     """
 
     text: str
@@ -26,13 +31,20 @@ class Piece:
 
 @dataclass(frozen=True)
 class Completion:
-    """A generated text. finish_reason: "stop" for an end token, a stop string or the end of a guide's text; "length"
-    for max_tokens or a full context, before which a guide's text is brought to an end, if a few tokens do that.
+    """Hold a generated text, and how it was generated.
 
-    tokens: without the end token; prompt: ids. cached_tokens: of the prompt, found in the cache. logprobs: of each
-    token, where asked for; prompt_logprobs: of each of the prompt's, None for the first. choices: all texts of this
-    prompt where n was above 1, this one first. Seconds: of the prompt until its last logits, and of all after them.
-    drafted_tokens: draft tokens that were computed, of which accepted_tokens were right.
+    - `text`: the text, and `tokens`: its ids, without the end token.
+    - `finish_reason`: "stop" for an end token, a stop text or the end of a guide's text; "length" for `max_tokens` or a
+      full context. Before a "length", a guide's text is completed, if a few tokens suffice.
+    - `prompt`: the prompt's ids; `cached_tokens`: how many of them were found in the cache.
+    - `prompt_seconds`: until the prompt's last logits; `generation_seconds`: the time after that.
+    - `logprobs`: of each token; `prompt_logprobs`: of each token of the prompt, None for its first one. Both are None
+      where the parameters do not ask for them.
+    - `choices`: all texts of the prompt, this one first, where `n` was above 1; otherwise empty.
+    - `drafted_tokens`: draft tokens that were computed; `accepted_tokens`: those of them that were accepted.
+
+        done = llm.generate("The capital of France is")
+        print(done.text, done.finish_reason, done.tokens_per_second)
     """
 
     text: str
@@ -58,11 +70,11 @@ class Completion:
 
     @property
     def prompt_tokens_per_second(self) -> float:
-        """Of those that were not cached."""
+        """The speed of the prompt's tokens that were not cached."""
         return (self.prompt_tokens - self.cached_tokens) / self.prompt_seconds if self.prompt_seconds else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Of the tokens after the first, which the prompt's pass gave."""
+        """The speed of the tokens after the first one, which comes from the prompt's forward pass."""
         steps = len(self.tokens) - 1
         return steps / self.generation_seconds if steps > 0 and self.generation_seconds else 0.0

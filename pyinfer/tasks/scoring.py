@@ -1,6 +1,6 @@
-"""How likely a model finds given texts: continuations of a prompt, and long texts as a whole (perplexity).
+"""Scores how likely given texts are for a model: continuations of a prompt, and long texts (perplexity).
 
-Log-probabilities are natural logarithms of the softmax of a model's own logits, before any sampler.
+Log-probabilities are natural logarithms of the softmax of the logits, before any sampler.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from pyinfer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Score:
-    """Log-probabilities of the tokens of a continuation, each given all before it.
+    """Hold how likely a continuation is.
 
-    greedy: whether each of them is the likeliest one, so that greedy generation writes the continuation.
+    - `tokens`: its ids; `logprobs`: the log-probability of each, given all tokens before it.
+    - `greedy`: whether each token is the likeliest one, so that greedy generation writes this continuation.
+    - `logprob`: the log-probability of the whole continuation.
     """
 
     tokens: tuple[int, ...]
@@ -33,13 +35,17 @@ class Score:
 
     @property
     def logprob(self) -> float:
-        """Of the whole continuation."""
+        """The log-probability of the whole continuation."""
         return math.fsum(self.logprobs)
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """e to the mean of -log p(token), over the scored tokens of a text; error: its standard error."""
+    """Hold the perplexity of a text.
+
+    - `value`: e to the mean of -log p(token) over the scored tokens; `error`: its standard error.
+    - `n_scored`: how many tokens were scored; `n_chunks`: in how many chunks.
+    """
 
     value: float
     error: float
@@ -48,7 +54,7 @@ class Perplexity:
 
 
 class Scoring(Task):
-    """A text whose tokens are scored from position `first` on, which is at least 1."""
+    """A task that scores a sequence's tokens from position `first` on, which is at least 1."""
 
     def __init__(self, tokens: Sequence[int], first: int) -> None:
         super().__init__(tokens[:-1], first - 1)
@@ -74,11 +80,14 @@ class Scoring(Task):
 
 
 def score(scheduler: Scheduler, tokenizer: Tokenizer, prompt: Prompt, continuations: Iterable[Prompt]) -> list[Score]:
-    """Scores of texts that may follow a prompt, in their order. Texts or token ids.
+    """Score several continuations of a prompt.
 
-    A continuation in text is encoded by itself, as one that goes on from another: " Paris" after "The capital of
-    France is". They run together; the prefix that they share is computed once.
-    Raises ParameterError for what is empty and for ids out of range, ContextError for what does not fit.
+    - `prompt`: a text or token ids.
+    - `continuations`: texts or lists of token ids. A text is encoded by itself, as one that follows another text:
+      " Paris" after "The capital of France is".
+
+    Returns the scores in the order of the continuations, which run together; their shared prefix is computed once.
+    Raises ParameterError for an empty text and for ids out of range, ContextError for a text that is too long.
     """
     items = as_list_or_none(continuations)
     if items is None:
@@ -98,7 +107,7 @@ def score(scheduler: Scheduler, tokenizer: Tokenizer, prompt: Prompt, continuati
 
 
 def score_tokens(scheduler: Scheduler, texts: Iterable[tuple[Sequence[int], int]]) -> list[Score]:
-    """Scores of texts as token ids, each with the position, at least 1, from which on it is scored; see score."""
+    """Score sequences of token ids, each from a position on that is at least 1. Raises the errors of `score`."""
     scheduler.engine.check_decoder()
     tasks = []
     for tokens, first in texts:
@@ -124,12 +133,19 @@ def perplexity(
     n_chunks: int | None = None,
     progress: Callable[[Perplexity, int], None] | None = None,
 ) -> Perplexity:
-    """Of a text, by llama-perplexity's method, so that figures can be compared.
+    """Compute the perplexity of a text by the method of llama-perplexity, so that figures can be compared.
 
-    The tokens are cut into chunks of n_ctx; the first of each becomes the beginning-of-text token, if the model has it
-    added; the second half is scored. With stride, chunks begin so many tokens apart and the last so many of each are
-    scored. n_chunks: only the first ones. progress(so far, chunks in all) is called after each.
-    Raises ParameterError for a text of less than one chunk, and for arguments out of range.
+    The tokens are cut into chunks. The first token of each chunk becomes the beginning-of-text token, if the model asks
+    for one, and the second half of the chunk is scored.
+
+    - `text`: a text or token ids, at least one chunk.
+    - `n_ctx` (512; at least 4): tokens of a chunk.
+    - `stride` (None; 1 to `n_ctx` - 1): chunks begin so many tokens apart, and the last so many of each are scored;
+      None: chunks do not overlap.
+    - `n_chunks` (None; at least 1): score at most so many chunks; None: all.
+    - `progress` (None): a function that is called after each chunk with (the perplexity so far, the number of chunks).
+
+    Returns a Perplexity. Raises ParameterError for a text shorter than one chunk, and for arguments out of range.
     """
     tokens = prompt_ids(text, tokenizer, scheduler.engine.n_vocab)
     check_integer("n_ctx", n_ctx, 4, None, "a whole number of at least 4")

@@ -1,4 +1,4 @@
-"""Stop strings: text is held back while it may be the beginning of one."""
+"""Stop texts: a text is held back while it may be the beginning of one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class StopText:
-    """Passes text on up to a stop string, and keeps back what may become one."""
+    """Returns text up to a stop text, and holds back what may become one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -14,7 +14,7 @@ class StopText:
         self.stopped = False
 
     def push(self, text: str) -> str:
-        """The text that can't be part of a stop string any more; sets `stopped` when one is complete."""
+        """Append text; return what can't be a part of a stop text any more. Sets `stopped` when one is complete."""
         if not self._stops:
             return text
         self._held += text
@@ -28,11 +28,11 @@ class StopText:
         return kept
 
     def finish(self) -> str:
-        """What was held back, once no more text comes."""
+        """End the text; return what was held back."""
         held, self._held = self._held, ""
         return held
 
 
 def overlap(text: str, stop: str) -> int:
-    """The length of the longest end of text that is a beginning, not the whole, of stop."""
+    """Return the length of the longest suffix of `text` that is a prefix of `stop`, but not all of it."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

@@ -48,7 +48,8 @@ def logits(g: Graph, hidden: Rows, o: Output | None) -> Rows | None:
     """hidden [n_outputs, n_embd] to logits [n_outputs, n_vocab]; None where there is no output matrix."""
     if o is None:
         return None
-    (out,) = g.linear("output", hidden, {o.matrix: ("logits", o.n_vocab)}, outputs=True)
+    wanted = g.pick(hidden, "output_rows")
+    (out,) = g.linear("output", wanted, {o.matrix: ("logits", o.n_vocab)}, outputs=True)
     if o.softcap:
         g.plan.softcap("softcap", out.value, o.softcap, rows="logits")
     return out
