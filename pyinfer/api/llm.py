@@ -264,7 +264,7 @@ class LLM:
         Returns how many tokens are saved: those of the longest prefix that is still cached. Raises StateError if there
         is none, ParameterError without `prefix_cache`, and OSError if the file can't be written.
 
-            llm.save_state("session", llm.generate("Once upon a time"))
+            llm.save_state("session", llm.generate("Once upon a time", SamplingParams(max_tokens=16)))
         """
         ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
         return save_session(path, ids, self._session_layout(), self.engine.memory, self.scheduler)
@@ -278,7 +278,7 @@ class LLM:
         Raises, before anything has changed, StateError for a file that is damaged or of another model, and ContextError
         for more tokens than the cache has room for; ParameterError without `prefix_cache`, OSError without a file.
 
-            llm.save_state("session", llm.generate("Once upon a time"))
+            llm.save_state("session", llm.generate("Once upon a time", SamplingParams(max_tokens=16)))
             print(llm.generate([*llm.load_state("session"), 1]).cached_tokens)
         """
         return load_session(path, self._session_layout(), self.n_ctx, self.engine, self.scheduler)
