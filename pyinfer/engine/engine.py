@@ -70,7 +70,7 @@ class Engine:
         self.n_ctx_train = self.config.n_ctx_train
         self.isa: str = _kernels.current_isa()
         self._lock = threading.Lock()
-        self._torn = False
+        self._broken_by_fork = False
         forks.register(self)
         self._weights = Weights(source, options.weights) if isinstance(source, GGUFFile) else source._open_weights()
         if options.kv_cache_memory is not None:
@@ -267,7 +267,7 @@ class Engine:
     def after_fork(self, in_child: bool) -> None:
         """In a child process, note whether another thread was using the engine, and make a new lock."""
         if in_child:
-            self._torn = self._torn or self._lock.locked()
+            self._broken_by_fork = self._broken_by_fork or self._lock.locked()
             self._lock = threading.Lock()
 
     def _open_weights(self) -> Weights:
@@ -278,6 +278,6 @@ class Engine:
     def _open_plan(self) -> _kernels.Plan:
         if self._plan is None:
             raise PyinferError("the model is closed")
-        if self._torn:
+        if self._broken_by_fork:
             raise PyinferError(forks.BROKEN_BY_FORK)
         return self._plan
