@@ -82,7 +82,7 @@ def recurrence(h: Layer, x: Rows, width: int) -> Rows:
     g = h.graph
     (inward,) = g.linear(h.name("scan_in"), x, {h.name("attn_q"): ("scan_in", width)})
     states = g.rows("states", width)
-    g.plan.scan(h.name("scan"), inward.value, decays(width), h.cache, states.value)
+    g.plan.scan(h.name("scan"), inward.value, decays(width), h.state, states.value)
     (out,) = g.linear(h.name("attn_output"), states, {h.name("attn_output"): ("projected", x.width)})
     return out
 
