@@ -142,7 +142,7 @@ void parallel_for(int64_t n, int32_t n_threads, F f) {
 
 // Ends the threads that OpenMP keeps waiting, so that a fork has none to lose.
 inline void release_threads() {
-#if defined(_OPENMP) && (_OPENMP >= 201811 || __GNUC__ >= 9)  // GCC has the call before it claims the version
+#if defined(_OPENMP) && __GNUC__ >= 9 && !defined(__clang__)  // LLVM's runtime would end those of all threads
     omp_pause_resource_all(omp_pause_hard);
 #endif
 }
