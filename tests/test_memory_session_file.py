@@ -197,7 +197,7 @@ def test_a_session_of_more_tokens_than_the_context_is_refused_without_being_read
     _, _, size = START.unpack(data[: START.size])
     with file.open("wb") as sparse:
         sparse.write(data[: START.size + size])
-        sparse.truncate(START.size + size + 4 * n + n // 64 * llm.engine.cache.page_bytes + 32)
+        sparse.truncate(START.size + size + 4 * n + n // 64 * llm.engine.memory.page_bytes + 32)
     with pytest.raises(ContextError, match=f"{n} tokens; the context has 512"):
         llm.load_state(file)
 
@@ -245,10 +245,10 @@ def test_a_model_of_other_weights_is_another_model(saved, tmp_path):
 def test_a_session_that_does_not_fit_is_refused_with_both_numbers(saved, path):
     llm, _, done, file = saved
     n = len(done.prompt) + 19
-    kind = llm.engine.cache.kv_type
+    kind = llm.engine.memory.kv_type
     with LLM(path, n_ctx=128, kv_type=kind) as small, pytest.raises(ContextError, match=f"{n} tokens; .* 128"):
         small.load_state(file)
-    memory = 4 * llm.engine.cache.page_bytes
+    memory = 4 * llm.engine.memory.page_bytes
     with LLM(path, kv_cache_memory=memory, kv_type=kind, n_threads=1) as small, small.stream("x" * 100) as stream:
         next(stream)
         with pytest.raises(ContextError, match="4 pages are needed; the cache has 2"):

@@ -154,18 +154,6 @@ def test_a_trace_of_parallel_blocks_has_the_stream_after_each(madeup):
         assert oracle_error(found[name], rows) < 1e-9, name
 
 
-def plans_scale():
-    """Whether this build's norm can scale what it adds."""
-    plan = _kernels.Plan(1, 1, 1, 1)
-    x, y = (_kernels.Value(name, 32, 1) for name in "xy")
-    try:
-        plan.norm("norm", x, np.ones(32, np.float32), x, EPS, y=y, y_scale=0.5)
-    except TypeError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not plans_scale(), reason="this build's norm does not scale what it adds")
 def test_residuals_may_be_scaled_with_and_without_a_norm_of_what_is_added(madeup):
     def record(g, c):
         x = begin(g, c)
@@ -384,7 +372,7 @@ def test_layers_share_the_memory_of_their_activations(tmp_path, architecture):
         path = write_tiny_model(tmp_path / "m.gguf", TinyModel(architecture, n_layers=n_layers))
         plan = CountingPlan(8, 128, 1, 1)
         with GGUFFile(path) as file:
-            caches = Engine(file, EngineOptions(n_seqs=1, kv_type="f32", n_threads=1)).cache.layers
+            caches = Engine(file, EngineOptions(n_seqs=1, kv_type="f32", n_threads=1)).memory.layers
             read_model(file).record(plan, Weights(file), caches)
         return sorted(value.name for value in plan.values)
 

@@ -125,7 +125,7 @@ def test_best_of_keeps_the_texts_of_the_highest_mean_logprob(load):
 
 
 def test_requests_that_need_more_pages_than_there_are_take_turns(load, monkeypatch):
-    size = load().engine.cache.page_bytes
+    size = load().engine.memory.page_bytes
     llm, fresh = load(kv_cache_memory=5 * size, n_ctx=4096), load(n_seqs=1, n_ctx=4096)
     assert llm.n_ctx == 5 * 64
     preempted = []
@@ -140,7 +140,7 @@ def test_requests_that_need_more_pages_than_there_are_take_turns(load, monkeypat
 
 
 def test_a_prompt_that_can_never_fit_is_refused_with_both_numbers(load):
-    size = load().engine.cache.page_bytes
+    size = load().engine.memory.page_bytes
     llm = load(kv_cache_memory=2 * size)
     with pytest.raises(ContextError, match="128 tokens; the context of 128"):
         llm.generate(random_prompt(128))

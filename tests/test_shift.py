@@ -87,7 +87,7 @@ def test_a_text_goes_on_behind_a_full_context(llama, n_ctx, n_keep):
         assert len(beside.completion.tokens) == 150 and text == beside.completion.text
         # what a shift has moved is not taken for what it was
         assert llm.generate(prompt, SamplingParams(temperature=0, max_tokens=1)).tokens == done.tokens[:1]
-        assert llm.engine.cache.n_available == llm.engine.cache.n_pages
+        assert llm.engine.memory.n_available == llm.engine.memory.n_pages
 
 
 def test_a_context_that_ends_is_the_default(llama):
@@ -98,12 +98,12 @@ def test_a_context_that_ends_is_the_default(llama):
 
 def test_shifts_and_preemptions_get_along(llama):
     with LLM(llama, n_ctx=192, kv_type="f32") as llm:
-        size = llm.engine.cache.page_bytes
+        size = llm.engine.memory.page_bytes
     params = SamplingParams(seed=0, max_tokens=200, ignore_eos=True)
     with LLM(llama, n_ctx=192, kv_type="f32", n_threads=1, kv_cache_memory=5 * size, on_overflow="shift") as llm:
         done = llm.generate([RNG.integers(33, 127, n).tolist() for n in (60, 150, 100, 10)], params)
         assert [d.completion_tokens for d in done] == [200] * 4
-        assert llm.engine.cache.n_available == 5
+        assert llm.engine.memory.n_available == 5
 
 
 def test_a_shifted_text_that_is_preempted_goes_on_with_the_same_bits(tmp_path):

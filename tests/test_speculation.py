@@ -147,7 +147,7 @@ def test_requests_together_in_little_memory_give_what_each_gives_alone(load, dra
     for options in ({"speculative": "lookup"}, {"draft_model": draft_path}):
         llm = load(n_seqs=4, n_batch=16, kv_cache_memory=9 * cache.page_bytes, **options)
         assert [essence(done) for done in llm.generate(prompts, params)] == [essence(done) for done in expected]
-        assert llm.engine.cache.n_available == llm.engine.cache.n_pages
+        assert llm.engine.memory.n_available == llm.engine.memory.n_pages
 
 
 @pytest.mark.parametrize("drafts", [False, True])

@@ -85,5 +85,5 @@ def test_every_tensor_of_a_model_is_used(tmp_path, architecture):
     with GGUFFile(rewrite(path, tmp_path / "more.gguf", more=more)) as file:
         weights = Weights(file)
         engine = Engine(file)
-        read_model(file).record(_kernels.Plan(8, 128, 1, 1), weights, engine.cache.layers)
+        read_model(file).record(_kernels.Plan(8, 128, 1, 1), weights, engine.memory.layers)
         assert weights.unused() == sorted(more)

@@ -207,10 +207,6 @@ class Engine:
         return self._logits
 
     @property
-    def cache(self) -> Memory:
-        return self.memory
-
-    @property
     def can_shift(self) -> bool:
         """Whether cached keys can move to other positions: positions are rotations of keys, or not in keys at all."""
         return self._rotations is not None
