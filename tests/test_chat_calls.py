@@ -138,8 +138,11 @@ def test_a_call_that_must_come_is_well_formed(llm, choice):
 
 
 def test_constrained_calls_need_a_known_format_and_no_other_guide(llm):
+    unknown = PLAIN + "{{ tools and '' }}"
     with pytest.raises(ParameterError, match="not known"):
-        llm.chat(HELLO, template=PLAIN + "{{ tools and '' }}", tools=TOOLS, tool_choice="required")
+        llm.chat(HELLO, template=unknown, tools=TOOLS, constrain_tools=True)
+    done = llm.chat(HELLO, template=unknown, tools=TOOLS[1:], tool_choice="required", seed=1, max_tokens=200)
+    assert [(call.name, call.arguments) for call in done.tool_calls] == [("now", "{}")]
     from pyinfer import Guide
 
     with pytest.raises(ParameterError, match="expected one of them"):
@@ -203,3 +206,77 @@ def test_chats_on_asyncio(llm):
     done, text, streamed, left = asyncio.run(main())
     assert done.answer == streamed.answer == expected.answer and text == expected.content
     assert left.answer.content and left.completion is None
+
+
+def test_fields_of_sampling_params_are_keywords(llm):
+    both = SamplingParams(temperature=0, max_tokens=12, seed=3)
+    expected = llm.chat(HELLO, SamplingParams(temperature=0, max_tokens=4), template=PLAIN)
+    assert llm.chat(HELLO, template=PLAIN, temperature=0, max_tokens=4).content == expected.content
+    assert llm.chat(HELLO, both, template=PLAIN, max_tokens=4).usage["completion_tokens"] == 4
+    stream = llm.stream_chat(HELLO, template=PLAIN, temperature=0, max_tokens=4)
+    assert "".join(delta.content for delta in stream) == expected.content
+
+    async def main():
+        model = AsyncLLM(llm)
+        done = await model.chat(HELLO, template=PLAIN, temperature=0, max_tokens=4)
+        stream = model.stream_chat(HELLO, template=PLAIN, temperature=0, max_tokens=4)
+        text = "".join([delta.content async for delta in stream])
+        await asyncio.to_thread(model.close)
+        return done.content, text
+
+    assert asyncio.run(main()) == (expected.content, expected.content)
+
+
+def test_variables_of_the_template_have_their_own_argument(llm):
+    template = PLAIN + "{{ 'hm' if enable_thinking else 'no' }}"
+
+    def prompt(**options):
+        return prepare_turn(llm.tokenizer, HELLO, template=template, **options).prompt.text
+
+    assert prompt().endswith("A:no")
+    assert prompt(template_kwargs={"enable_thinking": True}).endswith("A:hm")
+    assert prompt(enable_thinking=True).endswith("A:hm")  # the template reads it
+    assert prompt(template_kwargs={"what_other_models_read": 1}).endswith("A:no")
+    with pytest.raises(ParameterError, match="in template_kwargs; expected one of them"):
+        prompt(enable_thinking=True, template_kwargs={"enable_thinking": True})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_token": 4}, "did you mean max_tokens"),
+        ({"temprature": 0}, "did you mean temperature"),
+        ({"max_new_tokens": 4}, "did you mean max_tokens"),
+        ({"enable_thinking": False}, "template_kwargs"),
+        ({"tool": []}, "did you mean tools"),
+        ({"stream": True}, "stream_chat"),
+        ({"response_format": {"type": "json_object"}}, r"guide=Guide.json\("),
+        ({"chat_template": "chatml"}, "did you mean template"),
+        ({"messages_": 1}, "no option of a chat"),
+        ({"template_kwargs": 5}, "template_kwargs is a int"),
+        ({"template_kwargs": {"messages": []}}, "template_kwargs has 'messages'"),
+        ({"temperature": "hot"}, "temperature is 'hot'"),
+    ],
+)
+def test_keywords_that_nobody_reads_are_errors_that_say_what_was_meant(llm, options, says):
+    for answer in (llm.chat, llm.stream_chat):
+        with pytest.raises(ParameterError, match=says):
+            answer(HELLO, template=PLAIN, **options)
+
+
+@pytest.mark.parametrize("name", ["zephyr", "gemma", "vicuna", "llama-2", "phi-3", "command-r"])
+def test_a_call_can_be_required_of_every_model(llm, name):
+    """Where the template has no place for tools, a message describes them, and a grammar has one of them called."""
+    pytest.importorskip("llguidance")
+    choice = {"type": "function", "function": {"name": "now"}}
+    done = llm.chat(HELLO, template=name, tools=TOOLS, tool_choice=choice, seed=1, max_tokens=300)
+    prompt = llm.tokenizer.decode(done.completion.prompt)
+    assert "now" in prompt and "get_weather" not in prompt and "Hello" in prompt
+    assert [(call.name, call.arguments) for call in done.tool_calls][:1] == [("now", "{}")]
+
+    again = llm.chat(
+        [*HELLO, done.message, {"role": "tool", "tool_call_id": done.tool_calls[0].id, "content": "It is noon."}],
+        template=name, max_tokens=1,
+    )  # fmt: skip
+    prompt = llm.tokenizer.decode(again.completion.prompt)
+    assert "now" in prompt and "It is noon." in prompt

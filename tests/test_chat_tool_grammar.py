@@ -10,6 +10,7 @@ from tool_calls import BOTH, CONTROLS, FORMATS, NAMED_NOW, ONE_BY_ONE, WEATHER, 
 
 from pyinfer.chat import prepare_chat
 from pyinfer.chat.tool_grammar import tool_grammar
+from pyinfer.chat.tool_writer import written_calls
 from pyinfer.errors import ParameterError
 
 
@@ -62,7 +63,9 @@ def test_grammars_accept_calls_and_no_malformed_ones(name):
     for wrong in (
         calls.replace("now", "later"),
         calls.replace("city", "town"),
-        calls[:-1] if calls[-1] in "}]" else calls.removesuffix(FORMATS[name].end).removesuffix("<｜tool▁calls▁end｜>"),
+        calls[:-1]
+        if calls[-1] in "}]"
+        else calls.removesuffix(FORMATS[name].group_end).removesuffix(FORMATS[name].end),
     ):
         assert not required.accepts(wrong) and not auto.accepts(wrong)
 
@@ -116,6 +119,7 @@ def test_schemas_with_definitions_are_kept_whole():
     assert not matcher("llama-3", tools=tools).accepts('{"name": "paint", "parameters": {"colour": "blue"}}')
     one_by_one = "<tool_call>\n<function=paint>\n<parameter=colour>\n{}\n</parameter>\n</function>\n</tool_call>"
     assert matcher("qwen3-coder", tools=tools).accepts(one_by_one.format('"red"'))
+    assert matcher("qwen3-coder", tools=tools).accepts(one_by_one.format("red"))
     assert not matcher("qwen3-coder", tools=tools).accepts(one_by_one.format('"blue"'))
 
 
@@ -142,6 +146,7 @@ def test_texts_that_stand_by_themselves_follow_their_schemas_and_have_no_marks(n
         marks = [] if control else [f"a{after.strip()}b", f"a{form.end.split()[-1]}b"]
         for value in [*good, *bad, *marks]:
             text = f"{form.start}set{form.between}{before}{key}{middle}{value}{after}{form.end}"
+            text = f"{form.group_start}{text}{form.group_end}"
             assert grammar.accepts(text) == (value in good), (key, value)
             if value in good:
                 assert parsed(name, text, tools=tools) == [("set", {key: value})]
@@ -158,8 +163,8 @@ def test_marks_in_the_strings_of_json_end_nothing(name):
     tools = [{"type": "function", "function": {"name": "set", "parameters": ANYTHING}}]
     grammar = matcher(name, "required", tools)
     for value in ({"a": f'"{end} So.\\'}, [{"b": [end * 2]}, end], end, f"{before}note{middle}", {}):
-        text = f"{form.start}set{form.between}{before}value{middle}{json.dumps(value)}{after}"
-        text += f'{before}note{middle}["{after}{form.end}'
+        text = f"{form.group_start}{form.start}set{form.between}{before}value{form.json_middle or middle}"
+        text += f'{json.dumps(value, ensure_ascii=False)}{after}{before}note{middle}["{after}{form.end}{form.group_end}'
         for step in (1, 3, 10**9):
             assert parsed(name, f"{text} So.", step, tools) == [("set", {"value": value, "note": '["'}), " So."]
         assert grammar.accepts(text)
@@ -196,3 +201,65 @@ def test_whatever_a_grammar_allows_is_read_as_calls(name):
         assert parts and all(isinstance(part, tuple) for part in parts)
         assert all(isinstance(arguments["n"], int) for called, arguments in parts if called == "set")
     assert found
+
+
+NESTED = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "enum": ["Rome", "Oslo"]},
+        "days": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        "stops": {"type": "array", "items": {"$ref": "#/$defs/stop"}},
+        "more": {},
+    },
+    "required": ["city"],
+    "$defs": {"stop": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}},
+}
+GOOD = [
+    {"city": "Rome"},
+    {"city": "Oslo", "days": 2, "stops": [{"name": "a, b"}, {"name": ""}]},
+    {"city": "Rome", "days": None, "more": {"x": [1, "y"]}},
+    {"city": "Rome", "stops": []},
+]
+BAD = [
+    {"city": "Bonn"},
+    {"days": 2},
+    {"city": "Rome", "days": "two"},
+    {"city": "Rome", "stops": [{}]},
+    {"town": "Rome"},
+]
+
+
+@pytest.mark.parametrize("name", [form.name for form in FORMATS.values() if form.layout != "parameters"])
+def test_arguments_in_arguments_follow_their_schemas_in_every_notation(name):
+    tools = [{"type": "function", "function": {"name": "travel", "parameters": NESTED}}]
+    grammar = matcher(name, "required", tools)
+    for arguments in (*GOOD, *BAD):
+        text = written_calls(FORMATS[name], [("travel", arguments)]).replace("None", "null").removeprefix(opened(name))
+        if FORMATS[name].layout == "python":
+            text = text.replace("'", '"')
+        assert grammar.accepts(text) == (arguments in GOOD), text
+        if arguments in GOOD:
+            assert parsed(name, text, tools=tools) == [("travel", arguments)]
+
+
+@pytest.mark.parametrize("name", ["hermes", "qwen3-coder", "function-gemma", "lfm-2", "json"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"n": {"type": "integer"}}}}},
+        {"anyOf": [{"properties": {"n": {"type": "integer"}}, "required": ["n"]}, {"$ref": "#/$defs/b"}],
+         "$defs": {"b": {"type": "object", "properties": {"m": {"type": "integer"}}, "required": ["m"]}}},
+        {"oneOf": [{"type": "null"}, {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}]},
+        {"allOf": [{"properties": {"n": {"type": "integer"}}}, {"required": ["n"]}], "type": "object"},
+    ],
+)  # fmt: skip
+def test_a_schema_may_say_at_its_root_what_it_is_elsewhere(name, schema):
+    tools = [{"type": "function", "function": {"name": "set", "parameters": schema}}]
+    grammar = matcher(name, "required", tools)
+    for arguments, good in (
+        ({"n": 1}, True),
+        ({"m": 1}, "$defs/b" in str(schema)),
+        ({"k": 1}, False),
+        ({"n": []}, False),
+    ):
+        assert grammar.accepts(written_calls(FORMATS[name], [("set", arguments)])) == good

@@ -8,11 +8,12 @@ import hypothesis.strategies as st
 import pytest
 from chats import NOW, PUBLISHED, TOOLS, conversations, source_of, tokenizer_of, user
 from hypothesis import given, settings
-from tool_calls import BOTH, FORMATS, NAMED_NOW, ONE_BY_ONE, WEATHER, parsed
+from tool_calls import BOTH, CITY, FORMATS, NAMED_NOW, ONE_BY_ONE, UNMARKED, WEATHER, parsed
 
 from pyinfer.chat import AnswerParser, prepare_chat, tool_format
 from pyinfer.chat.templates import builtin_templates, choose_template, template_quirks, template_variables
 from pyinfer.chat.tool_parser import ToolCallParser
+from pyinfer.chat.tool_writer import written_calls
 from pyinfer.chat.tools import TOOL_FORMATS, check_tools, chosen_tools
 from pyinfer.errors import ParameterError
 
@@ -22,7 +23,7 @@ CALLS = [("get_weather", {"city": "Rome"}), ("now", {})]
 @pytest.mark.parametrize("step", [1, 2, 7, 10**9])
 @pytest.mark.parametrize("name", FORMATS)
 def test_calls_are_read_in_every_format_however_the_text_is_cut(name, step):
-    before = [] if name == "llama-3" else ["Well."]
+    before = [] if name in UNMARKED else ["Well."]
     assert parsed(name, BOTH[name], step) == [*before, *CALLS]
 
 
@@ -90,6 +91,108 @@ def test_formats_are_read_as_models_vary_them(name, text, expected):
         assert parsed(name, text, step) == expected
 
 
+NOTED = [*TOOLS, {"type": "function", "function": {"name": "note", "parameters": {"properties": {"text": {}}}}}]
+NOTE = ("note", {"text": "if x:\n\tgo()"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("hermes", '<tool_call>{"name": "now"}</tool_call>', [CALLS[1]]),
+        ("hermes", '<tool_call>{"name": "now", "arguments": null}</tool_call>', [CALLS[1]]),
+        ("hermes", '<tool_call>{"name": "now", "arguments": ""}</tool_call>', [CALLS[1]]),
+        ("hermes", '<tool_call>{"name": "now", "arguments": " null "}</tool_call>', [CALLS[1]]),
+        ("hermes", '<tool_call>{"id": "call12345", "type": "function", "function": {"name": "now"}}</tool_call>',
+         [CALLS[1]]),
+        ("hermes", '<tool_call>{"name": "note", "arguments": {"text": "if x:\n\tgo()"}}</tool_call>', [NOTE]),
+        ("hermes", '<tool_call>{"name": "note", "arguments": "{\\"text\\": \\"if x:\\\\n\\\\tgo()\\"}"}</tool_call>',
+         [NOTE]),
+        ("hermes", '<tool_call>{"name": "now", "arguments": {},}</tool_call>', [CALLS[1]]),
+        ("hermes", '<tool_call>{"name": "note", "arguments": {"text": [1, 2, ], }}</tool_call>',
+         [("note", {"text": [1, 2]})]),
+        ("hermes", "<tool_call>{'name': 'note', 'arguments': {'text': 'it\\'s {\"'}}</tool_call>",
+         [("note", {"text": "it's {\""})]),
+        ("hermes", "<tool_call>{'name': 'note', 'arguments': {'text': [True, None]}}</tool_call>",
+         [("note", {"text": [True, None]})]),
+        ("hermes", f"<tool_call>\n```json\n{WEATHER}\n```\n</tool_call> So.", [CALLS[0], " So."]),
+        ("hermes", f'<tool_call>\n{WEATHER}\n{{"name": "now"}}\n</tool_call> So.', [*CALLS, " So."]),
+        ("hermes", f'<tool_call>\n[{WEATHER}, {{"name": "now"}}]\n</tool_call> So.', [*CALLS, " So."]),
+        ("hermes", f'<tool_call>\n{WEATHER}\n{{"name": "later"}} So.', [CALLS[0], '\n{"name": "later"} So.']),
+        ("llama-3", '{"name": "now"}', [CALLS[1]]),
+        ("llama-3", '{"name": "note", "parameters": {"text": "if x:\n\tgo()"}}', [NOTE]),
+        ("mistral", '[TOOL_CALLS][{"name": "now"}]', [CALLS[1]]),
+        ("mistral-args", "[TOOL_CALLS]now[ARGS]", [CALLS[1]]),
+        ("mistral-args", "[TOOL_CALLS]now[ARGS]null", [CALLS[1]]),
+        ("mistral-args", f"[TOOL_CALLS]now[ARGS][TOOL_CALLS]get_weather[ARGS]{CITY}", [CALLS[1], CALLS[0]]),
+        ("functionary-v3.1", "<function=now></function> So.", [CALLS[1], " So."]),
+        ("deepseek-v3.1", "<｜tool▁call▁begin｜>now<｜tool▁sep｜><｜tool▁call▁end｜>", [CALLS[1]]),
+        ("functionary-v3.2", "now\n", [CALLS[1]]),
+        ("minicpm-5", '<function name="note"><param name="text"><![CDATA[</param> & <b>]]></param></function> So.',
+         [("note", {"text": "</param> & <b>"}), " So."]),
+        ("function-gemma", "<start_function_call>call:note{text:[{a:<escape>}\"<escape>,b:-1.5},true]}"
+         "<end_function_call>", [("note", {"text": [{"a": '}"', "b": -1.5}, True]})]),
+        ("function-gemma", "<start_function_call>call:now<end_function_call>", [CALLS[1]]),
+        ("lfm-2", "<|tool_call_start|>[note(text={'a': \"it's\", 'b': (1, None)}), now()]<|tool_call_end|> So.",
+         [("note", {"text": {"a": "it's", "b": [1, None]}}), CALLS[1], " So."]),
+        ("olmo-3", '<function_calls>\nnote(text="""if x:\n\tgo()""")\nnow()\n</function_calls> So.',
+         [NOTE, CALLS[1], " So."]),
+        ("python", 'now()', ["now()"]),
+        ("python", '[now(1)]', ["[now(1)]"]),
+        ("deepseek-v3.2", '<｜DSML｜function_calls>\n<｜DSML｜invoke name="note">\n'
+         '<｜DSML｜parameter name="text" string="false">[1]</｜DSML｜parameter>\n'
+         "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+         [("note", {"text": [1]})]),
+    ],
+)  # fmt: skip
+def test_what_a_reader_takes_for_a_call_is_one(name, text, expected):
+    for step in (1, 3, 10**9):
+        assert parsed(name, text, step, NOTED) == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "12", "12"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "null", None),
+        ({"type": ["integer", "null"]}, "12", 12),
+        ({"$ref": "#/$defs/word"}, "12", "12"),
+        ({"type": "boolean"}, "True", True),
+        ({"type": "object"}, "{'a': None}", {"a": None}),
+        ({}, "12", 12),
+        ({}, "twelve", "twelve"),
+    ],
+)
+def test_arguments_without_quotes_have_the_type_that_the_schema_says(schema, value, expected):
+    parameters = {"$ref": "#/$defs/all", "$defs": {"word": {"type": "string"}, "all": {"properties": {"a": schema}}}}
+    tools = [{"type": "function", "function": {"name": "set", "parameters": parameters}}]
+    text = f"<tool_call>\n<function=set>\n<parameter=a>\n{value}\n</parameter>\n</function>\n</tool_call>"
+    assert parsed("qwen3-coder", text, tools=tools) == [("set", {"a": expected})]
+
+
+@pytest.mark.parametrize("name", ["mcp__server__" + "a" * 60, "查询天气", "prüfe_größe", "github/search:v2", "x" * 256])
+def test_unusual_names_give_a_warning_and_are_read_in_every_format(name):
+    with pytest.warns(UserWarning, match="models were trained on"):
+        tools = check_tools([{"type": "function", "function": {"name": name, "parameters": None}}])
+    for form in TOOL_FORMATS:
+        text = written_calls(form, [(name, {})])
+        if form.layout != "python" or name.isidentifier():
+            assert parsed(form.name, text, tools=tools) == [(name, {})], form.name
+
+
+@pytest.mark.parametrize("name", ["hermes", "lfm-2", "function-gemma"])
+def test_a_string_full_of_escapes_takes_a_time_that_is_linear_in_its_length(name):
+    seconds = []
+    for n in (2000, 16000):
+        text, fastest = BOTH[name].replace("Rome", "\\n" * n), float("inf")
+        for _ in range(3):
+            started = time.perf_counter()
+            parts = parsed(name, text, 8)
+            fastest = min(fastest, time.perf_counter() - started)
+        assert isinstance(parts[1], tuple)
+        seconds.append(fastest)
+    assert seconds[1] < 20 * seconds[0]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -97,7 +200,9 @@ def test_formats_are_read_as_models_vary_them(name, text, expected):
         ("hermes", "<tool_call>\n{"),
         ("hermes", '<tool_call>{"name": "now", "arguments": {}</tool_call> So.'),
         ("hermes", '<tool_call>{"name": "now", "arguments": []}</tool_call>'),
-        ("hermes", '<tool_call>{"name": "now"}</tool_call>'),
+        ("hermes", '<tool_call>{"name": "now", "zone": "UTC"}</tool_call>'),
+        ("hermes", '<tool_call>{"name": "now", "arguments": "later"}</tool_call>'),
+        ("hermes", '<tool_call>{"name": "now", "arguments": {"a": b}}</tool_call>'),
         ("hermes", '<tool_call>{"name": "later", "arguments": {}}</tool_call>'),
         ("hermes", "<tool_call> is how calls begin, <tool"),
         ("hermes", "<tool_call>" + "[" * 5000 + "]" * 5000),
@@ -105,8 +210,11 @@ def test_formats_are_read_as_models_vary_them(name, text, expected):
         ("llama-3", '{"name": "Bob", "age": 3} is JSON'),
         ("llama-3", 'Like {"name": "now", "parameters": {}}'),
         ("llama-3", "<|python_tag|>print(1)"),
-        ("mistral", '[TOOL_CALLS][{"name": "now", "arguments": {}}, {"name": "now"}]'),
+        ("llama-3", '{"name": "now", "zone": "UTC"}'),
+        ("llama-3", '{"name": "later"}'),
+        ("mistral", '[TOOL_CALLS][{"name": "now", "arguments": {}}, {"name": "later"}]'),
         ("mistral-args", "[TOOL_CALLS]now{}"),
+        ("mistral-args", "[TOOL_CALLS]now[ARGS]nothing"),
         ("functionary-v3.1", "<function=now>()</function>"),
         ("functionary-v3.2", "Hello >>> you"),
         ("deepseek-v3", "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function"),
@@ -226,7 +334,10 @@ def test_control_tokens_that_mark_calls_are_shown():
         ([NOW], r"tools\[0\] is"),
         ([{"type": "retrieval", "function": NOW}], "expected {'type': 'function'"),
         ([{"type": "function", "function": {"name": "a b"}}], "name is 'a b'"),
-        ([{"type": "function", "function": {"name": "x" * 65}}], "1 to 64"),
+        ([{"type": "function", "function": {"name": "x" * 257}}], "1 to 256"),
+        ([{"type": "function", "function": {"name": ""}}], "1 to 256"),
+        ([{"type": "function", "function": {"name": "a</tool_call>"}}], "1 to 256"),
+        ([{"type": "function", "function": {"name": "a\u0000"}}], "1 to 256"),
         ([{"type": "function", "function": {"name": "f", "parameters": "x"}}], "parameters is 'x'"),
         ([TOOLS[0], TOOLS[0]], "an earlier one"),
     ],
@@ -287,7 +398,7 @@ def long_call(name, kind, n):
 
 
 @pytest.mark.parametrize("kind", ["text", "JSON"])
-@pytest.mark.parametrize("name", [*ONE_BY_ONE, "hermes", "mistral-args"])
+@pytest.mark.parametrize("name", [*ONE_BY_ONE, "hermes", "mistral-args", "lfm-2", "olmo-3", "gemma-4"])
 def test_a_long_argument_takes_a_time_that_is_linear_in_its_length(name, kind):
     tools = [*TOOLS, {"type": "function", "function": {"name": "set", "parameters": ANYTHING}}]
     seconds = []

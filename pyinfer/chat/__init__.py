@@ -4,7 +4,9 @@ from pyinfer.chat.answer import Answer, AnswerDelta, AnswerParser
 from pyinfer.chat.calls import ChatCompletion, Turn, prepare_turn
 from pyinfer.chat.conversation import ChatPrompt, encode_chat, prepare_chat
 from pyinfer.chat.templates import builtin_templates, choose_template, render
-from pyinfer.chat.tools import ToolCall, ToolFormat, tool_format
+from pyinfer.chat.tool_formats import ToolFormat
+from pyinfer.chat.tool_probe import tool_format
+from pyinfer.chat.tools import ToolCall
 
 __all__ = [
     "Answer",

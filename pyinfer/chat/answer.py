@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyinfer.chat.reasoning import ReasoningFormat, ReasoningParser
+from pyinfer.chat.tool_formats import ToolFormat
 from pyinfer.chat.tool_parser import ToolCallParser
-from pyinfer.chat.tools import ToolCall, ToolFormat
+from pyinfer.chat.tools import ToolCall
 
 
 @dataclass(frozen=True)

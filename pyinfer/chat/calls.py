@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pyinfer.arguments import shortened
 from pyinfer.chat.answer import Answer, AnswerParser
 from pyinfer.chat.conversation import ChatPrompt, prepare_chat
-from pyinfer.chat.templates import turn_ends
+from pyinfer.chat.keywords import sort_keywords
+from pyinfer.chat.templates import choose_template, turn_ends
+from pyinfer.chat.tool_formats import DEFAULT_FORMAT
 from pyinfer.chat.tools import ToolCall, ToolChoice
 from pyinfer.errors import ParameterError
 from pyinfer.guides.guide import Guide
@@ -42,6 +45,17 @@ class ChatCompletion:
     answer: Answer
     completion: Completion
     choices: tuple[ChatCompletion, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show the beginning of the answer and counts, and not thousands of token ids."""
+        content = None if self.content is None else shortened(self.content)
+        calls = f", tool_calls={[call.name for call in self.tool_calls]}" if self.tool_calls else ""
+        choices = f", choices={len(self.choices)}" if self.choices else ""
+        done = self.completion
+        return (
+            f"ChatCompletion(content={content}{calls}, finish_reason={self.finish_reason!r}, "
+            f"prompt_tokens={done.prompt_tokens}, completion_tokens={done.completion_tokens}{choices})"
+        )
 
     @property
     def content(self) -> str | None:
@@ -124,29 +138,45 @@ def prepare_turn(
     parallel_tool_calls: bool = True,
     documents: Sequence[Mapping[str, Any]] | None = None,
     reasoning: bool = False,
-    **variables: Any,
+    add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
+    template_kwargs: Mapping[str, Any] | None = None,
+    **keywords: Any,
 ) -> Turn:
     """Prepare a model's turn: render messages to a prompt, and complete the parameters.
 
-    - `messages`, `template`, `tools`, `tool_choice`, `documents`, `variables`: as for `prepare_chat`.
+    - `messages`, `template`, `tools`, `tool_choice`, `documents`, `add_generation_prompt`, `continue_final_message`: as
+      for `prepare_chat`.
     - `params` (None): how the text is generated; None: the defaults of SamplingParams.
-    - `constrain_tools` (None): whether a grammar makes malformed tool calls impossible (`pip install pyinfer[guided]`);
-      None: only where `tool_choice` makes the model call a function.
-    - `parallel_tool_calls` (True): that grammar allows more than one call.
+    - `constrain_tools` (None): whether a grammar makes malformed tool calls impossible; None: only where `tool_choice`
+      makes the model call a function.
+    - `parallel_tool_calls` (True): that grammar allows more than one call, where the model was taught a format.
     - `reasoning` (False): separate the model's reasoning from the content; otherwise it is a part of the content.
+    - `template_kwargs` (None): variables of the template, such as {"enable_thinking": False}.
+    - `keywords`: fields of SamplingParams, which replace those of `params`; and variables that the template reads.
 
     Returns a Turn. If the template is not from the model's file, its parameters also end the text where the template
-    would begin the next turn. Raises what `prepare_chat` raises, and ParameterError where calls shall be constrained
-    but the format of the model's calls is unknown or `params` has a guide.
+    would begin the next turn. Raises what `prepare_chat` raises, and ParameterError for any other keyword, and where
+    calls shall be constrained but the format of the model's calls is unknown or `params` has a guide.
 
-        turn = prepare_turn(tokenizer, [{"role": "user", "content": "Hello"}], SamplingParams(max_tokens=50))
+        turn = prepare_turn(tokenizer, [{"role": "user", "content": "Hello"}], max_tokens=50)
         answer = turn.result(llm.generate(turn.prompt.tokens, turn.params))
     """
     own = SamplingParams() if params is None else params
     if not isinstance(own, SamplingParams):
         raise ParameterError(f"params is a {type(own).__name__}; expected SamplingParams")
+    given = sort_keywords(keywords, template_kwargs, lambda: choose_template(tokenizer, template, bool(tools)))
+    own = replace(own, **given.sampling)
     prompt = prepare_chat(
-        tokenizer, messages, template, tools=tools, tool_choice=tool_choice, documents=documents, **variables
+        tokenizer,
+        messages,
+        template,
+        tools=tools,
+        tool_choice=tool_choice,
+        documents=documents,
+        add_generation_prompt=add_generation_prompt,
+        continue_final_message=continue_final_message,
+        **given.variables,
     )
     if prompt.template not in (tokenizer.chat_template, *tokenizer.chat_templates.values()):
         ids, texts = turn_ends(tokenizer, prompt.template)
@@ -160,7 +190,11 @@ def prepare_turn(
 def _call_guide(tokenizer: Tokenizer, prompt: ChatPrompt, params: SamplingParams, parallel: bool) -> Guide:
     if params.guide is not None:
         raise ParameterError("params has a guide, and tool calls are constrained; expected one of them")
-    grammar = prompt.grammar(tokenizer, parallel)
+    # a model that was taught no format does not know when calls are enough
+    grammar = prompt.grammar(tokenizer, parallel and prompt.tool_format != DEFAULT_FORMAT)
     if grammar is None:
-        raise ParameterError("tool calls can't be constrained: how this chat template writes them is not known")
+        raise ParameterError(
+            "tool calls can't be constrained: how this chat template writes them is not known; "
+            "tool_choice='required' has them written in JSON"
+        )
     return Guide.lark(grammar)

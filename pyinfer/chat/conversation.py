@@ -11,20 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyinfer.chat.answer import AnswerParser
+from pyinfer.chat.messages import check_messages, plain, with_system_text
 from pyinfer.chat.reasoning import ReasoningFormat, reasoning_format, reasoning_opened
+from pyinfer.chat.rendering import tools_variable
 from pyinfer.chat.shield import encode_rendered
-from pyinfer.chat.templates import TemplateQuirks, choose_template, render, template_quirks, template_variables
+from pyinfer.chat.templates import choose_template, render
+from pyinfer.chat.tool_formats import DEFAULT_FORMAT, ToolFormat
 from pyinfer.chat.tool_grammar import tool_grammar
-from pyinfer.chat.tools import ToolChoice, ToolFormat, check_tools, chosen_tools, tool_format
+from pyinfer.chat.tool_probe import tool_format
+from pyinfer.chat.tool_writer import written_calls
+from pyinfer.chat.tools import ToolChoice, check_tools, chosen_tools
 from pyinfer.errors import ParameterError
 from pyinfer.tokenizer import Tokenizer
 
-ROLES = (
-    *("system", "developer", "user", "assistant", "tool"),
-    # roles that some families' templates have
-    *("control", "document", "environment", "function", "ipython", "tool_response", "tool_results"),
-)
-REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 SPECIAL_VARIABLES = {"bos_token": "bos_id", "eos_token": "eos_id", "unk_token": "unknown_id", "pad_token": "padding_id"}
 
 
@@ -35,6 +34,7 @@ class ChatPrompt:
     - `text`, `tokens`: the prompt.
     - `template`: the source of the template that rendered it.
     - `tools`: the tools that the prompt shows; `tool_choice`: as it was given.
+    - `tool_format`: how the model writes tool calls; None if there are no tools, or if the format is not known.
     """
 
     text: str
@@ -42,11 +42,7 @@ class ChatPrompt:
     template: str
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: ToolChoice = "auto"
-
-    @property
-    def tool_format(self) -> ToolFormat | None:
-        """How the model writes tool calls; None if there are no tools, or if the format is not known."""
-        return tool_format(self.template) if self.tools else None
+    tool_format: ToolFormat | None = None
 
     @property
     def reasoning_format(self) -> ReasoningFormat | None:
@@ -143,16 +139,26 @@ def prepare_chat(
     chosen_tools(tools, tool_choice)
     shown = [] if tool_choice == "none" else check_tools(tools)
     source = choose_template(tokenizer, template, with_tools=bool(shown))
-    if shown and "tools" not in template_variables(source):
-        raise ParameterError("tools are given, but the chat template has no place for them; template='chatml' has one")
+    variable = tools_variable(source)
+    must_call = bool(shown) and tool_choice != "auto"
+    if shown and variable is None and not must_call:
+        raise ParameterError(
+            "tools are given, but the chat template has no place for them; template='chatml' has one, "
+            "and with tool_choice='required' a system message describes them"
+        )
+    form = (tool_format(source) or (DEFAULT_FORMAT if must_call else None)) if shown else None
+    checked = check_messages(messages, source)
+    if must_call and variable is None and form is not None:
+        checked = with_system_text(checked, _described(chosen_tools(shown, tool_choice), form), source)
     special = {name: _token_text(tokenizer, getattr(tokenizer, key)) for name, key in SPECIAL_VARIABLES.items()}
     special |= {name: value for name, value in variables.items() if name in special}
     data = {
         **{name: value for name, value in variables.items() if name not in special},
-        "messages": check_messages(messages, source),
-        "tools": _plain(shown, "tools") or None,
-        "documents": _plain(documents, "documents"),
+        "messages": checked,
+        "tools": None,
+        "documents": plain(documents, "documents"),
     }
+    data[variable or "tools"] = plain(shown, "tools") or None
 
     def rendered(data: Mapping[str, Any]) -> str:
         if continue_final_message:
@@ -163,7 +169,14 @@ def prepare_chat(
     text, tokens = encode_rendered(tokenizer, source, data, rendered)
     if tokenizer.add_bos and tokenizer.bos_id is not None and tokens[:1] != [tokenizer.bos_id]:
         tokens.insert(0, tokenizer.bos_id)
-    return ChatPrompt(text, tokens, source, tuple(shown), tool_choice)
+    return ChatPrompt(text, tokens, source, tuple(shown), tool_choice, form)
+
+
+def _described(tools: Sequence[Mapping[str, Any]], form: ToolFormat) -> str:
+    """Return what a system message says of tools, where the template has no place for them."""
+    lines = [json.dumps(plain(tool["function"], "tools"), ensure_ascii=False) for tool in tools]
+    example = written_calls(form, [("the function's name", {"an argument": "its value"})])
+    return "\n".join(["Answer with a call of one of these functions:", *lines, "", f"Write a call so: {example}"])
 
 
 def _up_to_the_end_of(text: str, message: Mapping[str, Any]) -> str:
@@ -180,98 +193,6 @@ def _up_to_the_end_of(text: str, message: Mapping[str, Any]) -> str:
     end = at + len(words)
     space = content[len(content.rstrip()) :]
     return text[: end + len(space)] if text.startswith(space, end) else text[:end]
-
-
-def check_messages(messages: Sequence[Mapping[str, Any]], template: str) -> list[dict[str, Any]]:
-    """Return copies of messages, in the form that a template expects. Raises ParameterError for what is no message."""
-    if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence) or not messages:
-        raise ParameterError(f"messages is {messages!r:.60}; expected a list of {{'role': …, 'content': …}}")
-    habits = template_quirks(template)
-    return [_checked(message, f"messages[{i}]", template, habits) for i, message in enumerate(messages)]
-
-
-def _checked(message: Mapping[str, Any], where: str, template: str, habits: TemplateQuirks) -> dict[str, Any]:
-    if not isinstance(message, Mapping):
-        raise ParameterError(f"{where} is a {type(message).__name__}; expected {{'role': …, 'content': …}}")
-    role = message.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise ParameterError(f"{where}: role is {role!r:.60}; expected one of {', '.join(ROLES)}")
-    checked: dict[str, Any] = _plain(message, where)
-    if role == "developer" and "developer" not in template:
-        checked["role"] = "system"
-    calls = checked.get("tool_calls")
-    if checked.get("content") is not None:
-        checked["content"] = _content(checked["content"], f"{where}: content", habits)
-    elif not calls and "function_call" not in checked and not any(checked.get(key) for key in REASONING_KEYS):
-        raise ParameterError(f"{where}: content is missing; expected a text or a list of text parts")
-    elif calls and not habits.takes_none:
-        checked["content"] = _content("", where, habits)
-    if calls is not None:
-        checked["tool_calls"] = _calls(calls, f"{where}: tool_calls", habits)
-    reasoning = next((checked[key] for key in REASONING_KEYS if checked.get(key) is not None), None)
-    if reasoning is not None:
-        checked = {"thinking": reasoning, **checked, "reasoning_content": reasoning}
-    return checked
-
-
-def _content(content: Any, where: str, habits: TemplateQuirks) -> Any:
-    if isinstance(content, str):
-        return content if habits.takes_text else [{"type": "text", "text": content}]
-    if not isinstance(content, list):
-        raise ParameterError(f"{where} is a {type(content).__name__}; expected a text or a list of text parts")
-    for i, part in enumerate(content):
-        if not isinstance(part, dict) or not isinstance(part.get("text"), str) or part.get("type") != "text":
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise ParameterError(f"{where}[{i}] is of the type {kind!r:.60}; expected {{'type': 'text', 'text': …}}")
-    return content if habits.takes_parts else "\n".join(part["text"] for part in content)
-
-
-def _calls(calls: Any, where: str, habits: TemplateQuirks) -> list[dict[str, Any]]:
-    if not isinstance(calls, list):
-        raise ParameterError(f"{where} is a {type(calls).__name__}; expected a list")
-    checked = []
-    for i, call in enumerate(calls):
-        function = call.get("function", call) if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise ParameterError(f"{where}[{i}] is {call!r:.60}; expected a function with its name and arguments")
-        arguments = _arguments(function.get("arguments", {}), f"{where}[{i}]: arguments", habits)
-        changed = {**function, "arguments": arguments}
-        checked.append({**call, "function": changed} if "function" in call else changed)
-    return checked
-
-
-def _arguments(arguments: Any, where: str, habits: TemplateQuirks) -> Any:
-    if isinstance(arguments, str):
-        if habits.text_arguments:
-            return arguments
-        try:
-            arguments = json.loads(arguments or "{}")
-        except ValueError as error:
-            raise ParameterError(f"{where} is {arguments!r:.60}, which is not JSON: {error}") from None
-    if not isinstance(arguments, dict):
-        raise ParameterError(f"{where} is a {type(arguments).__name__}; expected an object or its JSON")
-    return json.dumps(arguments, ensure_ascii=False) if habits.text_arguments else arguments
-
-
-def _plain(value: Any, where: str) -> Any:
-    """Copy a value to dicts and lists, which templates distinguish and JSON can write."""
-    try:
-        return _copied(value, where)
-    except RecursionError:
-        raise ParameterError(f"{where} contains itself, or lists and dicts that are nested too deep") from None
-
-
-def _copied(value: Any, where: str) -> Any:
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ParameterError(f"{where} has the key {key!r:.60}; expected texts")
-        return {key: _copied(item, f"{where}[{key!r}]") for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_copied(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    raise ParameterError(f"{where} is a {type(value).__name__}; expected texts, numbers, lists and dicts")
 
 
 def _token_text(tokenizer: Tokenizer, token: int | None) -> str:

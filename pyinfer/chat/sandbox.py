@@ -6,7 +6,6 @@ and each operation whose result can be larger than its arguments first computes 
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -227,7 +226,6 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         size = SIZES.get(name)
         skipped = 1 if hasattr(function, "jinja_pass_arg") else 0  # the environment or context in front
 
-        @functools.wraps(function)
         def metered(*args: Any, **kwargs: Any) -> Any:
             meter = self.meter
             meter.tick()
@@ -237,6 +235,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 meter.check(size(meter, *args[skipped:], *kwargs.values()))
             return meter.made(function(*args, **kwargs))
 
+        metered.__dict__.update(getattr(function, "__dict__", {}))  # how Jinja calls it
         return metered
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyinfer.chat.reasoning import ReasoningFormat
-from pyinfer.chat.tools import ToolChoice, ToolFormat, chosen_tools, is_text
+from pyinfer.chat.tool_formats import ToolFormat
+from pyinfer.chat.tool_schemas import arguments_schema, flat_forms, is_text, object_forms, types_of
+from pyinfer.chat.tools import ToolChoice, chosen_tools
 from pyinfer.errors import ParameterError
-from pyinfer.guides.grammar.json_schema import FIXED_SPACE
+from pyinfer.guides.schema.layout import FIXED_SPACE
 from pyinfer.tokenizer import Tokenizer
 
 
@@ -44,10 +46,10 @@ def tool_grammar(
     if not chosen:
         return None
     texts = _Texts(tokenizer)
-    in_list = form.layout == "list"
-    start = form.group_start + form.start + "[" * in_list
-    again = ", " if in_list else form.separator + form.start
-    end = ("]" + form.end) * in_list + form.group_end
+    opening, closing = form.brackets
+    start = form.group_start + form.start + opening
+    again = (form.separator or ", ") if form.in_list else form.separator + form.start
+    end = (closing + form.end) * form.in_list + form.group_end
     more = f"({texts.literal(again)} call)*" if parallel else ""
     rules = [
         f"begun: call {more} {texts.literal(end)}",
@@ -58,7 +60,7 @@ def tool_grammar(
     if tool_choice != "auto":
         answer = calls
     elif not start:  # calls begin where JSON does
-        answer = rf"{calls} | /([^{{\s](.|\n)*)?/"
+        answer = rf"{calls} | /([^{{\[\s](.|\n)*)?/"
     else:
         trigger = texts.first(start)
         rules.append(f"within: {texts.up_to(trigger)} {texts.literal(start.removeprefix(trigger))} begun")
@@ -74,41 +76,95 @@ def tool_grammar(
 
 def _call(texts: _Texts, form: ToolFormat, function: Mapping[str, Any]) -> str:
     """Return the rule of a call from its name to its end; in a list or an object, with the braces around it."""
-    name = json.dumps(function["name"])
+    name, parameters = function["name"], function.get("parameters") or {}
+    if form.layout == "python":
+        return f"{texts.literal(f'{name}(')} {_pairs(texts, form, parameters, '=', ', ')} {texts.literal(')')}"
+    if form.in_list or form.layout == "object":
+        named = f"{json.dumps(form.name_key)}: {json.dumps(name, ensure_ascii=False)}, {json.dumps(form.key)}"
+        before = f"{{{named if form.name_key else json.dumps(name, ensure_ascii=False)}: "
+        end = "" if form.in_list else form.end
+        return f"{texts.literal(before)} {texts.json(arguments_schema(parameters))} {texts.literal('}' + end)}"
+    number = f" {texts.literal(form.id_mark)} NUMBER " if form.numbered else ""
+    head = (
+        f"{texts.literal(name)}{number} {texts.literal(form.between)}" if number else texts.literal(name + form.between)
+    )
     if form.layout == "parameters":
-        arguments = _parameters(texts, form, function.get("parameters") or {})
-        return f"{texts.literal(function['name'] + form.between)} {arguments} {texts.literal(form.end)}"
-    arguments = _schema(function.get("parameters"))
-    if form.layout == "named":
-        return f"{texts.literal(function['name'] + form.between)} %json {arguments} {texts.literal(form.end)}"
-    before = f'{{"name": {name}, "{form.key}": '
-    end = "" if form.layout == "list" else form.end
-    return f"{texts.literal(before)} %json {arguments} {texts.literal('}' + end)}"
+        arguments = _parameters(texts, form, parameters)
+    elif form.notation.bare_keys:
+        arguments = f"{texts.literal('{')} {_pairs(texts, form, parameters, ':', ',')} {texts.literal('}')}"
+    else:
+        arguments = texts.json(arguments_schema(parameters))
+    return f"{head} {arguments} {texts.literal(form.end)}"
 
 
 def _parameters(texts: _Texts, form: ToolFormat, schema: Mapping[str, Any]) -> str:
     """Return the rule of arguments that are written one by one, in the schema's order; optional ones may be absent."""
     before, middle, after = form.parameter
-    rules = []
-    for name, value in schema.get("properties", {}).items():
-        if is_text(value) and ("enum" in value or "const" in value):
-            options = [option for option in value.get("enum", [value.get("const")]) if isinstance(option, str)]
-            body = f"({' | '.join(texts.literal(option) for option in options)}) {texts.literal(after)}"
-        elif is_text(value):
-            body = texts.value(value, after, form.end)
-        else:
-            inner = {**({"$defs": schema["$defs"]} if "$defs" in schema else {}), **value, "x-guidance": FIXED_SPACE}
-            body = f"%json {json.dumps(inner)} {texts.literal(after)}"
-        optional = "" if name in schema.get("required", ()) else "?"
-        rules.append(f"({texts.literal(before + name + middle)} {body}){optional}")
-    return " ".join(rules)
+    choices = []
+    for object_form in object_forms(schema, schema):
+        rules = []
+        for name, value in object_form["properties"].items():
+            if is_text(value, schema):
+                head, body = middle, texts.text(value, schema, after, form.end)
+            else:
+                head = form.json_middle or middle
+                body = f"{texts.json(_with_definitions(value, schema))} {texts.literal(after)}"
+                if types_of(value, schema) == {"string"}:  # which the schema does not say, but its values show
+                    body = f"({texts.text(value, schema, after, form.end)} | {body})"
+            optional = "" if name in object_form["required"] else "?"
+            rules.append(f"({texts.literal(before + name + head)} {body}){optional}")
+        choices.append(" ".join(rules))
+    return _any_of(choices)
 
 
-def _schema(parameters: Mapping[str, Any] | None) -> str:
-    schema = {"type": "object", "properties": {}, **(parameters or {})}
-    # unless the schema allows further properties explicitly, the model shall not invent any
-    schema = {"additionalProperties": False, **schema, "x-guidance": FIXED_SPACE}
-    return json.dumps(schema)
+def _pairs(texts: _Texts, form: ToolFormat, schema: Mapping[str, Any], assign: str, comma: str) -> str:
+    """Return the rule of key-value pairs between commas, in the schema's order; optional ones may be absent."""
+    choices = []
+    for object_form in object_forms(schema, schema):
+        first = later = '""'  # what may follow from a pair on: where none has come yet, and where one has
+        for name, value in reversed(object_form["properties"].items()):
+            pair = f"{texts.literal(name + assign)} {_pair_value(texts, form, value, schema)}"
+            given, left_out = f"{pair} {later}", name not in object_form["required"]
+            first = texts.rule(_any_of([given, first] if left_out else [given]))
+            given = f"{texts.literal(comma)} {given}"
+            later = texts.rule(_any_of([given, later] if left_out else [given]))
+        choices.append(first)
+    return _any_of(choices)
+
+
+def _pair_value(texts: _Texts, form: ToolFormat, value: Any, root: Mapping[str, Any]) -> str:
+    """Return the rule of a value in the notation of a format."""
+    if not form.notation.bare_keys:
+        return texts.json(_with_definitions(value, root))
+    quote = form.notation.quotes[0]
+    types, choices = types_of(value, root), []
+    if "string" in types:
+        strings = {"allOf": [value, {"type": "string"}]}
+        choices.append(f"{texts.literal(quote)} {texts.text(strings, root, quote, quote)}")
+    if scalars := types & {"number", "integer", "boolean", "null"}:
+        only = {"allOf": [value, {"type": sorted(scalars)}]} if types != scalars else value
+        choices.append(texts.json(_with_definitions(only, root)))
+    for flat in flat_forms(value, root):
+        if "array" in types_of(flat, root):
+            item = texts.rule(_pair_value(texts, form, flat["items"], root) if "items" in flat else texts.any_of(form))
+            choices.append(f'"[" ({item} ("," {item})*)? "]"')
+        if "object" in types_of(flat, root):
+            properties = isinstance(flat.get("properties"), Mapping)
+            inner = _pairs(texts, form, {**root, **flat}, ":", ",") if properties else texts.any_pairs(form)
+            choices.append(f'"{{" {inner} "}}"')
+    return _any_of(choices)
+
+
+def _any_of(choices: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(choices))
+    return distinct[0] if len(distinct) == 1 else f"({' | '.join(distinct)})"
+
+
+def _with_definitions(schema: Any, root: Mapping[str, Any]) -> Any:
+    """Return a part of a schema with the definitions that it may refer to."""
+    if not isinstance(schema, Mapping):
+        return schema
+    return {**{key: root[key] for key in ("$defs", "definitions") if key in root}, **schema}
 
 
 class _Texts:
@@ -118,6 +174,8 @@ class _Texts:
         self._tokenizer = tokenizer
         self._lazy: dict[str, str] = {}
         self._values: list[str] = []
+        self._named: dict[str, str] = {}  # rules by what they match
+        self._any = ""
 
     def _parts(self, text: str) -> list[tuple[str, int | None]]:
         """Split a text into its parts, in order: (text, None) or (control token's text, its id)."""
@@ -134,6 +192,44 @@ class _Texts:
         """Return what matches exactly this text; "" for the empty text."""
         parts = self._parts(text)
         return " ".join(json.dumps(t, ensure_ascii=False) if i is None else f"<[{i}]>" for t, i in parts)
+
+    def json(self, schema: Any) -> str:
+        """Return what matches JSON that meets a schema, in the layout of json.dumps."""
+        options = {**FIXED_SPACE, "coerce_one_of": True}
+        whole = {**schema, "x-guidance": options} if isinstance(schema, Mapping) else schema
+        return f"%json {json.dumps(whole, ensure_ascii=False)}"
+
+    def rule(self, body: str) -> str:
+        """Return the name of a rule."""
+        if body not in self._named:
+            self._named[body] = f"part_{len(self._named)}"
+        return self._named[body]
+
+    def text(self, schema: Any, root: Any, after: str, end: str) -> str:
+        """Return what matches a text that stands by itself and meets a schema, followed by `after`."""
+        choices = []
+        for flat in flat_forms(schema, root):
+            if "enum" in flat or "const" in flat:
+                options = [option for option in flat.get("enum", [flat.get("const")]) if isinstance(option, str)]
+                choices += [f"{self.literal(option)} {self.literal(after)}" for option in options]
+            else:
+                choices.append(self.value(flat, after, end))
+        return _any_of(choices)
+
+    def any_of(self, form: ToolFormat) -> str:
+        """Return what matches any value in a notation whose keys have no quotes."""
+        if self._any:
+            return "any_value"
+        quote = form.notation.quotes[0]
+        text = f"{self.literal(quote)} {self.text({}, {}, quote, quote)}"
+        scalar = self.json({"type": ["number", "boolean", "null"]})
+        self._any = f'any_value: {text} | {scalar} | "[" (any_value ("," any_value)*)? "]" | "{{" any_pairs "}}"'
+        return "any_value"
+
+    def any_pairs(self, form: ToolFormat) -> str:
+        """Return what matches the inside of any object in such a notation."""
+        self.any_of(form)
+        return "any_pairs"
 
     def first(self, text: str) -> str:
         """Return the part of a text that shows that it begins: its first control token, or its first word."""
@@ -171,7 +267,11 @@ class _Texts:
     def rules(self) -> list[str]:
         """Return the rules that the other rules refer to."""
         lazy = [f"{name}[lazy]: /(.|\\n)*{_escape(text)}/" for text, name in self._lazy.items()]
-        return [*lazy, *self._values, r"TEXT: /(.|\n)*/", r"SPACE: /\s*/"]
+        named = [f"{name}: {body}" for body, name in self._named.items()]
+        pairs = 'any_pairs: (KEY ":" any_value ("," KEY ":" any_value)*)?'
+        if self._any:
+            named += [self._any, pairs, "KEY: /[A-Za-z_][A-Za-z0-9_]*/"]
+        return [*lazy, *named, *self._values, r"TEXT: /(.|\n)*/", r"SPACE: /\s*/", "NUMBER: /[0-9]+/"]
 
 
 def _found_anywhere(pattern: str) -> str:

@@ -1,21 +1,26 @@
-"""Tool calls: checks of OpenAI's `tools`, and the formats in which models write their calls.
-
-`TOOL_FORMATS` declares the formats. `tool_parser.py` reads calls by these declarations, and `tool_grammar.py` makes
-grammars of them.
-"""
+"""Tools and their calls in the form of OpenAI's API, and what is checked of them."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import string
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import regex
+
+from pyinfer.chat.tool_formats import TOOL_FORMATS, ToolFormat
 from pyinfer.errors import ParameterError
 
-NAME = r"[A-Za-z0-9_.-]{1,64}"  # OpenAI's names, and dots
+__all__ = ["NAME", "TOOL_FORMATS", "ToolCall", "ToolChoice", "ToolFormat", "check_tools", "chosen_tools", "tool_names"]
+
+USUAL_NAME = r"[A-Za-z0-9_.-]{1,64}"  # OpenAI's names, and dots
+# What servers of tools use: other letters, "/" and ":", and more characters; but nothing that marks of calls have.
+NAME = r"[^\s<>{}()\[\]\"'`=|｜,;\\\p{C}]{1,256}"
+NAME_IN_WORDS = "1 to 256 characters without white space, brackets, quotes and any of <>=|,;\\"
 
 ToolChoice = Literal["auto", "none", "required"] | Mapping[str, Any]
 
@@ -43,106 +48,12 @@ class ToolCall:
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
-@dataclass(frozen=True)
-class ToolFormat:
-    """How a model writes its tool calls.
-
-    - `layout`: "named": each call is `start`, name, `between`, arguments as JSON, `end`. "object": `start`, a JSON
-      object with name and arguments, `end`. "list": one `start` and one `end` around a list of such objects.
-      "parameters": as "named", but each argument is written by itself, as `parameter` says.
-    - `separator`: the text between calls.
-    - `key`: the key of the arguments in a JSON object.
-    - `parameter`: the texts before an argument's name, before its value and after its value. Texts are written as they
-      are, other values as JSON; a string in JSON may contain marks, which end nothing there.
-    - `signs`, `against`: a template has this format if it contains all `signs` and none of `against`.
-    """
-
-    name: str
-    signs: tuple[str, ...]
-    start: str
-    layout: Literal["named", "object", "list", "parameters"] = "named"
-    between: str = ""
-    end: str = ""
-    separator: str = ""
-    key: str = "arguments"
-    parameter: tuple[str, str, str] = ("", "", "")
-    against: tuple[str, ...] = ()
-    group_start: str = ""  # before the first call
-    group_end: str = ""  # after the last
-    id_mark: str = ""  # between the name and an id, where models give one
-    also: str = ""  # what models sometimes write in place of `start`
-    text_name: str = ""  # the name that stands in a call's place before plain text
-
-    @property
-    def marks(self) -> list[str]:
-        """All texts that mark a call or a part of it."""
-        around = [self.group_start, self.start, self.also, self.between, self.id_mark, self.end, self.group_end]
-        return [*around, *self.parameter]
-
-
-# A template has the first of these formats whose signs fit.
-TOOL_FORMATS = (
-    ToolFormat("functionary-v3.2", (">>>all",), ">>>", between="\n", text_name="all"),
-    ToolFormat(
-        "functionary-v3.1", ("<function=", "</function>"), "<function=", between=">", end="</function>",
-        against=("<tool_call>", "<parameter="),
-    ),
-    ToolFormat("mistral-args", ("[TOOL_CALLS]", "[ARGS]"), "[TOOL_CALLS]", between="[ARGS]", id_mark="[CALL_ID]"),
-    ToolFormat("mistral", ("[TOOL_CALLS]",), "[TOOL_CALLS]", layout="list"),
-    ToolFormat(
-        "deepseek-v3", ("<｜tool▁calls▁begin｜>", "```json"), "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
-        between="\n```json\n", end="\n```<｜tool▁call▁end｜>", separator="\n",
-        group_start="<｜tool▁calls▁begin｜>", group_end="<｜tool▁calls▁end｜>",
-    ),
-    ToolFormat(
-        "deepseek-v3.1", ("<｜tool▁calls▁begin｜>",), "<｜tool▁call▁begin｜>",
-        between="<｜tool▁sep｜>", end="<｜tool▁call▁end｜>",
-        group_start="<｜tool▁calls▁begin｜>", group_end="<｜tool▁calls▁end｜>",
-    ),
-    ToolFormat("phi-4", ("<|tool_call|>", "<|/tool_call|>"), "<|tool_call|>", layout="list", end="<|/tool_call|>"),
-    ToolFormat("granite-3", ("<|tool_call|>",), "<|tool_call|>", layout="list", also="<tool_call>"),
-    ToolFormat(
-        "seed-oss", ("<seed:tool_call>",), "<seed:tool_call>\n<function=", layout="parameters", between=">\n",
-        end="</function>\n</seed:tool_call>", separator="\n", parameter=("<parameter=", ">", "</parameter>\n"),
-    ),
-    ToolFormat(
-        "qwen3-coder", ("<tool_call>", "<function=", "<parameter="), "<tool_call>\n<function=", layout="parameters",
-        between=">\n", end="</function>\n</tool_call>", separator="\n",
-        parameter=("<parameter=", ">\n", "\n</parameter>\n"),
-    ),
-    ToolFormat(
-        "glm-4.5", ("<tool_call>", "<arg_key>"), "<tool_call>", layout="parameters", between="\n",
-        end="</tool_call>", separator="\n",
-        parameter=("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"),
-    ),
-    ToolFormat(
-        "hermes", ("<tool_call>",), "<tool_call>\n", layout="object", end="\n</tool_call>", separator="\n"
-    ),
-    ToolFormat(
-        "llama-3", ("<|start_header_id|>", '"parameters"'), "", layout="object", key="parameters", separator="; ",
-        also="<|python_tag|>",
-    ),
-)  # fmt: skip
-
-
-def tool_format(template: str) -> ToolFormat | None:
-    """Return the format of calls in a chat template's source; None if it has no known one."""
-    for form in TOOL_FORMATS:
-        if all(sign in template for sign in form.signs) and not any(sign in template for sign in form.against):
-            return form
-    return None
-
-
-def is_text(schema: Any) -> bool:
-    """Whether a JSON schema's values are texts, so that formats of the layout "parameters" write them as they are."""
-    return isinstance(schema, Mapping) and schema.get("type") == "string"
-
-
 def check_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
     """Check tools and return copies of them.
 
     They have the form of OpenAI's API: [{"type": "function", "function": {"name": …, "parameters": JSON schema}}, …].
-    Raises ParameterError for any other form, and for two tools of the same name.
+    `parameters` may be missing or None, and other names than OpenAI's give a warning. Raises ParameterError for any
+    other form, for a name that marks of calls could not be told from, and for two tools of the same name.
     """
     if tools is None:
         return []
@@ -154,8 +65,15 @@ def check_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any
         if not isinstance(function, Mapping):
             raise ParameterError(f"tools[{i}] is {tool!r:.60}; expected {{'type': 'function', 'function': …}}")
         name = function.get("name")
-        if not isinstance(name, str) or not re.fullmatch(NAME, name):
-            raise ParameterError(f"tools[{i}]: name is {name!r:.80}; expected 1 to 64 letters, digits and _.-")
+        if not isinstance(name, str) or not regex.fullmatch(NAME, name):
+            raise ParameterError(f"tools[{i}]: name is {name!r:.80}; expected {NAME_IN_WORDS}")
+        if not re.fullmatch(USUAL_NAME, name):
+            warnings.warn(
+                f"tools[{i}]: name is {name!r:.80}; models were trained on 1 to 64 letters, digits and _.-",
+                stacklevel=2,
+            )
+        if function.get("parameters", {}) is None:
+            function = {**function, "parameters": {"type": "object", "properties": {}}}
         if not isinstance(function.get("parameters", {}), Mapping):
             raise ParameterError(f"tools[{i}]: parameters is {function['parameters']!r:.60}; expected a JSON schema")
         if name in tool_names(checked):
