@@ -1,4 +1,4 @@
-// Byte-level BPE: what the vocabulary and the merges of a file mean, and the ids of words.
+// Byte-level BPE, and BPE of characters: what the vocabulary and the merges of a file mean, and the ids of words.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "joining.hpp"
+#include "scored_pieces.hpp"
 
 namespace pyinfer {
 
@@ -18,6 +19,16 @@ class BytePairs {
     // alphabet[c]: the byte that code point c stands for, or -1 (c < 512; greater ones stand for no byte).
     void set_alphabet(const int16_t* alphabet) { std::copy(alphabet, alphabet + 512, alphabet_.begin()); }
 
+    // Merges join characters, not bytes, and spaces are written as U+2581. byte_values[i]: the byte that token i stands
+    // for, or -1; those of a character without a token are its ids. Called before tokens are added.
+    void set_characters(const int16_t* byte_values, int32_t n) {
+        characters_ = true;
+        byte_symbols_.fill(-1);
+        byte_values_.assign(byte_values, byte_values + n);
+        for (int32_t i = n - 1; i >= 0; --i)
+            if (byte_values[i] >= 0) byte_symbols_[byte_values[i]] = i;
+    }
+
     void add_tokens(const char* buffer, const int64_t* offsets, const int64_t* lengths, const int32_t* types,
                     int32_t n) {
         size_t bytes = 0;
@@ -27,6 +38,11 @@ class BytePairs {
         for (int32_t i = 0; i < n; ++i) {
             const std::string_view text(buffer + offsets[i], static_cast<size_t>(lengths[i]));
             const int32_t type = types[i];
+            if (characters_ && byte_values_[i] >= 0) {
+                const char byte = static_cast<char>(byte_values_[i]);
+                strings_.append({&byte, 1});
+                continue;
+            }
             if (type == UNUSED || type == BYTE) {
                 strings_.append({});
                 continue;
@@ -38,7 +54,7 @@ class BytePairs {
             if (spelled && !text.empty() && (ordinary || (type == USER_DEFINED && decoded == text))) strings_.index(i);
         }
         n_tokens_ = n;
-        for (int c = 0; c < 256; ++c) {
+        for (int c = 0; c < 256 && !characters_; ++c) {
             const char byte = static_cast<char>(c);
             byte_symbols_[c] = intern({&byte, 1});
         }
@@ -65,7 +81,8 @@ class BytePairs {
         return -1;
     }
 
-    // Appends the ids of n pre-tokenized words. `whole`: a word that is a token becomes that token, without merges.
+    // Appends the ids of n pre-tokenized words. `whole`: a word that is a token becomes that token, without merges;
+    // with characters, a word of newlines always does.
     void encode(const std::string_view* words, size_t n, bool whole, std::vector<int32_t>& out) {
         workspace_.with([&](Workspace& workspace) {
             for (size_t i = 0; i < n; ++i) encode_word(words[i], whole, workspace, out);
@@ -83,25 +100,28 @@ class BytePairs {
         if (workspace.cache.find(word, out)) return;
         std::vector<Symbol>& symbols = workspace.symbols;
         const size_t first = out.size();
-        const int32_t id = whole ? strings_.find(word) : -1;
+        const bool newlines = characters_ && word.find_first_not_of('\n') == std::string_view::npos;
+        const int32_t id = whole || newlines ? strings_.find(word) : -1;
         if (id >= 0 && id < n_tokens_) {
             out.push_back(id);
         } else {
-            symbols.resize(word.size());
-            for (size_t i = 0; i < word.size(); ++i) {
-                const int32_t symbol = byte_symbols_[static_cast<uint8_t>(word[i])];
-                symbols[i] = {static_cast<uint32_t>(i), 1, symbol, 0, 0};
+            symbols.clear();
+            for (size_t i = 0, length = 1; i < word.size(); i += length) {
+                if (characters_) length = character_length(word.substr(i));
+                const int32_t symbol =
+                    characters_ ? strings_.find(word.substr(i, length)) : byte_symbols_[static_cast<uint8_t>(word[i])];
+                symbols.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(length), symbol, 0, 0});
             }
             link(symbols);
             join_pairs(symbols, [this](const Symbol& a, const Symbol& b) { return joined(a.id, b.id); });
             for (const Symbol& s : symbols) {
                 if (s.length == 0) continue;
-                if (s.id < n_tokens_) {
+                if (s.id >= 0 && s.id < n_tokens_) {
                     out.push_back(s.id);
-                } else {  // the result of a merge that is no token: those of its bytes that are tokens
+                } else {  // no token: those of its bytes that are tokens
                     for (uint32_t i = s.start; i < s.start + s.length; ++i) {
                         const int32_t byte = byte_symbols_[static_cast<uint8_t>(word[i])];
-                        if (byte < n_tokens_) out.push_back(byte);
+                        if (byte >= 0 && byte < n_tokens_) out.push_back(byte);
                     }
                 }
             }
@@ -137,6 +157,10 @@ class BytePairs {
     // False if a character is not of the alphabet (or the text is not UTF-8); every one of it has one or two bytes.
     bool to_bytes(std::string_view text, std::string& out) const {
         out.clear();
+        if (characters_) {
+            ScoredPieces::unescape(text, out);
+            return true;
+        }
         for (size_t i = 0; i < text.size(); ++i) {
             uint32_t c = static_cast<uint8_t>(text[i]);
             if (c >= 0x80) {
@@ -152,6 +176,8 @@ class BytePairs {
     }
 
     std::array<int16_t, 512> alphabet_{};
+    bool characters_ = false;           // instead of the alphabet's bytes
+    std::vector<int16_t> byte_values_;  // with characters: of each token
     std::array<int32_t, 256> byte_symbols_{};
     Strings strings_;
     std::vector<Merge> merges_;

@@ -31,6 +31,13 @@ inline uint64_t hash_bytes(std::string_view s) {
     return mix(h ^ tail);
 }
 
+// Bytes of a text's first character by its first byte, at most those that are there.
+inline size_t character_length(std::string_view text) {
+    const uint8_t lead = static_cast<uint8_t>(text[0]);
+    const size_t length = lead < 0xC0 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    return std::min(length, text.size());
+}
+
 inline size_t table_size(size_t entries) {
     size_t size = 16;
     while (size < entries * 2) size *= 2;

@@ -232,6 +232,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path, small):
 
 @given(st.data())
 @settings(max_examples=400, deadline=None)
+@pytest.mark.filterwarnings("ignore:.*(not UTF-8|truth value)")
 def test_a_damaged_file_is_refused_or_read_whole(tmp_path_factory, small, data):
     raw = bytearray(small.read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -277,16 +278,17 @@ PAD = bytes(4096)
         (header(n_tensors=2**63), "the number of tensors is 9223372036854775808"),
         (header(n_keys=2**64 - 1), "the number of metadata keys"),
         (header(n_keys=1) + text(b"k" * 70000) + PAD, "expected at most 65535"),
-        (header(n_keys=1) + pair(b"k\xff", 4, PAD), "not UTF-8"),
         (header(n_keys=1) + pair(b"k", 99, PAD), "value type 99"),
         (header(n_keys=1) + pair(b"k", 8, struct.pack("<Q", 2**62) + PAD), "takes 4611686018427387904 bytes"),
         (header(n_keys=1) + pair(b"k", 9, struct.pack("<IQ", 4, 2**62) + PAD), "4611686018427387904 elements"),
         (header(n_keys=1) + pair(b"k", 9, struct.pack("<IQ", 9, 1) * 9 + PAD), "nested more than"),
-        (header(n_keys=1) + pair(b"k", 7, b"\x05") + PAD, "truth value"),
         (header(n_keys=2) + pair(b"k", 7, b"\x01") * 2 + PAD, "'k' stands twice"),
         (header(n_keys=1) + pair(b"general.alignment", 4, struct.pack("<I", 33)) + PAD, "alignment is 33"),
         (header(n_keys=1) + pair(b"general.alignment", 8, text(b"8")) + PAD, "alignment is '8'"),
         (header(n_tensors=2) + tensor() * 2 + PAD, "'t' stands twice"),
+        (header(n_tensors=1) + tensor(b"t\xff") + PAD, "the name of tensor 0 at byte 32 is not UTF-8"),
+        (header(n_keys=1) + pair(b"split.count", 9, struct.pack("<IQ", 4, 2) + PAD), r"split\.count is \[0 0\]"),
+        (header(n_keys=1) + pair(b"split.tensors.count", 8, text(b"x")) + PAD, r"split\.tensors\.count is x"),
         (header(n_tensors=1) + tensor(dims=(0, 4)) + PAD, "expected no zero"),
         (header(n_tensors=1) + tensor(dims=(1,) * 5) + PAD, "5 dimensions"),
         (header(n_tensors=1) + tensor(dims=()) + PAD, "0 dimensions"),
@@ -304,6 +306,45 @@ def test_what_is_wrong_is_named(tmp_path, raw, message):
     with pytest.raises(GGUFError, match=message) as error:
         GGUFFile(path)
     assert "bad.gguf" in str(error.value)
+
+
+# what is wrong, what the warning says of it, and the value that is kept
+@pytest.mark.parametrize(
+    "raw, warning, key, value",
+    [
+        (pair(b"k", 8, text("José".encode("latin-1"))), "the key 'k' is not UTF-8", "k", b"Jos\xe9"),
+        (pair(b"k", 8, text("日本".encode()[:-1])), "the key 'k' is not UTF-8", "k", "日本".encode()[:-1]),
+        (pair(b"k", 7, b"\xff"), "the key 'k' is the byte 255, expected a truth value of 0 or 1", "k", 255),
+        (pair(b"k", 9, struct.pack("<IQ", 7, 2) + b"\x01\x02"), "the key 'k' holds bytes other than", "k", [1, 2]),
+        (pair(b"k\xff", 4, b"\x01\0\0\0"), "metadata key 0 is not UTF-8", "k\\xff", 1),
+    ],
+)
+def test_a_value_that_nobody_needs_is_kept_with_a_warning(tmp_path, raw, warning, key, value):
+    path = tmp_path / "remark.gguf"
+    path.write_bytes(header(n_keys=2) + raw + pair(b"last", 4, b"\x07\0\0\0") + PAD)
+    with pytest.warns(UserWarning, match=f"remark.gguf: {warning}"), GGUFFile(path) as file:
+        found = file.metadata[key]
+        assert (found.tolist() if isinstance(found, np.ndarray) else found) == value
+        assert file.get_int("last") == 7
+
+
+def test_a_warning_does_not_grow_with_the_file(tmp_path):
+    bad = b"".join(pair(b"%d" % i * 1000, 8, text(b"\xff")) for i in range(50))
+    path = tmp_path / "many.gguf"
+    path.write_bytes(header(n_keys=50) + bad + PAD)
+    with pytest.warns(UserWarning, match=r"\(and 46 more\)$") as caught, GGUFFile(path):
+        pass
+    assert len(str(caught[0].message)) < 1000
+
+
+def test_a_needed_value_that_is_kept_with_a_warning_is_refused_by_its_key(tmp_path):
+    path = tmp_path / "needed.gguf"
+    path.write_bytes(header(n_keys=2) + pair(b"s", 8, text(b"\xff")) + pair(b"b", 7, b"\xff") + PAD)
+    with pytest.warns(UserWarning), GGUFFile(path) as file:
+        with pytest.raises(GGUFError, match=r"needed\.gguf: s is text that is not UTF-8, expected str"):
+            file.get_str("s")
+        with pytest.raises(GGUFError, match=r"needed\.gguf: b is of type int, expected bool"):
+            file.get_bool("b")
 
 
 def test_directories_and_missing_files_are_refused(tmp_path):

@@ -142,9 +142,61 @@ def test_recent_words_do_not_mix_up():
         assert tokenizer.decode(tokenizer.encode(" ".join(words))) == " ".join(words)
 
 
-def test_an_unknown_pre_tokenizer_is_refused_with_the_known_ones():
-    with pytest.raises(TokenizerError, match=r"tokenizer\.ggml\.pre is 'elvish', which is not known.*llama-bpe.*qwen2"):
-        tokenizer_from_metadata(bpe_metadata(pre="elvish"))
+def test_an_unknown_pre_tokenizer_is_a_warning_and_cuts_as_most_do():
+    with pytest.warns(UserWarning, match=r"tokenizer\.ggml\.pre is 'elvish', which is not known.*as for 'llama-bpe'"):
+        tokenizer = tokenizer_from_metadata(bpe_metadata(["1 2", "12 3", "123 4"], pre="elvish", bos_token_id=0))
+    assert not tokenizer.add_bos
+    assert tokenizer.decode_bytes(tokenizer.encode("1234")[:1]) == b"123", "digits come in threes"
+
+
+@pytest.mark.parametrize("pre", ["sarvam-moe", "whitespace"])
+def test_pre_tokenizers_with_rules_of_their_own_are_refused(pre):
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.ggml\.pre is '{pre}', which is not supported"):
+        tokenizer_from_metadata(bpe_metadata(pre=pre))
+
+
+CHARACTERS = ["▁", "a", "b", "é", "\n", "▁a", "ab", "▁ab", "\n\n", "éa", "▁▁"]
+CHARACTER_MERGES = ["▁ a", "a b", "▁a b", "é a", "▁ ▁"]  # none for "\n\n"
+
+
+def gemma4_metadata(**keys):
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    tokens = ["<pad>", "<bos>", *bytes_, *CHARACTERS]
+    return {
+        "tokenizer.ggml.model": "gemma4",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": np.array([3, 3] + [6] * 256 + [1] * len(CHARACTERS), np.int32),
+        "tokenizer.ggml.merges": CHARACTER_MERGES,
+        "tokenizer.ggml.bos_token_id": 1,
+        **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text("ab é▁€q\n", max_size=16))
+def test_merges_of_characters_are_those_of_hugging_face(text):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokens = gemma4_metadata()["tokenizer.ggml.tokens"]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    theirs = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocabulary, [tuple(m.split(" ")) for m in CHARACTER_MERGES], byte_fallback=True)
+    )
+    theirs.normalizer = tokenizers.normalizers.Replace(" ", "▁")
+    ours = tokenizer_from_metadata(gemma4_metadata())
+    found = ours.encode(text, add_special=False)
+    newlines = vocabulary["\n\n"]  # a run of newlines that is a token is that token
+    plain = [i for token in found for i in ([vocabulary["\n"]] * 2 if token == newlines else [token])]
+    assert plain == theirs.encode(text).ids
+    assert ours.decode(found) == text.replace("▁", " ")
+
+
+def test_characters_begin_with_the_begin_token_and_newlines_stay_whole():
+    tokenizer = tokenizer_from_metadata(gemma4_metadata(add_bos_token=False))
+    first = 2 + 256
+    assert tokenizer.encode(" ab") == [1, first + CHARACTERS.index("▁ab")]
+    assert tokenizer.encode("\n\n", add_special=False) == [first + CHARACTERS.index("\n\n")]
+    assert tokenizer.encode("\n\n\n", add_special=False) == [first + CHARACTERS.index("\n")] * 3
+    assert tokenizer.encode("€", add_special=False) == [2 + byte for byte in "€".encode()]
 
 
 def test_no_pre_tokenizer_is_the_default_one():

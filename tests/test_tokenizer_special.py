@@ -156,8 +156,8 @@ def test_text_that_is_not_unicode_is_refused_with_its_position():
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("model", None, "model is missing; known are gpt2, llama"),
-        ("model", "elvish", "model is 'elvish', which is not known; known are gpt2, llama"),
+        ("model", None, "model is missing; known are gpt2, gemma4, llama"),
+        ("model", "elvish", "model is 'elvish', which is not known; known are gpt2, gemma4, llama"),
         ("model", 3, "model is a int; expected a string"),
         ("tokens", None, "tokens is missing"),
         ("tokens", [], "tokens has 0 tokens"),
@@ -167,7 +167,11 @@ def test_text_that_is_not_unicode_is_refused_with_its_position():
         ("token_type", ["a"], "token_type is not an array of numbers"),
         ("merges", None, "merges is missing"),
         ("pre", 3, "pre is a int; expected a string"),
+        ("pre", b"\xff", "pre is text that is not UTF-8"),
         ("add_bos_token", "yes", "add_bos_token is 'yes'; expected true or false"),
+        ("add_bos_token", 255, "add_bos_token is 255; expected true or false"),
+        ("bos_token_id", "1", "bos_token_id is '1'; expected the id of a token"),
+        ("eos_token_id", True, "eos_token_id is True; expected the id of a token"),
     ],
 )
 def test_metadata_that_makes_no_sense_is_refused_by_key(key, value, says):
@@ -175,6 +179,29 @@ def test_metadata_that_makes_no_sense_is_refused_by_key(key, value, says):
 
     with pytest.raises(TokenizerError, match=says):
         tokenizer_from_metadata({k: v for k, v in metadata.items() if v is not None})
+
+
+def test_metadata_that_makes_no_sense_and_is_not_needed_does_no_harm():
+    odd_types = np.array([NORMAL] * 252 + [0, 7, -1, 2**31 - 1], np.int64)
+    metadata = {
+        **bpe_metadata(),
+        "tokenizer.ggml.token_type": odd_types,
+        "tokenizer.ggml.merges": np.zeros(0, np.int32),  # an empty array of any type
+        "tokenizer.ggml.bos_token_id": 2**32 - 1,  # as files write -1
+        "general.name": b"\xff",
+        "general.tags": 7,
+    }
+    tokenizer = tokenizer_from_metadata(metadata)
+    assert tokenizer.decode(tokenizer.encode("añ")) == "añ"
+    assert tokenizer.bos_id is None and not tokenizer.special_texts
+
+
+@pytest.mark.parametrize("template", [b"\xff", 3])
+def test_a_chat_template_that_is_no_text_is_ignored_with_a_warning(template):
+    metadata = {**bpe_metadata(), "tokenizer.chat_template": template, "tokenizer.chat_template.rag": "{{ x }}"}
+    with pytest.warns(UserWarning, match=r"the chat template is ignored: tokenizer\.chat_template is"):
+        tokenizer = tokenizer_from_metadata(metadata)
+    assert tokenizer.chat_template is None and tokenizer.chat_templates == {"rag": "{{ x }}"}
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, 9), (8, 1), (0, -1), (2**62, 2**62)])
@@ -215,8 +242,8 @@ def test_a_tiny_model_of_ids_loads(reference):
 
 def test_an_unknown_vocabulary_is_refused_with_the_name_of_the_file(tmp_path):
     path = tmp_path / "m.gguf"
-    GGUFWriter(path, {"tokenizer.ggml.model": "t5"}).write()
-    with pytest.raises(TokenizerError, match=r"m\.gguf: tokenizer\.ggml\.model is 't5'"):
+    GGUFWriter(path, {"tokenizer.ggml.model": "elvish"}).write()
+    with pytest.raises(TokenizerError, match=r"m\.gguf: tokenizer\.ggml\.model is 'elvish'"):
         load_tokenizer(path)
 
 

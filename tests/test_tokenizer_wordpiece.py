@@ -10,7 +10,7 @@ from tokenizers import BertWordPieceTokenizer
 
 from pyinfer.errors import TokenizerError
 from pyinfer.tokenizer import load_tokenizer, tokenizer_from_metadata
-from pyinfer.tokenizer.wordpiece import split_words
+from pyinfer.tokenizer.wordpiece import WordSplitter
 
 # pieces of one and more characters, in several scripts; "q" and "ж" can only follow, "z" and "щ" can't
 LETTERS = [*"abcdefghijklmnoprstuvwxyzàеёщσ1234中国한!,.-[]$+'#🚀"]
@@ -58,10 +58,41 @@ def test_any_text_gives_the_ids_of_hugging_face(tiny, of_hugging_face, text):
     assert tiny.encode(text) == of_hugging_face.encode(text).ids
 
 
-@given(text=st.text(STABLE))
-def test_any_text_gives_the_words_of_hugging_face(of_hugging_face, text):
-    normalized = of_hugging_face.normalizer.normalize_str(text)
-    assert split_words(text) == [word for word, _ in of_hugging_face.pre_tokenizer.pre_tokenize_str(normalized)]
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("strip_accents", [True, False])
+@given(text=st.one_of(TEXTS, st.text(STABLE)))
+def test_any_text_gives_the_words_of_hugging_face(lowercase, strip_accents, text):
+    theirs = BertWordPieceTokenizer(
+        {t: i for i, t in enumerate(SPECIAL)}, lowercase=lowercase, strip_accents=strip_accents
+    )
+    normalized = theirs.normalizer.normalize_str(text)
+    words = [word for word, _ in theirs.pre_tokenizer.pre_tokenize_str(normalized)]
+    assert WordSplitter(lowercase, strip_accents).split(text) == words
+
+
+# lowercase, strip_accents: as in the file (None: the key is absent), and how a model's pieces are found
+@pytest.mark.parametrize(
+    ("lowercase", "strip_accents", "pieces"),
+    [
+        (None, None, ["paris", "ecole", "e", "##t", "##e"]),
+        (True, None, ["paris", "ecole", "e", "##t", "##e"]),
+        (False, None, ["Paris", "École", "é", "##t", "##é"]),
+        (True, False, ["paris", "école", "é", "##t", "##é"]),
+        (False, True, ["Paris", "Ecole", "e", "##t", "##e"]),
+    ],
+)
+def test_the_file_says_whether_case_and_accents_are_kept(lowercase, strip_accents, pieces):
+    known = ["Paris", "paris", "École", "école", "Ecole", "ecole", "é", "e", "##t", "##é", "##e"]
+    flags = {"normalizer.lowercase": lowercase, "normalizer.strip_accents": strip_accents}
+    metadata = wordpiece_metadata(known, **{key: flag for key, flag in flags.items() if flag is not None})
+    tokens = [*SPECIAL, *known]
+    tokenizer = tokenizer_from_metadata(metadata)
+    assert [tokens[i] for i in tokenizer.encode("Paris École été", add_special=False)] == pieces
+
+
+def test_a_normalizer_key_that_is_no_truth_value_is_named():
+    with pytest.raises(TokenizerError, match=r"tokenizer\.ggml\.normalizer\.lowercase is 1; expected true or false"):
+        tokenizer_from_metadata(wordpiece_metadata(["a"], **{"normalizer.lowercase": 1}))
 
 
 @given(text=TEXTS)

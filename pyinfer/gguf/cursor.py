@@ -21,12 +21,16 @@ MAX_KEY_BYTES = 65535  # the bound of the specification
 
 
 class Cursor:
-    """A position in a file's bytes, which moves forward as values are read."""
+    """A position in a file's bytes, which moves forward as values are read.
+
+    `remarks`: what is wrong with values, but only matters to those who need them.
+    """
 
     def __init__(self, path: Path, buffer: NDArray[np.uint8]) -> None:
         self.path = path
         self.buffer = buffer
         self.position = 0
+        self.remarks: list[str] = []
 
     def fail(self, what: str) -> NoReturn:
         """Raise GGUFError for what is wrong with the file."""
@@ -41,26 +45,50 @@ class Cursor:
         return self.buffer[self.position - n_bytes : self.position]
 
     def number(self, kind: ValueType, what: str) -> Any:
-        """The next number or truth value."""
+        """The next number or truth value; of the latter, an int where its byte is neither 0 nor 1."""
         dtype = np.dtype(NUMBER_TYPES[kind])
         raw = self.take(dtype.itemsize, what)
         if kind == ValueType.BOOL and raw[0] > 1:
-            self.fail(f"{what} is the byte {raw[0]}, expected a truth value of 0 or 1")
+            self.remarks.append(f"{what} is the byte {raw[0]}, expected a truth value of 0 or 1")
+            return int(raw[0])
         return raw.view(dtype)[0].item()
 
     def count(self, what: str) -> int:
         """The next uint64."""
         return int.from_bytes(self.take(8, what).tobytes(), "little")
 
-    def string(self, what: str, maximum: int | None = None) -> str:
-        """The next string, of at most `maximum` bytes (None: any number)."""
+    def raw_string(self, what: str, maximum: int | None = None) -> bytes:
+        """The bytes of the next string, at most `maximum` of them (None: any number)."""
         length = self.count(f"the length of {what}")
         if maximum is not None and length > maximum:
             self.fail(f"{what} at byte {self.position} is {length} bytes long, expected at most {maximum}")
+        return self.take(length, what).tobytes()
+
+    def name(self, what: str) -> str:
+        """The next string, the name of a tensor. GGUFError if it is too long or not UTF-8."""
+        raw = self.raw_string(what, MAX_KEY_BYTES)
         try:
-            return self.take(length, what).tobytes().decode()
+            return raw.decode()
         except UnicodeDecodeError as error:
-            self.fail(f"{what} at byte {self.position - length} is not UTF-8 ({error})")
+            self.fail(f"{what} at byte {self.position - len(raw)} is not UTF-8 ({error})")
+
+    def key(self, what: str) -> str:
+        r"""The next string, a key of the metadata; bytes that are not UTF-8 become text such as \xff."""
+        raw = self.raw_string(what, MAX_KEY_BYTES)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            self.remarks.append(f"{what} is not UTF-8")
+            return raw.decode(errors="backslashreplace")
+
+    def text(self, what: str) -> str | bytes:
+        """The next string, a value of the metadata; bytes where it is not UTF-8."""
+        raw = self.raw_string(what)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            self.remarks.append(f"{what} is not UTF-8")
+            return raw
 
     def kind(self, what: str) -> ValueType:
         """The next value type: that of `what`."""
@@ -71,9 +99,12 @@ class Cursor:
         return ValueType(number)
 
     def value(self, kind: ValueType, what: str, depth: int = 0) -> Any:
-        """The next value: bool, int, float, str, read-only array of numbers, StringArray or list of arrays."""
+        """The next value: bool, int, float, str, read-only array of numbers, StringArray or list of arrays.
+
+        A text that is not UTF-8 is bytes, a truth value other than 0 and 1 an int; `remarks` says so.
+        """
         if kind == ValueType.STRING:
-            return self.string(what)
+            return self.text(what)
         if kind != ValueType.ARRAY:
             return self.number(kind, what)
         if depth == MAX_DEPTH:
@@ -87,7 +118,8 @@ class Cursor:
         if element in NUMBER_TYPES:
             raw = self.take(n * smallest, what)
             if element == ValueType.BOOL and (raw > 1).any():
-                self.fail(f"{what} holds bytes other than the truth values 0 and 1")
+                self.remarks.append(f"{what} holds bytes other than the truth values 0 and 1")
+                return raw
             return raw.view(NUMBER_TYPES[element])
         if element == ValueType.STRING:
             found = index_strings(self.buffer, self.position, n)

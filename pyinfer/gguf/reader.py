@@ -1,8 +1,9 @@
 """Reads GGUF files: metadata, the index of tensors, and zero-copy views of their bytes.
 
 A file is mapped into memory, not read. When it is opened, everything that the index says is checked: types, sizes, that
-tensors lie within the file and do not overlap. A view of a tensor keeps its mapping alive: after the file was closed,
-the view can still be read.
+tensors lie within the file and do not overlap. A text of the metadata that is not UTF-8, and a truth value other than 0
+and 1, matter only to those who need them: a warning names them, and the typed getters refuse them. A view of a tensor
+keeps its mapping alive: after the file was closed, the view can still be read.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 import mmap
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,7 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import GGUFError
-from pyinfer.gguf.cursor import MAX_KEY_BYTES, Cursor
+from pyinfer.files import advice, user_path
+from pyinfer.gguf.cursor import Cursor
+from pyinfer.gguf.foreign import LONGEST_MAGIC, foreign_file, foreign_folder
+from pyinfer.gguf.overrides import Override, overridden
 from pyinfer.gguf.strings import StringArray
 from pyinfer.gguf.types import TensorType, ValueType
 from pyinfer.system import drop_pages
@@ -34,6 +39,8 @@ DEFAULT_ALIGNMENT = 32  # bytes; the format's default
 MAX_ALIGNMENT = 1 << 20  # bytes; far above what files have, and small enough that padding stays harmless
 MAX_TENSOR_BYTES = 1 << 50  # larger than any file, so that sums of offsets and sizes fit int64
 SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
+MAX_REMARKS = 4  # that a warning quotes, each cut to MAX_REMARK characters
+MAX_REMARK = 120
 SMALLEST_ENTRY = 8 + 4  # bytes: the length of a key or of a tensor's name, and the type after it
 
 MISSING: Any = object()  # the default of a key that must be there
@@ -84,7 +91,8 @@ class Part:
                 self.mapping = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise GGUFError(f"{path}: cannot be read: {reason}") from None
+            hint = foreign_folder(path) if path.is_dir() else advice(error)
+            raise GGUFError(f"{path}: cannot be read: {reason}{hint and '; '}{hint}") from None
         self.bytes = np.frombuffer(self.mapping, np.uint8)
 
 
@@ -102,20 +110,21 @@ class GGUFFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         self.metadata: Mapping[str, Any] = {}
         self.tensors: dict[str, TensorInfo] = {}
         self._parts: list[Part] | None = []
         paths = split_paths(self.path)
         for index, part_path in enumerate(paths):
-            metadata = self._read_part(Part(part_path), index)
+            metadata, remarks = self._read_part(Part(part_path), index)
             if index == 0:
                 self.metadata = metadata
+                warn_of(part_path, remarks)
             self._check_split(metadata, part_path, index, len(paths))
         n_tensors = self.metadata.get("split.tensors.count", len(self.tensors))
-        if n_tensors != len(self.tensors):
+        if not isinstance(n_tensors, int) or n_tensors != len(self.tensors):
             raise GGUFError(
-                f"{self.path}: split.tensors.count is {n_tensors}, the parts have {len(self.tensors)} tensors"
+                f"{self.path}: split.tensors.count is {n_tensors!s:.80}, the parts have {len(self.tensors)} tensors"
             )
 
     def __enter__(self) -> GGUFFile:
@@ -127,6 +136,10 @@ class GGUFFile:
     def close(self) -> None:
         """Release the mappings; each is unmapped when its last view is gone."""
         self._parts = None
+
+    def override(self, overrides: Mapping[str, Override] | None) -> None:
+        """Replace values of the metadata. Raises ParameterError as `overridden` does."""
+        self.metadata = overridden(self.metadata, overrides)
 
     def get_int(self, key: str, default: int = MISSING) -> int:
         """Get a whole number of the metadata; GGUFError if it is missing without a default, or of another type."""
@@ -160,8 +173,9 @@ class GGUFFile:
             return default
         value = self.metadata[key]
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            found = "text that is not UTF-8" if isinstance(value, bytes) else f"of type {describe(value)}"
             names = " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
-            raise GGUFError(f"{self.path}: {key} is of type {describe(value)}, expected {names}")
+            raise GGUFError(f"{self.path}: {key} is {found}, expected {names}")
         return value
 
     def _part(self, index: int) -> Part:
@@ -172,14 +186,14 @@ class GGUFFile:
     def _bytes(self, info: TensorInfo) -> NDArray[np.uint8]:
         return self._part(info.part).bytes[info.offset : info.offset + info.n_bytes]
 
-    def _read_part(self, part: Part, index: int) -> dict[str, Any]:
+    def _read_part(self, part: Part, index: int) -> tuple[dict[str, Any], list[str]]:
         cursor = Cursor(part.path, part.bytes)
         version = read_header(cursor)
         n_tensors = read_count(cursor, "the number of tensors", SMALLEST_ENTRY + 8 + 8)
         n_keys = read_count(cursor, "the number of metadata keys", SMALLEST_ENTRY + 1)
         metadata: dict[str, Any] = {}
         for i in range(n_keys):
-            key = cursor.string(f"metadata key {i}", MAX_KEY_BYTES)
+            key = cursor.key(f"metadata key {i}")
             if key in metadata:
                 cursor.fail(f"the metadata key {key!r} stands twice")
             metadata[key] = cursor.value(cursor.kind(f"the key {key!r}"), f"the key {key!r}")
@@ -204,13 +218,22 @@ class GGUFFile:
             self.version, self.alignment = version, alignment
         assert self._parts is not None
         self._parts.append(part)
-        return metadata
+        return metadata, cursor.remarks
 
     def _check_split(self, metadata: Mapping[str, Any], path: Path, index: int, n_parts: int) -> None:
         for key, expected in (("split.count", n_parts), ("split.no", index)):
             found = metadata.get(key, 0 if n_parts == 1 else expected)
-            if found != expected and not (n_parts == 1 and found in (0, 1)):
-                raise GGUFError(f"{path}: {key} is {found}, expected {expected} by the file's name")
+            allowed = (0, 1, expected) if n_parts == 1 else (expected,)
+            if not isinstance(found, int) or found not in allowed:
+                raise GGUFError(f"{path}: {key} is {found!s:.80}, expected {expected} by the file's name")
+
+
+def warn_of(path: Path, remarks: list[str]) -> None:
+    """Warn of what is wrong with values of the metadata that perhaps nobody needs."""
+    if remarks:
+        shown = [remark if len(remark) <= MAX_REMARK else f"{remark[:MAX_REMARK]}…" for remark in remarks[:MAX_REMARKS]]
+        more = f" (and {len(remarks) - MAX_REMARKS} more)" if len(remarks) > MAX_REMARKS else ""
+        warnings.warn(f"{path}: {'; '.join(shown)}{more}", stacklevel=4)  # of who opens the file
 
 
 def describe(value: object) -> str:
@@ -241,7 +264,8 @@ def read_header(cursor: Cursor) -> int:
     """Check that the file is GGUF in this byte order; returns its version."""
     magic = cursor.take(min(4, len(cursor.buffer)), "the magic").tobytes()
     if magic != MAGIC:
-        cursor.fail(f"not a GGUF file: it begins with {magic!r}, expected {MAGIC!r}")
+        hint = foreign_file(cursor.path, cursor.buffer[:LONGEST_MAGIC].tobytes())
+        cursor.fail(f"not a GGUF file: it begins with {magic!r}, expected {MAGIC!r}{hint and '; '}{hint}")
     version = cursor.number(ValueType.UINT32, "the version")
     if version not in VERSIONS:
         swapped = int.from_bytes(int(version).to_bytes(4, "little"), "big")
@@ -262,7 +286,7 @@ def read_count(cursor: Cursor, what: str, smallest: int) -> int:
 
 def read_tensor(cursor: Cursor, index: int) -> tuple[str, TensorType, tuple[int, ...], int, int]:
     """The next tensor of the index: name, type, shape in file order, size in bytes, offset in bytes."""
-    name = cursor.string(f"the name of tensor {index}", MAX_KEY_BYTES)
+    name = cursor.name(f"the name of tensor {index}")
     where = f"tensor {name!r}"
     n_dims = cursor.number(ValueType.UINT32, f"the number of dimensions of {where}")
     if not 1 <= n_dims <= MAX_DIMS:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.errors import ParameterError
-from pyinfer.files import atomic_write
+from pyinfer.files import atomic_write, user_path
 from pyinfer.gguf.reader import DEFAULT_ALIGNMENT, MAGIC, MAX_ALIGNMENT, MAX_DIMS
 from pyinfer.gguf.types import NUMBER_TYPES, TensorType, ValueType
 
@@ -65,7 +65,7 @@ class GGUFWriter:
     ) -> None:
         if alignment < 1 or alignment > MAX_ALIGNMENT or alignment & (alignment - 1):
             raise ParameterError(f"alignment is {alignment}; expected a power of two of at most {MAX_ALIGNMENT}")
-        self.path = Path(path)
+        self.path = user_path(path)
         self.alignment = alignment
         self.metadata: dict[str, Any] = dict(metadata or {})
         self._entries: dict[str, Entry] = {}

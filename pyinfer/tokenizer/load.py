@@ -10,13 +10,16 @@ from pyinfer.tokenizer.base import Tokenizer
 from pyinfer.tokenizer.bpe import BPETokenizer
 from pyinfer.tokenizer.ids_only import IdsOnlyTokenizer
 from pyinfer.tokenizer.spm import SPMTokenizer
+from pyinfer.tokenizer.unigram import UnigramTokenizer
 from pyinfer.tokenizer.vocabulary import KEY, read_text
 from pyinfer.tokenizer.wordpiece import WordPieceTokenizer
 
 TOKENIZERS: dict[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
     "gpt2": BPETokenizer,
+    "gemma4": BPETokenizer,
     "llama": SPMTokenizer,
     "bert": WordPieceTokenizer,
+    "t5": UnigramTokenizer,
     "none": IdsOnlyTokenizer,
     "no_vocab": IdsOnlyTokenizer,
     "test": IdsOnlyTokenizer,

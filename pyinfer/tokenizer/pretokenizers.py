@@ -5,7 +5,9 @@ become pieces, and so do the texts between them. Quantifiers are possessive wher
 on no text a pattern backtracks more than linearly.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import regex
@@ -16,6 +18,9 @@ GPT2 = r"'(?:s|t|re|ve|m|ll|d)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s+(?!\S)
 LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}++"
 SYMBOLS = r" ?[^\s\p{L}\p{N}]++[\r\n]*+"
 SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+# Jais 2 takes long runs of spaces in powers of two; each is one match, so none is longer than 512.
+RUNS = "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4)) + r"|\s{1,2}(?!\S)|\s"
+JAIS2 = rf"{CONTRACTIONS}|{LETTERS}|\p{{N}}{{1,3}}|{SYMBOLS}|\s*[\r\n]+|{RUNS}"
 LLAMA3 = rf"{CONTRACTIONS}|{LETTERS}|\p{{N}}{{1,3}}|{SYMBOLS}|{SPACES}"
 QWEN2 = rf"{CONTRACTIONS}|{LETTERS}|\p{{N}}|{SYMBOLS}|{SPACES}"
 QWEN35 = (
@@ -41,10 +46,9 @@ TEKKEN = cased("", r"\p{N}")
 KIMI = r"\p{Han}++|" + cased(
     f"(?:{CONTRACTIONS})?+", r"\p{N}{1,3}", r"[[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]--\p{Han}]", r"[\r\n]*+"
 )
-DEEPSEEK3 = (
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]++|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]++"
-    rf"| ?[\p{{P}}\p{{S}}]++[\r\n]*+|{SPACES}"
-)
+PUNCTUATED = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]++|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]++"
+DEEPSEEK3 = rf"{PUNCTUATED}| ?[\p{{P}}\p{{S}}]++[\r\n]*+|{SPACES}"
+HAN_AND_KANA = "[一-龥\u3040-ゟ゠-ヿ]++"
 CJK = "[一-龥ࠀ-一가-퟿]++"
 # The letters that DeepSeek's tokenizer.json spells out: those with case, as Unicode had them then.
 CASED_LETTERS = (
@@ -53,16 +57,35 @@ CASED_LETTERS = (
 )
 DIGIT = r"\p{N}"
 DIGITS_OF_3 = r"\p{N}{1,3}"
+# Scripts without spaces between words, as AFMoE takes them: ideographs, kana, Thai, Lao, Khmer, Burmese, Hangul.
+UNSPACED = (
+    "[\u4e00-\u9fff\u3400-\u4dbf\uf900-\ufaff\u3040-\u30ff\uff65-\uff9f\u2f00-\u2fdf\u0e40-\u0e7f\u0e80-\u0eff"
+    "\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af\u1100-\u11ff]++"
+)
+YOUTU = "[가-힣ㄱ-ㆎ]++|[！…“”‘’—：；，、-〿︰-﹏]++|[ㄅ-ㄯ]++|[一-龥\u3040-ゟ゠-ヿ]++"
+# Words with spaces between them are one piece.
+EXAONE_MOE = (
+    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*+(?: \p{{L}}\p{{M}}*+)*+)++|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
+)
 PHRASES = " ?[^(\\s|.,!?…。，、।۔،)]++"
 
 
 @dataclass(frozen=True)
-class PreTokenizer:
-    """The patterns of a pre-tokenizer in their order, and two settings that its name decides as well."""
+class GroupedFromEnd:
+    """A pattern whose matches are cut into groups of three, the first of which may be shorter: 1 234 567."""
 
-    patterns: tuple[str, ...]
+    pattern: str
+
+
+@dataclass(frozen=True)
+class PreTokenizer:
+    """The patterns of a pre-tokenizer in their order, and settings that its name decides as well."""
+
+    patterns: tuple[str | GroupedFromEnd, ...]
     whole_words: bool = False  # a word that is a token becomes that token, whatever the merges would give
     add_bos: bool = False  # unless the file says otherwise
+    characters: bool = False  # the vocabulary has characters and U+2581 for spaces, not bytes
 
     def compile(self) -> "Splitter":
         return Splitter(self.patterns)
@@ -71,16 +94,32 @@ class PreTokenizer:
 class Splitter:
     """Compiled patterns of a pre-tokenizer."""
 
-    def __init__(self, patterns: tuple[str, ...]) -> None:
+    def __init__(self, patterns: tuple[str | GroupedFromEnd, ...]) -> None:
         # In version 1 a class may be a difference of classes; the capture makes split() keep the matches.
-        self._patterns: list[Any] = [regex.compile(f"({p})", regex.VERSION1) for p in patterns]
+        self._cuts: list[Callable[[str], list[str]]] = []
+        for step in patterns:
+            if isinstance(step, GroupedFromEnd):
+                self._cuts.append(partial(_split_groups, regex.compile(f"({step.pattern})", regex.VERSION1)))
+            else:
+                self._cuts.append(regex.compile(f"({step})", regex.VERSION1).split)
 
     def split(self, text: str) -> list[str]:
         """Cut a text into words; joined, they are the text."""
         words = [text]
-        for pattern in self._patterns:
-            words = [piece for word in words for piece in pattern.split(word) if piece]
+        for cut in self._cuts:
+            words = [piece for word in words for piece in cut(word) if piece]
         return words
+
+
+def _split_groups(pattern: Any, word: str) -> list[str]:
+    pieces: list[str] = []
+    for i, piece in enumerate(pattern.split(word)):
+        if i % 2 == 0:  # between matches
+            pieces.append(piece)
+        else:
+            first = len(piece) % 3
+            pieces += [piece[:first], *(piece[at : at + 3] for at in range(first, len(piece), 3))]
+    return pieces
 
 
 _GPT2 = PreTokenizer((GPT2,))
@@ -89,7 +128,8 @@ _LLAMA3 = PreTokenizer((LLAMA3,))
 _LLAMA3_BOS = PreTokenizer((LLAMA3,), whole_words=True, add_bos=True)
 _QWEN2 = PreTokenizer((QWEN2,))
 _O200K = PreTokenizer((O200K,))
-_DEEPSEEK3 = PreTokenizer((DIGITS_OF_3, "[一-龥぀-ゟ゠-ヿ]++", DEEPSEEK3))
+_DEEPSEEK3 = PreTokenizer((DIGITS_OF_3, HAN_AND_KANA, DEEPSEEK3))
+_TINY_AYA = PreTokenizer((GroupedFromEnd(r"\d++(?![\p{L}\p{M}\p{N}\p{Pc}])"), O200K))  # where a word ends
 _BAILING = PreTokenizer((rf"{CONTRACTIONS}|{LETTERS}|\p{{N}}|{SYMBOLS}|\s*[\r\n]|\s+(?!\S)|\s+",))
 _PHRASES = PreTokenizer((PHRASES,))
 
@@ -126,4 +166,24 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "falcon": PreTokenizer((r"[\p{P}\$\+<=>\^~\|`]++", GPT2, "[0-9][0-9][0-9]")),
     **dict.fromkeys(("poro-chat", "bloom", "gpt3-finnish"), _PHRASES),
     "viking": PreTokenizer((PHRASES, DIGIT)),
+    "jais-2": PreTokenizer((JAIS2,)),
+    "minicpm5": PreTokenizer(
+        (DIGITS_OF_3, rf"{CONTRACTIONS}|{LETTERS}|\p{{N}}++|{SYMBOLS}|{SPACES}"), whole_words=True
+    ),
+    "spark2_5": PreTokenizer(
+        (DIGITS_OF_3, HAN_AND_KANA, rf"{PUNCTUATED}| ?[\p{{P}}\p{{S}}]++|[\r\n]|\s+(?!\S)|\s+", DIGIT)
+    ),
+    "youtu": PreTokenizer((YOUTU, cased(f"(?:{CONTRACTIONS})?+", r"\p{N}")), whole_words=True),
+    "chameleon": PreTokenizer(
+        ("<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", r"[\t\n]|    |  ", DIGIT, r"[\p{P}!-/:-@\[-`{-~]", GPT2),
+        add_bos=True,
+    ),
+    "granite-embed-multi-97m": PreTokenizer((O200K,), whole_words=True),
+    **dict.fromkeys(("tiny_aya", "cohere2moe"), _TINY_AYA),
+    "superbpe": PreTokenizer((r"\p{N}++", GroupedFromEnd(r"\d++"))),
+    "exaone-moe": PreTokenizer((EXAONE_MOE,)),
+    "ufakzeka": PreTokenizer((rf"{LETTERS}|\p{{N}}|{SYMBOLS}|{SPACES}",)),
+    "afmoe": PreTokenizer((GroupedFromEnd(r"\p{N}++"), UNSPACED, DEEPSEEK3)),
+    **dict.fromkeys(("gemma4", "granite-embed-multi-311m"), PreTokenizer((r"[^\n]++|\n++",), characters=True)),
+    "laguna": PreTokenizer((r"[^\n]++|\n++", QWEN2)),
 }

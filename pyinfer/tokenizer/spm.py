@@ -3,7 +3,6 @@
 The vocabulary writes a space as U+2581. A character without a piece becomes its UTF-8 bytes.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +11,8 @@ import numpy as np
 from pyinfer._bpe import ScoredPieces
 from pyinfer.errors import TokenizerError
 from pyinfer.tokenizer.base import Tokenizer
-from pyinfer.tokenizer.vocabulary import BYTE, KEY, read_flag, read_numbers, read_vocabulary
+from pyinfer.tokenizer.vocabulary import KEY, read_byte_values, read_flag, read_numbers, read_vocabulary
 
-BYTE_TEXT = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
 DEFAULT_IDS = {"bos": 1, "eos": 2, "unknown": 0}  # as in Llama's own vocabulary
 
 
@@ -29,11 +27,7 @@ class SPMTokenizer(Tokenizer):
         scores = read_numbers(metadata, KEY + "scores", n, 0.0, np.float32)
         if np.isnan(scores).any():
             raise TokenizerError(f"{KEY}scores[{int(np.isnan(scores).argmax())}] is not a number")
-        byte_values = np.full(n, -1, np.int16)
-        typed = KEY + "token_type" in metadata
-        for i in vocabulary.ids_of_types(BYTE) if typed else np.flatnonzero(texts.lengths == len("<0x00>")).tolist():
-            if match := BYTE_TEXT.fullmatch(texts[i]):
-                byte_values[i] = int(match[1], 16)
+        byte_values = read_byte_values(metadata, vocabulary)
         self._pieces = ScoredPieces(
             texts.buffer, texts.offsets, texts.lengths, vocabulary.file_types, byte_values, scores
         )

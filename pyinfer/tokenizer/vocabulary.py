@@ -4,6 +4,8 @@
 special ids are in range.
 """
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +20,7 @@ from pyinfer.tokenizer.well_known import END_TEXTS, FILL_END_TEXTS, FILL_TEXTS, 
 KEY = "tokenizer.ggml."
 MAX_TOKENS = 1 << 27  # ids are int32, and merges add symbols of their own, which need ids too
 
+BYTE_TEXT = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
 NAMED_IDS = ("bos", "eos", "eot", "eom", "unknown", "padding")
 
 # Types of `tokenizer.ggml.token_type`; csrc/joining.hpp has the same.
@@ -54,6 +57,8 @@ def read_strings(metadata: Mapping[str, Any], key: str) -> ByteStrings:
     if value is None:
         raise TokenizerError(f"{key} is missing")
     if not all(hasattr(value, name) for name in ("buffer", "offsets", "lengths")):
+        if isinstance(value, np.ndarray) and value.size == 0:
+            value = ()  # an empty array may be of any type
         if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
             raise TokenizerError(f"{key} is a {type(value).__name__}; expected an array of strings")
         value = _pack(value, key)
@@ -85,13 +90,32 @@ def read_numbers(metadata: Mapping[str, Any], key: str, n: int, default: float, 
         raise TokenizerError(f"{key} is not an array of numbers")
     if len(array) < n:
         raise TokenizerError(f"{key} has {len(array)} values for {n} tokens")
-    return array[:n].astype(dtype)
+    return array[:n].astype(dtype or array.dtype)
+
+
+def read_types(metadata: Mapping[str, Any], n: int) -> NDArray[np.int32]:
+    """Read the types of n tokens; one that is not known is that of normal tokens."""
+    types = read_numbers(metadata, KEY + "token_type", n, NORMAL, None)
+    return np.where((types >= NORMAL) & (types <= BYTE), types, NORMAL).astype(np.int32)
+
+
+def read_byte_values(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> NDArray[np.int16]:
+    """Which byte each token stands for, int16 [n]; -1: none. Such tokens have texts like <0x0A>."""
+    texts, values = vocabulary.texts, np.full(len(vocabulary.texts), -1, np.int16)
+    typed = KEY + "token_type" in metadata
+    for i in vocabulary.ids_of_types(BYTE) if typed else np.flatnonzero(texts.lengths == len("<0x00>")).tolist():
+        if match := BYTE_TEXT.fullmatch(texts[i]):
+            values[i] = int(match[1], 16)
+    return values
 
 
 def read_id(metadata: Mapping[str, Any], name: str, n: int, default: int | None) -> int | None:
     """Read a special id; one that is out of range is ignored, as llama.cpp does."""
-    value = metadata.get(f"{KEY}{name}_token_id")
-    if isinstance(value, (int, np.integer)) and 0 <= value < n:
+    key = f"{KEY}{name}_token_id"
+    value = metadata.get(key)
+    if value is not None and (isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer))):
+        raise TokenizerError(f"{key} is {value!r:.60}; expected the id of a token")
+    if value is not None and 0 <= value < n:
         return int(value)
     return default if default is not None and default < n else None
 
@@ -109,15 +133,26 @@ def read_flag(metadata: Mapping[str, Any], key: str) -> bool | None:
 def read_text(metadata: Mapping[str, Any], key: str) -> str | None:
     """Read a string; None where the key is missing."""
     value = metadata.get(key)
+    if isinstance(value, bytes):
+        raise TokenizerError(f"{key} is text that is not UTF-8")
     if value is not None and not isinstance(value, str):
         raise TokenizerError(f"{key} is a {type(value).__name__}; expected a string")
     return value
 
 
-def read_named_texts(metadata: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    """Read the texts whose keys have a prefix, by the rest of the key."""
+def read_template(metadata: Mapping[str, Any], key: str) -> str | None:
+    """Read a chat template; warn of one that is no text, without which a model can run."""
+    try:
+        return read_text(metadata, key)
+    except TokenizerError as error:
+        warnings.warn(f"the chat template is ignored: {error}", stacklevel=2)
+        return None
+
+
+def read_named_templates(metadata: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    """Read the chat templates whose keys have a prefix, by the rest of the key."""
     keys = [key for key in metadata if key.startswith(prefix)]
-    return {key.removeprefix(prefix): text for key in keys if (text := read_text(metadata, key)) is not None}
+    return {key.removeprefix(prefix): text for key in keys if (text := read_template(metadata, key)) is not None}
 
 
 def read_vocabulary(metadata: Mapping[str, Any], defaults: Mapping[str, int]) -> Vocabulary:
@@ -129,7 +164,7 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Mapping[str, int]) ->
     n = len(texts)
     if not 0 < n <= MAX_TOKENS:
         raise TokenizerError(f"{KEY}tokens has {n} tokens; expected 1 to {MAX_TOKENS}")
-    types = read_numbers(metadata, KEY + "token_type", n, NORMAL, np.int32)
+    types = read_types(metadata, n)
     ids = {name: read_id(metadata, name, n, defaults.get(name)) for name in NAMED_IDS}
     vocabulary = Vocabulary(
         pre=read_text(metadata, KEY + "pre") or "default",
@@ -142,13 +177,20 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Mapping[str, int]) ->
         padding_id=ids["padding"],
         add_bos=read_flag(metadata, "add_bos_token"),
         add_eos=read_flag(metadata, "add_eos_token"),
-        chat_template=read_text(metadata, "tokenizer.chat_template"),
-        chat_templates=read_named_texts(metadata, "tokenizer.chat_template."),
-        name=(metadata["general.name"] if isinstance(metadata.get("general.name"), str) else "").lower(),
+        chat_template=read_template(metadata, "tokenizer.chat_template"),
+        chat_templates=read_named_templates(metadata, "tokenizer.chat_template."),
+        name=_name(metadata.get("general.name")),
     )
     named = {i for name in ("eos", "eot", "eom") if (i := ids[name]) is not None}
     _mark_well_known(vocabulary, named)
     return vocabulary
+
+
+def _name(value: object) -> str:
+    """A model's name in lower case; "" where it has none."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace").lower()
+    return value.lower() if isinstance(value, str) else ""
 
 
 def _mark_well_known(vocabulary: Vocabulary, end_ids: set[int]) -> None:

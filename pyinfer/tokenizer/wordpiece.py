@@ -1,9 +1,9 @@
 """WordPiece (`bert`; Wu et al. 2016, Devlin et al. 2018): words, each cut from its left into the longest pieces.
 
-The text is normalized first: without accents, in lower case. Spaces and punctuation separate words, and each Chinese
-character is a word of its own. In a file, U+2581 stands before a piece that begins a word, and nothing before one that
-continues it (BERT's own vocabulary has "##" there). Where implementations differ, this one does what Hugging Face's
-`tokenizers` does, with which such models are trained.
+The text is normalized first: without accents and in lower case, unless the file says otherwise. Spaces and punctuation
+separate words, and each Chinese character is a word of its own. In a file, U+2581 stands before a piece that begins a
+word, and nothing before one that continues it (BERT's own vocabulary has "##" there). Where implementations differ,
+this one does what Hugging Face's `tokenizers` does, with which such models are trained.
 """
 
 import unicodedata
@@ -13,7 +13,7 @@ from typing import Any
 
 from pyinfer.errors import TokenizerError
 from pyinfer.tokenizer.base import Tokenizer
-from pyinfer.tokenizer.vocabulary import CONTROL, KEY, UNKNOWN, read_id, read_vocabulary
+from pyinfer.tokenizer.vocabulary import CONTROL, KEY, UNKNOWN, read_flag, read_id, read_vocabulary
 
 DEFAULT_IDS = {"unknown": 100, "bos": 101, "eos": 102}  # [UNK], [CLS], [SEP] in BERT's own vocabulary
 WORD_START = "\u2581"
@@ -55,20 +55,36 @@ def _clean(c: str) -> str:
     return f" {c} " if any(first <= ord(c) <= last for first, last in CJK) else c
 
 
-def _simplify(c: str) -> str:
-    """A character of normal form D in lower case; an accent becomes nothing, punctuation gets spaces around it."""
-    category = unicodedata.category(c)
-    if category == "Mn":
-        return ""
-    return f" {c} " if category[0] == "P" or c in ASCII_SYMBOLS else c.lower()
+CLEAN = CharacterMap(_clean)
 
 
-CLEAN, SIMPLE = CharacterMap(_clean), CharacterMap(_simplify)
+class WordSplitter:
+    """Normalizes a text and cuts it into words.
 
+    - `lowercase`: letters become lower case.
+    - `strip_accents`: characters are decomposed, and their accents dropped.
+    """
 
-def split_words(text: str) -> list[str]:
-    """Normalize a text and cut it into words."""
-    return unicodedata.normalize("NFD", text.translate(CLEAN)).translate(SIMPLE).split()
+    def __init__(self, lowercase: bool = True, strip_accents: bool = True) -> None:
+        self._lowercase = lowercase
+        self._strip_accents = strip_accents
+        self._simple = CharacterMap(self._simplify)
+
+    def split(self, text: str) -> list[str]:
+        """Cut a text into words."""
+        clean = text.translate(CLEAN)
+        if self._strip_accents:
+            clean = unicodedata.normalize("NFD", clean)
+        return clean.translate(self._simple).split()
+
+    def _simplify(self, c: str) -> str:
+        """Punctuation gets spaces around it; an accent becomes nothing and a letter lower case, where that is asked."""
+        category = unicodedata.category(c)
+        if category == "Mn" and self._strip_accents:
+            return ""
+        if category[0] == "P" or c in ASCII_SYMBOLS:
+            return f" {c} "
+        return c.lower() if self._lowercase else c
 
 
 class WordPieceTokenizer(Tokenizer):
@@ -85,6 +101,9 @@ class WordPieceTokenizer(Tokenizer):
             raise TokenizerError(f"{KEY}unknown_token_id is missing, and the vocabulary has {n} tokens only")
         self._unknown = vocabulary.unknown_id
         self._texts = vocabulary.texts
+        lowercase = read_flag(metadata, "normalizer.lowercase") is not False
+        strip_accents = read_flag(metadata, "normalizer.strip_accents")
+        self._words = WordSplitter(lowercase, lowercase if strip_accents is None else strip_accents)
         self._first: dict[str, int] = {}
         self._next: dict[str, int] = {}
         for i in range(n):
@@ -97,7 +116,7 @@ class WordPieceTokenizer(Tokenizer):
         self._pieces = lru_cache(CACHED_WORDS)(self._split_word)
 
     def _encode_plain(self, text: bytes, after_special: bool) -> list[int]:
-        return [token for word in split_words(text.decode()) for token in self._pieces(word)]
+        return [token for word in self._words.split(text.decode()) for token in self._pieces(word)]
 
     def _split_word(self, word: str) -> tuple[int, ...]:
         """The longest piece that the word begins with, then that of the rest; the unknown token if there is none."""
