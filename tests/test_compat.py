@@ -267,7 +267,7 @@ def test_chat_formats_are_mapped_and_unknown_ones_named(path):
         assert model.n_vocab() == 128 and model.tokenize(b"ab") == [127]
         with pytest.raises(PyinferError, match="vocab_only"):
             model("Hello")
-    with Llama(path, chat_format="pygmalion") as model, pytest.raises(ParameterError, match="pygmalion"):
+    with Llama(path, chat_format="pygmalion-9") as model, pytest.raises(ParameterError, match="pygmalion-9"):
         model.create_chat_completion(MESSAGES)
 
 
@@ -372,10 +372,13 @@ def test_arguments_without_use_are_warned_of(path):
     [
         ({"n_gpu_layer": 1, "colour": 2}, "n_gpu_layer, colour"),
         ({"lora_path": "x.gguf"}, "lora_path"),
-        ({"rope_freq_base": 5e5}, "rope_freq_base"),
-        ({"kv_overrides": {"a": 1}}, "kv_overrides"),
-        ({"type_k": 2}, "type_k is 2"),
-        ({"type_k": 8}, "the same for both"),
+        ({"rope_freq_base": -5e5}, "rope_freq_base"),
+        ({"rope_scaling_type": 7}, "rope_scaling_type is 7"),
+        ({"kv_overrides": {"llama.block_count": "x"}}, "llama.block_count is 'x'; expected a int"),
+        ({"kv_overrides": {"tokenizer.ggml.tokens": "x"}}, "tokens is a list"),
+        ({"kv_overrides": 5}, "5; expected a mapping"),
+        ({"type_k": 24}, "type_k is 24"),
+        ({"tokenizer": 5}, "tokenizer is a int"),
         ({"pooling_type": 0}, "pooling_type is 0"),
         ({"draft_model": lambda ids: ids}, "draft_model is a function"),
     ],

@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
-from chats import TOOLS
+from chats import TOOLS, ZONED_TOOLS
 
-from pyinfer import ParameterError
+from pyinfer import ParameterError, PyinferError
 from pyinfer.compat import Llama, StoppingCriteriaList
 from pyinfer.compat.chat_format import Jinja2ChatFormatter
 
@@ -161,14 +161,14 @@ def test_token_ids_can_be_embedded_and_counted(llama):
 
 
 def test_tools_without_a_place_in_the_template_are_ignored_with_a_warning(path):
-    with Llama(path, n_ctx=256, chat_format="zephyr") as model:
+    with Llama(path, n_ctx=1024, chat_format="zephyr") as model:
         plain = model.create_chat_completion(MESSAGES, temperature=0, max_tokens=4)
         with pytest.warns(UserWarning, match=r"tools are ignored: .*no place") as warned:
             answer = model.create_chat_completion(MESSAGES, tools=TOOLS, temperature=0, max_tokens=4)
         assert answer["choices"] == plain["choices"] and warned[0].filename == __file__
-        for choice in ("required", "now"):
-            with pytest.raises(ParameterError, match=r"tool_choice is .*no place for tools"):
-                model.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice=choice)
+        for choice in ("required", "now"):  # a system message describes them, and a grammar has them called
+            forced = model.create_chat_completion(MESSAGES, tools=ZONED_TOOLS, tool_choice=choice, max_tokens=200)
+            assert forced["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "now"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             model.create_chat_completion(MESSAGES, tools=TOOLS, tool_choice="none", max_tokens=1)
@@ -208,5 +208,7 @@ def test_installed_modules_are_found_in_every_way(llama_cpp):
 
     assert llama_cpp.llama_chat_format.ChatFormatterResponse is ChatFormatterResponse
     assert llama_grammar.LlamaGrammar is llama_cpp.LlamaGrammar
-    with pytest.raises(ImportError, match="Llava15ChatHandler"):
-        from llama_cpp.llama_chat_format import Llava15ChatHandler  # noqa: F401
+    from llama_cpp.llama_chat_format import Llava15ChatHandler
+
+    with pytest.raises(PyinferError, match="Llava15ChatHandler: pyinfer reads texts"):
+        Llava15ChatHandler(clip_model_path="clip.gguf")

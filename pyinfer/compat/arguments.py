@@ -6,10 +6,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from pyinfer.compat.rope import DEFAULTS as ROPE
 from pyinfer.errors import ParameterError
 from pyinfer.system import usable_memory
 
-SILENT = ("verbose", "f16_kv", "device", "n_parts", "no_perf", "last_n_tokens_size", "lora_scale")
+# Arguments of older versions, which today's llama-cpp-python takes and ignores, too
+OLD = ("f16_kv", "n_parts", "mul_mat_q", "rpc_servers", "n_gqa", "rms_norm_eps", "low_vram")
+SILENT = ("verbose", "device", "no_perf", "last_n_tokens_size", "lora_scale", *ROPE, *OLD)
 
 # Arguments without use here, each with the values that ask for nothing; other values are warned of.
 WITHOUT_USE: Mapping[str, tuple[Any, ...]] = {
@@ -29,28 +32,29 @@ WITHOUT_USE: Mapping[str, tuple[Any, ...]] = {
 # Arguments that would change what the model computes: values other than these are errors.
 REFUSED: Mapping[str, tuple[Any, ...]] = {
     "lora_path": (None,),
-    "kv_overrides": (None, {}),
-    "tokenizer": (None,),
     "attention_type": (-1,),
-    "rope_scaling_type": (-1, None),
-    "rope_freq_base": (0.0, 10000.0),  # LangChain's classes give 10000 and 1 whatever the model
-    "rope_freq_scale": (0.0, 1.0),
-    "yarn_ext_factor": (-1.0,),
-    "yarn_attn_factor": (1.0,),
-    "yarn_beta_fast": (32.0,),
-    "yarn_beta_slow": (1.0,),
-    "yarn_orig_ctx": (0,),
+}
+WHY_REFUSED = {
+    "lora_path": "adapters are not supported yet",
+    "attention_type": "the model attends as its file says",
 }
 # Arguments that a Llama has as attributes, with their defaults
 RECORDED: Mapping[str, Any] = {
     "numa": False,
     "tensor_split": None,
-    "kv_overrides": None,
     "lora_base": None,
     "lora_scale": 1.0,
     "lora_path": None,
 }
-KV_TYPES = {None: "f16", 0: "f32", 1: "f16", 8: "q8_0", 30: "bf16"}  # by ggml's numbers
+# By ggml's numbers, the types of cached keys and values that hold a type's values exactly, the smallest first
+KV_TYPES = {
+    None: ("f16", "f32"),
+    0: ("f32",),
+    1: ("f16", "f32"),
+    8: ("q8_0", "f16", "f32"),
+    30: ("bf16", "f32"),
+}
+COARSER = (2, 3, 6, 7, 20, 39)  # types with fewer bits, for which q8_0 is exact enough
 LARGEST_COPY = 0.75  # of the memory; the rest is for keys and values
 POOLINGS = {-1: None, 1: "mean", 2: "cls", 3: "last"}
 
@@ -62,9 +66,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ParameterError(f"unknown: {', '.join(unknown)}; expected arguments of llama-cpp-python's Llama")
     for name, allowed in REFUSED.items():
         if name in arguments and arguments[name] not in allowed:
-            raise ParameterError(
-                f"{name} is {arguments[name]!r:.60}; expected {allowed[0]!r}: the model runs as its file says"
-            )
+            raise ParameterError(f"{name} is {arguments[name]!r:.60}; expected {allowed[0]!r}: {WHY_REFUSED[name]}")
     useless = [name for name, nothing in WITHOUT_USE.items() if arguments.get(name, nothing[0]) not in nothing]
     if useless:
         warnings.warn(f"ignored, of no use to pyinfer on a CPU: {', '.join(useless)}", stacklevel=3)
@@ -82,14 +84,20 @@ def weights_of(use_mmap: bool, use_mlock: bool, n_bytes: int) -> str:
 
 
 def kv_type_of(type_k: int | None, type_v: int | None) -> str:
-    """Return LLM's `kv_type` for ggml's numbers. Raises ParameterError for others, and where the two differ."""
-    if type_k not in KV_TYPES or type_v not in KV_TYPES:
+    """Return LLM's `kv_type` for ggml's numbers: keys and values have one type here, no coarser than both.
+
+    A warning says so where that is another than was asked for. Raises ParameterError for types of no cache.
+    """
+    wanted = [KV_TYPES[8] if number in COARSER else KV_TYPES.get(number) for number in (type_k, type_v)]
+    if wanted[0] is None or wanted[1] is None:
         raise ParameterError(
-            f"type_k is {type_k!r}, type_v {type_v!r}; expected 0 (f32), 1 (f16), 8 (q8_0) or 30 (bf16)"
+            f"type_k is {type_k!r:.60}, type_v {type_v!r:.60}; expected the number of a type of keys and values, "
+            "such as 0 (f32), 1 (f16), 8 (q8_0) or 30 (bf16)"
         )
-    if KV_TYPES[type_k] != KV_TYPES[type_v]:
-        raise ParameterError(f"type_k is {type_k!r}, type_v {type_v!r}; expected the same for both")
-    return KV_TYPES[type_k]
+    chosen = next(name for name in wanted[0] if name in wanted[1])
+    if {wanted[0][0], wanted[1][0]} != {chosen} or {type_k, type_v} & {*COARSER}:
+        warnings.warn(f"type_k is {type_k}, type_v {type_v}; keys and values are kept as {chosen}", stacklevel=3)
+    return chosen
 
 
 def pooling_of(pooling_type: int) -> str | None:

@@ -2,225 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from pyinfer.api.stream import Stream
-from pyinfer.arguments import quoted
-from pyinfer.chat import AnswerDelta, Turn, builtin_templates, prepare_turn
-from pyinfer.chat.templates import choose_template, template_variables
-from pyinfer.chat.tools import ToolChoice, check_tools, tool_names
-from pyinfer.compat.logprobs import chat_logprobs
-from pyinfer.compat.model import Model
-from pyinfer.compat.response import ResponseWriter, usage_of
-from pyinfer.compat.sampling import Grammar, Processors, sampling_params
-from pyinfer.compat.types import (
-    ChatCompletionLogprobs,
-    ChatCompletionResponseChoice,
-    ChatCompletionResponseMessage,
-    ChatCompletionStreamResponseDelta,
-    CreateChatCompletionResponse,
-    CreateChatCompletionStreamResponse,
-    FinishReason,
+from pyinfer.chat import ChatPrompt, Turn, prepare_turn
+from pyinfer.chat.rendering import tools_variable
+from pyinfer.chat.templates import choose_template
+from pyinfer.compat.chat_choices import call_guide, format_name, messages_of, response_guide, template_of, tools_of
+from pyinfer.compat.chat_writer import CallParser, ChatWriter, Parser
+from pyinfer.compat.handlers import (
+    ChatFormatter,
+    LlamaChatCompletionHandler,
+    LlamaChatCompletionHandlerRegistry,
+    Messages,
 )
+from pyinfer.compat.sampling import (
+    Grammar,
+    Processors,
+    ending_processor,
+    sampling_params,
+    stops_of,
+)
+from pyinfer.compat.types import CreateChatCompletionResponse, CreateChatCompletionStreamResponse
+from pyinfer.compat.vocabulary import Vocabulary
 from pyinfer.errors import ParameterError
-from pyinfer.guides.guide import Guide
-from pyinfer.sampling.logprobs import Choice
-from pyinfer.tasks.results import Completion
-from pyinfer.tokenizer import Tokenizer
+from pyinfer.sampling.params import SamplingParams
 
-# llama-cpp-python's names of formats that have another name here
-FORMATS = {
-    "chat_template.default": "default",
-    "chatml-function-calling": "chatml",
-    "qwen": "chatml",
-    "mistral-instruct": "mistral",
-}
-WITHOUT_TEMPLATE = "llama-2"  # what llama-cpp-python takes for files without a template
-# The SHA-256 of the templates that llama-cpp-python has a name for, and that name
-NAMED_TEMPLATES = {
-    "153280e3ff55d19da1398bdb3914ee2a51b80429bfaedde11d7d216c39db80f3": "chatml",
-    "7e995b379ec01747807246483647cd99030abf331653f1119e16d7ac041a3495": "mistral-instruct",  # Mistral 7B v0.1
-    "26a59556925c987317ce5291811ba3b7f32ec4c647c400c6cc7e3a9993007ba7": "mistral-instruct",  # Mixtral 8x7B v0.1
-    "ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122": "llama-3",
-}
+Response = CreateChatCompletionResponse | Iterator[CreateChatCompletionStreamResponse]
 
 
-def format_name(template: str | None) -> str:
-    """Return llama-cpp-python's name of the format of chats where no chat_format is given.
-
-    `template`: the source of the file's template.
-    """
-    if template is None:
-        return WITHOUT_TEMPLATE
-    digest = hashlib.sha256(template.encode("utf-8", errors="replace")).hexdigest()
-    return NAMED_TEMPLATES.get(digest, "chat_template.default")
-
-
-def template_of(chat_format: str | None, tokenizer: Tokenizer) -> str | None:
-    """Return the template for `prepare_turn`. Raises ParameterError for a format that does not exist here."""
-    if chat_format is None:
-        return None if tokenizer.chat_template is not None else WITHOUT_TEMPLATE
-    is_text = isinstance(chat_format, str)
-    name = FORMATS.get(chat_format, chat_format).removeprefix("chat_template.") if is_text else ""
-    known = [*builtin_templates(), *tokenizer.chat_templates, "default"]
-    if name not in known and "{" not in name:
-        raise ParameterError(
-            f"chat_format is {quoted(chat_format)}; expected None (the file's), "
-            f"one of {', '.join([*FORMATS, *known])}, or a template in Jinja"
-        )
-    return name
-
-
-def tools_of(
-    functions: Sequence[Mapping[str, Any]] | None,
-    function_call: str | Mapping[str, Any] | None,
-    tools: Sequence[Mapping[str, Any]] | None,
-    tool_choice: str | Mapping[str, Any] | None,
-) -> tuple[list[dict[str, Any]], ToolChoice]:
-    """Return the tools and the choice among them. `functions` and `function_call` are an older form of the same.
-
-    Raises ParameterError for tools or a choice of another form.
-    """
-    if functions:
-        if isinstance(functions, str | Mapping) or not isinstance(functions, Sequence):
-            raise ParameterError(f"functions is {quoted(functions)}; expected a list")
-        tools, tool_choice = [{"type": "function", "function": function} for function in functions], function_call
-    given = check_tools(tools or None)
-    names = tool_names(given)
-    if isinstance(tool_choice, Mapping):
-        function = tool_choice.get("function", tool_choice)
-        name = function.get("name") if isinstance(function, Mapping) else None
-    elif tool_choice in ("auto", "none", "required", None):
-        return given, "auto" if tool_choice is None or not given else tool_choice  # type: ignore[return-value]
-    else:
-        name = tool_choice
-    if name not in names:
-        raise ParameterError(
-            f"tool_choice is {quoted(tool_choice)}; expected 'auto', 'none', 'required' or one of {names}"
-        )
-    return given, {"type": "function", "function": {"name": name}}
-
-
-def usable_tools(
-    tokenizer: Tokenizer, template: str | None, tools: list[dict[str, Any]], choice: ToolChoice
-) -> list[dict[str, Any]]:
-    """Return the tools; or none, with a warning, where the template has no place for them.
-
-    llama-cpp-python answers without tools, too. Raises ParameterError where a tool must be called.
-    """
-    if not tools or choice == "none":
-        return tools
-    if "tools" in template_variables(choose_template(tokenizer, template, with_tools=True)):
-        return tools
-    problem = "the chat template has no place for tools; chat_format='chatml' has one"
-    if choice != "auto":
-        raise ParameterError(f"tool_choice is {quoted(choice)}; {problem}")
-    warnings.warn(f"tools are ignored: {problem}", stacklevel=4)
-    return []
-
-
-def response_guide(response_format: Mapping[str, Any] | None) -> Guide | None:
-    """Return the guide that a response_format asks for. Raises ParameterError for an unknown one."""
-    if response_format is None:
-        return None
-    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return Guide.json(response_format.get("schema") or {"type": "object"})
-    if kind == "json_schema" and isinstance(response_format.get("json_schema"), Mapping):
-        return Guide.json(response_format["json_schema"].get("schema", {}))
-    raise ParameterError(
-        f"response_format is {quoted(response_format)}; expected {{'type': 'text'}} or "
-        "{'type': 'json_object', 'schema': …}"
-    )
-
-
-class ChatWriter(ResponseWriter[CreateChatCompletionResponse, CreateChatCompletionStreamResponse]):
-    """Writes answers. `as_function`: a tool call becomes the message's function_call, which is the older form."""
-
-    def __init__(self, tokenizer: Tokenizer, model: str, turn: Turn, as_function: bool) -> None:
-        super().__init__(tokenizer, model, "chatcmpl")
-        self._parser = turn.parser()
-        self._as_function = as_function
-
-    def whole(self, done: Completion) -> CreateChatCompletionResponse:
-        self._parser.push(done.text)
-        self._parser.finish()
-        answer = self._parser.answer()
-        message: ChatCompletionResponseMessage = {"role": "assistant", "content": answer.content}
-        if answer.tool_calls and self._as_function:
-            call = answer.tool_calls[0]
-            message["function_call"] = {"name": call.name, "arguments": call.arguments}
-        elif answer.tool_calls:
-            message["tool_calls"] = answer.as_dict()["tool_calls"]
-        choice: ChatCompletionResponseChoice = {
-            "index": 0,
-            "message": message,
-            "logprobs": None if done.logprobs is None else chat_logprobs(self._tokenizer, done.logprobs),
-            "finish_reason": self._reason(done),
-        }
-        return {
-            "id": self._id,
-            "object": "chat.completion",
-            "created": self._created,
-            "model": self._model,
-            "choices": [choice],
-            "usage": usage_of(done),
-        }
-
-    def chunks(self, stream: Stream) -> Iterator[CreateChatCompletionStreamResponse]:
-        """Yield a chunk with the role, one for each delta of the answer, and one with the reason why it ends."""
-        waiting: list[Choice] = []
-        with stream:
-            yield self._chunk({"role": "assistant"})
-            for piece in stream:
-                waiting += piece.logprobs
-                for delta in self._parser.push(piece.text):
-                    yield self._chunk(self._delta(delta), self._logprobs(waiting))
-            for delta in self._parser.finish():
-                yield self._chunk(self._delta(delta), self._logprobs(waiting))
-        if stream.completion is not None:
-            yield self._chunk({}, None, self._reason(stream.completion))
-
-    def _logprobs(self, waiting: list[Choice]) -> ChatCompletionLogprobs | None:
-        """Return the log-probabilities of the tokens since the last chunk, and empty the list."""
-        if not waiting:
-            return None
-        written = chat_logprobs(self._tokenizer, waiting)
-        waiting.clear()
-        return written
-
-    def _delta(self, delta: AnswerDelta) -> ChatCompletionStreamResponseDelta:
-        if delta.tool_calls and self._as_function:
-            call = delta.tool_calls[0]
-            return {"function_call": {"name": call.name, "arguments": call.arguments}}
-        return delta.as_dict()  # type: ignore[return-value]
-
-    def _reason(self, done: Completion) -> FinishReason:
-        if done.finish_reason == "stop" and self._parser.answer().tool_calls:
-            return "function_call" if self._as_function else "tool_calls"
-        return done.finish_reason
-
-    def _chunk(
-        self,
-        delta: ChatCompletionStreamResponseDelta,
-        logprobs: ChatCompletionLogprobs | None = None,
-        finish_reason: FinishReason | None = None,
-    ) -> CreateChatCompletionStreamResponse:
-        return {
-            "id": self._id,
-            "model": self._model,
-            "created": self._created,
-            "object": "chat.completion.chunk",
-            "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
-        }
-
-
-class Chats(Model):
+class Chats(Vocabulary):
     """`Llama`'s methods that answer messages."""
 
     @property
@@ -236,6 +50,15 @@ class Chats(Model):
     @chat_format.setter
     def chat_format(self, chat_format: str | None) -> None:
         self._chat_format = chat_format
+
+    @property
+    def _chat_handlers(self) -> dict[str, LlamaChatCompletionHandler]:
+        """A handler for each template of the file, under llama-cpp-python's names."""
+        names = [*self._tokenizer.chat_templates]
+        handlers = {name: template_handler(name) for name in names}
+        if self._tokenizer.chat_template is not None:
+            handlers["chat_template.default"] = template_handler("chat_template.default")
+        return handlers
 
     def create_chat_completion(
         self,
@@ -284,41 +107,90 @@ class Chats(Model):
             llama.create_chat_completion([{"role": "user", "content": "Hello"}])["choices"][0]["message"]["content"]
         """
         given = {name: value for name, value in locals().items() if name != "self"}
-        if self.chat_handler is not None:
-            return self.chat_handler(llama=self, **given)  # type: ignore[no-any-return]
-        return self.chat_by(template_of(self._chat_format, self._tokenizer), given)
+        handler = self.chat_handler or LlamaChatCompletionHandlerRegistry().registered(self._chat_format)
+        if handler is not None:
+            return handler(llama=self, **given)  # type: ignore[no-any-return]
+        template, stop = template_of(self._chat_format, self._tokenizer, has_tools(given))
+        return self.chat_by(template, given, stop=stop)
 
     def chat_by(
-        self, template: str | None, given: Mapping[str, Any], stop_token_ids: Sequence[int] = (), **variables: Any
-    ) -> CreateChatCompletionResponse | Iterator[CreateChatCompletionStreamResponse]:
+        self,
+        template: str | None,
+        given: Mapping[str, Any],
+        stop_token_ids: Sequence[int] = (),
+        stop: Sequence[str] = (),
+        **variables: Any,
+    ) -> Response:
         """Answer by a template.
 
-        `template` and `variables` are as for `prepare_turn`; `given` are the arguments of create_chat_completion.
+        `template` and `variables` are as for `prepare_turn`; `given` are the arguments of create_chat_completion;
+        `stop` and `stop_token_ids` end the answer, too.
         """
-        tools, choice = tools_of(*(given[name] for name in ("functions", "function_call", "tools", "tool_choice")))
-        tools = usable_tools(self._tokenizer, template, tools, choice)
-        guide = response_guide(given["response_format"])
-        if guide is not None and given["grammar"] is not None:
-            raise ParameterError("grammar and response_format are given; expected one of them")
-        sampling = {**given, "grammar": guide or given["grammar"], "seed": self._seed_for(given["seed"])}
-        params = sampling_params(
-            sampling,
-            repetition_window=self.last_n_tokens_size,
-            logprobs=(given["top_logprobs"] or 0) if given["logprobs"] else None,
-            stop_token_ids=stop_token_ids,
-        )
+        tools, choice = chosen_tools(given)
+        if tools and choice == "auto":
+            source = choose_template(self._tokenizer, template, with_tools=True)
+            if not tools_variable(source):
+                warnings.warn(
+                    "tools are ignored: the chat template has no place for tools; chat_format='chatml' has one",
+                    stacklevel=3,
+                )
+                tools = []
+        variables = {**self._template_variables, **variables}
+        params = self._chat_params(given, None, stop, stop_token_ids)
         turn = prepare_turn(
             self._tokenizer,
-            given["messages"],
+            messages_of(given["messages"]),
             params,
             template=template,
             tools=tools or None,
             tool_choice=choice,
-            **variables,
+            add_generation_prompt=variables.pop("add_generation_prompt", True),
+            template_kwargs=variables,
         )
-        tokens = turn.prompt.tokens
-        writer = ChatWriter(self._tokenizer, given["model"] or self.model_path, turn, bool(given["functions"]))
-        return self._respond(writer, tokens, turn.params, bool(given["stream"]), turn.visible_tokens)
+        if self._own_tokenizer is not None:
+            turn = replace(turn, prompt=replace(turn.prompt, tokens=self._own_tokens(turn.prompt.text)))
+        return self._answer(turn, turn.parser(), given)
+
+    def chat_by_formatter(self, formatter: ChatFormatter, arguments: Mapping[str, Any]) -> Response:
+        """Answer by the prompt of a formatter, to which `arguments` that create_chat_completion has none of go."""
+        given, variables = completed(arguments)
+        names = ("functions", "function_call", "tools", "tool_choice")
+        made = formatter(messages=given["messages"], **{name: given[name] for name in names}, **variables)
+        tools, choice = chosen_tools(given)
+        call = call_guide(tools, choice) if tools else None
+        params = self._chat_params(given, call and call[0], stops_of(made.stop))
+        if made.stopping_criteria is not None and params.guide is None:  # a guide ends the text itself
+            ending = ending_processor(made.stopping_criteria, self._tokenizer.eog_ids)
+            params = replace(params, logits_processors=(*params.logits_processors, ending))
+        tokens = self.tokenize(made.prompt.encode("utf-8"), add_bos=not made.added_special, special=True)
+        turn = Turn(ChatPrompt(made.prompt, tokens, template=""), params, frozenset(), reasoning=False)
+        return self._answer(turn, CallParser(call[1]) if call else turn.parser(), given)
+
+    def _chat_params(
+        self, given: Mapping[str, Any], guide: Any, stop: Sequence[str], stop_token_ids: Sequence[int] = ()
+    ) -> SamplingParams:
+        """Return the parameters of an answer. `guide`: of a call, which takes precedence as in llama-cpp-python."""
+        form = response_guide(given["response_format"])
+        if form is not None and given["grammar"] is not None:
+            raise ParameterError("grammar and response_format are given; expected one of them")
+        if guide is not None and (form is not None or given["grammar"] is not None):
+            raise ParameterError("a tool must be called, and the answer has a form; expected one of them")
+        own = stops_of(given["stop"])
+        return sampling_params(
+            {
+                **given,
+                "grammar": guide or form or given["grammar"],
+                "seed": self._seed_for(given["seed"]),
+                "stop": [*own, *stop] if stop and isinstance(own, Sequence) else own,
+            },
+            repetition_window=self.last_n_tokens_size,
+            logprobs=(given["top_logprobs"] or 0) if given["logprobs"] else None,
+            stop_token_ids=stop_token_ids,
+        )
+
+    def _answer(self, turn: Turn, parser: Parser, given: Mapping[str, Any]) -> Response:
+        writer = ChatWriter(self._tokenizer, given["model"] or self.model_path, parser, bool(given["functions"]))
+        return self._respond(writer, turn.prompt.tokens, turn.params, bool(given["stream"]), turn.visible_tokens)
 
     def create_chat_completion_openai_v1(self, *args: Any, **kwargs: Any) -> Any:
         """Answer as create_chat_completion does, with the result as classes of the `openai` package."""
@@ -330,3 +202,31 @@ class Chats(Model):
         if isinstance(answer, dict):
             return ChatCompletion.model_validate(answer)
         return (ChatCompletionChunk.model_validate(chunk) for chunk in answer)
+
+
+USUAL = {name: one.default for name, one in inspect.signature(Chats.create_chat_completion).parameters.items()}
+
+
+def completed(arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return create_chat_completion's arguments, with the defaults of missing ones, and the other arguments."""
+    given = {name: arguments.get(name, usual) for name, usual in USUAL.items() if name != "self"}
+    return given, {name: value for name, value in arguments.items() if name not in given}
+
+
+def chosen_tools(given: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Any]:
+    return tools_of(*(given[name] for name in ("functions", "function_call", "tools", "tool_choice")))
+
+
+def has_tools(given: Mapping[str, Any]) -> bool:
+    return bool(given["functions"] or given["tools"])
+
+
+def template_handler(chat_format: str) -> LlamaChatCompletionHandler:
+    """Return a chat handler that answers by a format; further arguments are variables of its template."""
+
+    def handler(*, llama: Chats, messages: Messages, **arguments: Any) -> Any:
+        given, variables = completed({**arguments, "messages": messages})
+        template, stop = template_of(chat_format, llama._tokenizer, has_tools(given))
+        return llama.chat_by(template, given, stop=stop, **variables)
+
+    return handler

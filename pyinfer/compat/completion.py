@@ -10,7 +10,6 @@ from pyinfer.api.stream import Stream
 from pyinfer.arguments import quoted
 from pyinfer.compat.infill import infill_prompt
 from pyinfer.compat.logprobs import LogprobsWriter
-from pyinfer.compat.model import Model
 from pyinfer.compat.response import ResponseWriter, usage_of
 from pyinfer.compat.sampling import Criteria, Grammar, Processors, ending_processor, processors_of, sampling_params
 from pyinfer.compat.types import (
@@ -19,6 +18,7 @@ from pyinfer.compat.types import (
     CreateCompletionStreamResponse,
     FinishReason,
 )
+from pyinfer.compat.vocabulary import Vocabulary
 from pyinfer.errors import ParameterError
 from pyinfer.tasks.results import Completion
 from pyinfer.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ class CompletionWriter(ResponseWriter[CreateCompletionResponse, CreateCompletion
         }
 
 
-class Completions(Model):
+class Completions(Vocabulary):
     """`Llama`'s method that continues a prompt."""
 
     def create_completion(
@@ -142,7 +142,10 @@ class Completions(Model):
             return infill_prompt(tokenizer, self._file_metadata, prompt, suffix, self.spm_infill)
         if not isinstance(prompt, str):
             return self.llm.token_ids(prompt)
-        tokens = tokenizer.encode(prompt, parse_special=True)
+        if self._own_tokenizer is None:
+            tokens = tokenizer.encode(prompt, parse_special=True)
+        else:
+            tokens = self._own_tokens(prompt)
         if tokens[:2] == [tokenizer.bos_id] * 2:
             warnings.warn("the prompt begins with the begin token, which the model's file adds, too", stacklevel=3)
         return tokens or ([] if tokenizer.bos_id is None else [tokenizer.bos_id])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.api.llm import LLM
-from pyinfer.arguments import as_list_or_none, check_integer, checked_ids, quoted
+from pyinfer.arguments import as_list_or_none, check_integer, checked_ids, is_number, quoted
 from pyinfer.errors import ContextError, ParameterError, StateError
 from pyinfer.tasks.logits import Logits
 
@@ -59,6 +59,7 @@ class Context:
         self._every_row = every_row
         self.input_ids = np.zeros(llm.n_ctx, np.intc)
         self.n_tokens = 0
+        self._n_given = 0  # how many of input_ids a program has set
         self._scores: NDArray[np.float32] | None = None
         self._n_scored = 0  # how many of the first tokens _scores is valid for
         self.decoded: NDArray[np.float32] | None = None
@@ -83,6 +84,31 @@ class Context:
         self.n_tokens = n
         self._n_scored = 0
 
+    def set_input_ids(self, tokens: Any) -> None:
+        """Replace input_ids, or the first of them. Raises ParameterError for what is no list of ids."""
+        ids = checked_ids(tokens, self._llm.engine.n_vocab, "input_ids")
+        if len(ids) > len(self.input_ids):
+            raise ContextError(f"input_ids has {len(ids)} tokens; the context has {len(self.input_ids)} (n_ctx)")
+        self.input_ids[: len(ids)] = ids
+        self._n_given = len(ids)
+        self.n_tokens, self._n_scored = min(self.n_tokens, len(ids)), 0
+
+    def set_scores(self, scores: Any) -> None:
+        """Replace the scores: float32 [rows, n_vocab], with at most as many rows. Raises ParameterError for others."""
+        rows = np.asarray(scores, np.float32)
+        room = self.scores
+        if rows.ndim != 2 or rows.shape[1] != room.shape[1] or len(rows) > len(room):
+            raise ParameterError(f"scores has the shape {rows.shape}; expected {room.shape}")
+        room[: len(rows)] = rows
+        self._n_scored = min(self.n_tokens, len(rows)) if self._every_row else self.n_tokens
+
+    def set_length(self, n_tokens: int) -> None:
+        """Shorten the sequence, or extend it by tokens that set_input_ids has set. Raises what truncate raises."""
+        if is_number(n_tokens, int) and self.n_tokens < n_tokens <= self._n_given:
+            self.n_tokens = n_tokens
+        else:
+            self.truncate(n_tokens)
+
     def truncate(self, n_tokens: int) -> None:
         """Shorten the sequence to its first n_tokens. Raises ParameterError for more than there are."""
         check_integer(
@@ -92,9 +118,12 @@ class Context:
         self._n_scored = min(self._n_scored, n_tokens) if self._every_row else 0
 
     def eval(self, tokens: Sequence[int]) -> None:
-        """Append tokens and compute their logits. Raises ContextError, with nothing changed, if there is no room."""
+        """Append tokens and compute their logits. Raises ContextError, with nothing changed, if there is no room.
+
+        `decoded` then has those of all of them (`every_row`) or of the last one.
+        """
         ids = token_list(tokens)
-        self._append(ids, len(ids) if self._every_row else 1)
+        self.decoded = self._append(ids, len(ids) if self._every_row else 1)
 
     def decode(self, tokens: Sequence[int]) -> None:
         """Append tokens as `eval` does; `decoded` then has the logits of all of them."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pyinfer.arguments import as_list_or_none, quoted
-from pyinfer.compat.model import Model
 from pyinfer.compat.types import CreateEmbeddingResponse
+from pyinfer.compat.vocabulary import Vocabulary
 from pyinfer.errors import ParameterError
 
 
-class Embeddings(Model):
+class Embeddings(Vocabulary):
     """`Llama`'s methods that give vectors."""
 
     def embed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Llama(Completions, Chats, Embeddings, Steps):
         cache_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> Llama:
-        """Load a model of the Hugging Face hub, and download it first if needed (`pip install pyinfer[hub]`).
+        """Load a model of the Hugging Face hub, and download it first if needed (`pip install 'pyinfer-gguf[hub]'`).
 
         - `repo_id`: "ORG/REPO".
         - `filename` (None): a file's name, a pattern such as "*q8_0.gguf", or a quant; None: the usual one. Of a split
@@ -67,3 +68,7 @@ class Llama(Completions, Chats, Embeddings, Steps):
         if wanted is not None and "*" in wanted:
             raise ParameterError(f"filename is {filename!r}; expected a name, or a pattern with * at its ends")
         return cls(f"hf:{repo_id}" + (f":{wanted}" if wanted else ""), **kwargs)
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(importlib.import_module("pyinfer.compat"), name)  # `llama_cpp.llama` has all of llama_cpp's names

@@ -3,7 +3,7 @@
     lm_eval --model pyinfer --model_args path=MODEL --tasks arc_easy
 
 Versions of the harness after 0.4.13 find the model by an entry point. For older ones,
-`python -m pyinfer.compat.lm_eval` takes the same arguments. `pip install pyinfer[lm-eval]` installs the harness.
+`python -m pyinfer.compat.lm_eval` takes the same arguments. `pip install 'pyinfer-gguf[lm-eval]'` installs the harness.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from pyinfer.api.llm import LLM
 from pyinfer.chat import choose_template, prepare_chat
-from pyinfer.errors import ParameterError
+from pyinfer.errors import ParameterError, missing_extra
 from pyinfer.hub import resolve_model
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.tasks.scoring import score_tokens
@@ -27,7 +27,7 @@ try:
     from lm_eval.api.registry import register_model
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 except ImportError as missing:
-    raise ParameterError("the harness is not installed: pip install pyinfer[lm-eval]") from missing
+    raise missing_extra("the harness is not installed", "lm-eval") from missing
 
 MAX_NEW_TOKENS = 256  # where a task does not say
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens")  # tasks have one of these

@@ -1,4 +1,4 @@
-"""The few functions of llama.cpp's C interface that `guidance` and `llguidance.llamacpp` call, for `Llama`.
+"""Functions of llama.cpp's C interface on vocabularies, batches and logits, for `Llama`.
 
 Where llama.cpp has a pointer, these functions take the `Llama` itself. Only vocabularies are numbers, since compiled
 code keeps them.
@@ -16,24 +16,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyinfer.compat.constants import CONSTANTS
 from pyinfer.compat.model import Model
 from pyinfer.errors import ParameterError
 from pyinfer.tokenizer import Tokenizer
 from pyinfer.tokenizer.vocabulary import CONTROL
 
-LLAMA_TOKEN_ATTR_NORMAL = 1 << 2
-LLAMA_TOKEN_ATTR_CONTROL = 1 << 3
-LLAMA_TOKEN_ATTR_USER_DEFINED = 1 << 4
-llama_vocab_p = int
+LLAMA_TOKEN_ATTR_NORMAL = CONSTANTS["LLAMA_TOKEN_ATTR_NORMAL"]
+LLAMA_TOKEN_ATTR_CONTROL = CONSTANTS["LLAMA_TOKEN_ATTR_CONTROL"]
+LLAMA_TOKEN_ATTR_USER_DEFINED = CONSTANTS["LLAMA_TOKEN_ATTR_USER_DEFINED"]
 
 _vocabularies: weakref.WeakValueDictionary[int, Tokenizer] = weakref.WeakValueDictionary()
+_models: weakref.WeakValueDictionary[int, Model] = weakref.WeakValueDictionary()
 
 
 def llama_model_get_vocab(model: Model) -> int:
     """Return a number that stands for a model's vocabulary in the functions below, as long as the model exists."""
     tokenizer = model._tokenizer
     _vocabularies[id(tokenizer)] = tokenizer
+    _models[id(tokenizer)] = model
     return id(tokenizer)
+
+
+def model_of(vocab: int) -> Model:
+    """Return the model of a vocabulary's number. Raises ParameterError if it does not exist any more."""
+    if vocab not in _models:
+        raise ParameterError(f"vocab is {vocab!r:.60}; expected what llama_model_get_vocab returned for an open model")
+    return _models[vocab]
 
 
 def llama_vocab_n_tokens(vocab: int) -> int:
@@ -183,3 +192,15 @@ def llama_get_logits(ctx: Model) -> NDArray[np.float32]:
     if ctx._context.decoded is None:
         raise ParameterError("there are no logits; expected a call of llama_decode before")
     return ctx._context.decoded
+
+
+def llama_get_logits_ith(ctx: Model, i: int) -> NDArray[np.float32]:
+    """Return the logits of the last batch's token i, from its end where i is negative: float32 [n_vocab].
+
+    Raises ParameterError where there is none.
+    """
+    rows = llama_get_logits(ctx)
+    if not -len(rows) <= i < len(rows):
+        raise ParameterError(f"i is {i}; expected a token of the last batch, which had {len(rows)}")
+    row: NDArray[np.float32] = rows[i]
+    return row

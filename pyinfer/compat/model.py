@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,17 @@ from pyinfer.api.llm import LLM
 from pyinfer.api.stream import Stream
 from pyinfer.arguments import check_integer
 from pyinfer.compat.arguments import RECORDED, check_arguments, kv_type_of, pooling_of, weights_of
-from pyinfer.compat.context import Context
+from pyinfer.compat.cache import BaseLlamaCache, common_prefix
+from pyinfer.compat.context import Context, LlamaState
 from pyinfer.compat.response import Chunk, ResponseWriter, Whole
+from pyinfer.compat.rope import rope_overrides
 from pyinfer.compat.sampling import RANDOM_SEEDS, checked_seed
 from pyinfer.compat.speculative import LlamaDraftModel, n_draft_of
-from pyinfer.errors import ParameterError, PyinferError
+from pyinfer.compat.startup import CONTEXT_PARAMS, MODEL_PARAMS, parameters
+from pyinfer.compat.tokenizers import BaseLlamaTokenizer, checked_tokenizer
+from pyinfer.errors import ContextError, ParameterError, PyinferError, StateError
 from pyinfer.gguf import GGUFFile
+from pyinfer.gguf.overrides import Override
 from pyinfer.hub import resolve_model
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.speculation.policy import DEFAULT_N_DRAFT
@@ -36,7 +41,6 @@ class Model:
     # arguments as they were given, or their defaults
     numa: bool | int
     tensor_split: Sequence[float] | None
-    kv_overrides: Mapping[str, bool | int | float | str] | None
     lora_base: str | None
     lora_scale: float
     lora_path: str | None
@@ -61,6 +65,9 @@ class Model:
         type_v: int | None = None,
         draft_model: LlamaDraftModel | None = None,
         spm_infill: bool = False,
+        kv_overrides: Mapping[str, Override] | None = None,
+        tokenizer: BaseLlamaTokenizer | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> None:
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "arguments")}
@@ -74,25 +81,32 @@ class Model:
         n_draft = n_draft_of(draft_model)
         path = resolve_model(model_path)
         if not path.exists():
-            raise ParameterError(f"model_path is {str(model_path)!r}, which does not exist")
+            raise ParameterError(f"Model path does not exist: {model_path}")
         with GGUFFile(path) as file:
+            file.override(kv_overrides)
+            overrides = {**rope_overrides(arguments, file.metadata), **(kv_overrides or {})}
+            file.override(overrides)
             self._file_metadata = dict(file.metadata)
-            n_bytes = sum(tensor.n_bytes for tensor in file.tensors.values())
+            self._n_bytes = sum(tensor.n_bytes for tensor in file.tensors.values())
+            self._n_params = sum(tensor.n_elements for tensor in file.tensors.values())
+            if vocab_only:
+                self._tokenizer = load_tokenizer(file)
         self.model_path = str(model_path)
         self.verbose = bool(arguments.get("verbose", True))
         self._chat_format, self.chat_handler = chat_format, chat_handler
         self.last_n_tokens_size = int(last_n_tokens_size)
         self.draft_model, self.spm_infill = draft_model, spm_infill
+        self.kv_overrides, self._own_tokenizer = kv_overrides, checked_tokenizer(tokenizer)
+        self._template_variables = dict(chat_template_kwargs or {})
         for name, usual in RECORDED.items():
             setattr(self, name, arguments.get(name, usual))
         self.numa = int(self.numa) if isinstance(self.numa, bool) else self.numa
-        self.cache: Any = None
+        self.cache: BaseLlamaCache | None = None
         self._seed = checked_seed(seed)
         self._pooling = pooling_of(pooling_type)
         self._logits_all = logits_all
         self._llm: LLM | None = None
         if vocab_only:
-            self._tokenizer = load_tokenizer(path)
             n_ctx, self.n_threads = n_ctx or self._trained_ctx, n_threads or default_threads()
         else:
             self._llm = LLM(
@@ -101,22 +115,21 @@ class Model:
                 n_batch=max(n_batch or 0, MIN_BATCH),
                 n_threads=n_threads,
                 kv_type=kv_type_of(type_k, type_v),
-                weights=weights_of(use_mmap, use_mlock, n_bytes),
+                weights=weights_of(use_mmap, use_mlock, self._n_bytes),
                 speculative=None if n_draft is None else "lookup",
                 n_draft=n_draft or DEFAULT_N_DRAFT,
+                overrides=overrides,
             )
             self._tokenizer = self._llm.tokenizer
             n_ctx, self.n_threads = self._llm.n_ctx, self._llm.engine.n_threads
         self.n_threads_batch = self.n_threads
         self.n_batch = min(n_batch or n_ctx, n_ctx)
-        self.context_params = SimpleNamespace(
-            n_ctx=n_ctx,
-            n_batch=self.n_batch,
-            n_threads=self.n_threads,
-            n_threads_batch=self.n_threads_batch,
-            embeddings=embedding,
-            pooling_type=pooling_type,
+        self.model_params = parameters(MODEL_PARAMS, self._arguments)
+        used = {"n_ctx": n_ctx, "n_batch": self.n_batch, "n_threads": self.n_threads, "embeddings": embedding}
+        self.context_params = parameters(
+            CONTEXT_PARAMS, {**self._arguments, **used, "n_threads_batch": self.n_threads_batch}
         )
+        self._is_recurrent = self._is_hybrid = False
 
     def _positions(self, n_ctx: int) -> int:
         """Return the context's length. 0 means the training context, which is also the most of an encoder."""
@@ -127,9 +140,14 @@ class Model:
     def _architecture(self) -> str:
         return str(self._file_metadata.get("general.architecture", ""))
 
+    def _number(self, key: str, default: float = 0) -> float:
+        """Return a number of the file's hyper-parameters."""
+        value = self._file_metadata.get(f"{self._architecture}.{key}", default)
+        return value if isinstance(value, int | float) else default
+
     @property
     def _trained_ctx(self) -> int:
-        return int(self._file_metadata.get(f"{self._architecture}.context_length", 512))
+        return int(self._number("context_length", 512))
 
     @property
     def llm(self) -> LLM:
@@ -180,7 +198,7 @@ class Model:
         return int(self.context_params.n_ctx)
 
     def n_embd(self) -> int:
-        return self.llm.engine.config.n_embd
+        return int(self._number("embedding_length"))
 
     @cached_property
     def metadata(self) -> dict[str, str]:
@@ -192,9 +210,49 @@ class Model:
         """Set the seed of all later calls that have none of their own; -1: a new seed for each call."""
         self._seed = checked_seed(seed)
 
-    def set_cache(self, cache: Any) -> None:
-        """Accept a cache, which has no effect: prompts share the keys and values of common prefixes anyway."""
+    def set_cache(self, cache: BaseLlamaCache | None) -> None:
+        """Keep the states of later texts in a cache, for other Llama objects or for later processes; None: no longer.
+
+        A Llama's own prompts share the keys and values of common prefixes without it.
+        """
         self.cache = cache
+
+    def save_state(self) -> LlamaState:
+        """Return the sequence with its keys and values, for `load_state`. It can be pickled."""
+        return self._context.save(self._seed)
+
+    def load_state(self, state: LlamaState) -> None:
+        """Replace the sequence by a saved one.
+
+        - `state`: what `save_state` returned.
+
+        Raises StateError for a state of another model, ContextError if it is too long, ParameterError for other things.
+        """
+        if not isinstance(state, LlamaState):
+            raise ParameterError(f"state is a {type(state).__name__}; expected a LlamaState, as save_state returns it")
+        seed = checked_seed(state.seed)
+        self._context.load(state)
+        self._seed = seed
+
+    def _load_cached(self, tokens: list[int]) -> None:
+        """Load the cache's state for a prompt, where it has more of it than the present sequence."""
+        if self.cache is None:
+            return
+        try:
+            state = self.cache[tokens]
+        except KeyError:
+            return
+        if common_prefix(state.input_ids.tolist(), tokens) > common_prefix(self._context.tokens, tokens):
+            seed = self._seed
+            with contextlib.suppress(StateError, ContextError):  # of another model, or too long for this context
+                self.load_state(state)
+            self._seed = seed
+
+    def _keep(self, tokens: Sequence[int]) -> None:
+        """Make these tokens the present sequence, and keep its state in the cache."""
+        self._context.set_tokens(tokens)
+        if self.cache is not None:
+            self.cache[self._context.tokens] = self.save_state()
 
     def _respond(
         self,
@@ -205,19 +263,22 @@ class Model:
         visible_tokens: Collection[int] = frozenset(),
     ) -> Whole | Iterator[Chunk]:
         """Generate a text and return what the writer makes of it. `eval` then continues after this text."""
+        if len(tokens) >= self.n_ctx():
+            raise ContextError(f"Requested tokens ({len(tokens)}) exceed context window of {self.n_ctx()}")
+        self._load_cached(tokens)
         if stream:
             pieces = self.llm.stream(tokens, params, visible_tokens=visible_tokens)
             return self._chunks(writer, pieces, tokens)
         job = self.llm.job(tokens, params, visible_tokens)
         self.llm.run(job.tasks)
         done = job.completion()
-        self._context.set_tokens([*done.prompt, *done.tokens])
+        self._keep([*done.prompt, *done.tokens])
         return writer.whole(done)
 
     def _chunks(self, writer: ResponseWriter[Whole, Chunk], stream: Stream, prompt: Sequence[int]) -> Iterator[Chunk]:
         yield from writer.chunks(stream)
         done = stream.completion
-        self._context.set_tokens([*prompt, *(done.tokens if done is not None else ())])
+        self._keep([*prompt, *(done.tokens if done is not None else ())])
 
     def _seed_for(self, seed: int | None) -> int | None:
         """Return a call's seed: its own, or the next one of a sequence that the constructor's seed starts."""

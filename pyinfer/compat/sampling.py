@@ -14,7 +14,8 @@ from pyinfer.compat.grammar import LlamaGrammar
 from pyinfer.errors import ParameterError
 from pyinfer.guides.guide import Guide
 from pyinfer.sampling.filters import all_candidates
-from pyinfer.sampling.params import SAMPLERS, LogitsProcessor, SamplingParams
+from pyinfer.sampling.params import SAMPLERS, SamplingParams
+from pyinfer.sampling.params import LogitsProcessor as LogitsProcessor
 from pyinfer.sampling.penalties import penalize
 
 RANDOM_SEEDS = (None, -1, 0xFFFFFFFF)
@@ -23,6 +24,21 @@ StoppingCriteria = Callable[[NDArray[np.int64], NDArray[np.float32]], bool]
 Processors = Sequence[LogitsProcessor] | LogitsProcessor | None
 Criteria = Sequence[StoppingCriteria] | StoppingCriteria | None
 Grammar = LlamaGrammar | Guide | None
+
+
+class MinTokensLogitsProcessor:
+    """Forbid the end token until `min_tokens` tokens have followed those of the first call."""
+
+    def __init__(self, min_tokens: int, token_eos: int) -> None:
+        self.min_tokens, self.token_eos = min_tokens, token_eos
+        self.prompt_tokens: int | None = None
+
+    def __call__(self, input_ids: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.prompt_tokens is None:
+            self.prompt_tokens = len(input_ids)
+        if len(input_ids) - self.prompt_tokens < self.min_tokens:
+            scores[self.token_eos] = -np.inf
+        return scores
 
 
 class LogitsProcessorList(list[LogitsProcessor]):

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer.arguments import checked_ids
-from pyinfer.compat.context import LlamaState, token_list
+from pyinfer.compat.cache import common_prefix
+from pyinfer.compat.context import token_list
+from pyinfer.compat.handles import ContextHandle
 from pyinfer.compat.sampling import (
     RANDOM_SEEDS,
     Criteria,
     Grammar,
     Processors,
-    checked_seed,
     one_criterion,
     sampling_params,
 )
 from pyinfer.compat.vocabulary import Vocabulary
-from pyinfer.errors import ParameterError
 from pyinfer.guides.guide import Guide
 from pyinfer.sampling.sampler import Sampler, derived_seed
 
@@ -36,19 +37,31 @@ class Steps(Vocabulary):
 
     @n_tokens.setter
     def n_tokens(self, n: int) -> None:
-        self._context.truncate(n)
+        self._context.set_length(n)
 
     @property
     def input_ids(self) -> NDArray[np.intc]:
         """The tokens of the sequence, then unused room: int32 [n_ctx]."""
         return self._context.input_ids
 
+    @input_ids.setter
+    def input_ids(self, tokens: Any) -> None:
+        self._context.set_input_ids(tokens)
+
     @property
     def scores(self) -> NDArray[np.float32]:
         """Logits of eval: float32 [n_ctx, n_vocab] with logits_all, else [1, n_vocab] of the last token."""
         return self._context.scores
 
+    @scores.setter
+    def scores(self, scores: Any) -> None:
+        self._context.set_scores(scores)
+
     # private in llama-cpp-python, but other programs read them
+
+    @cached_property
+    def _ctx(self) -> ContextHandle:
+        return ContextHandle(self)
 
     @property
     def _input_ids(self) -> NDArray[np.intc]:
@@ -171,23 +184,6 @@ class Steps(Vocabulary):
         params = sampling_params(arguments, repetition_window=self.last_n_tokens_size)
         return Sampler(params, [*self._context.tokens, *more], self._tokenizer), params.guide
 
-    def save_state(self) -> LlamaState:
-        """Return the sequence with its keys and values, for `load_state`. It can be pickled."""
-        return self._context.save(self._seed)
-
-    def load_state(self, state: LlamaState) -> None:
-        """Replace the sequence by a saved one.
-
-        - `state`: what `save_state` returned.
-
-        Raises StateError for a state of another model, ContextError if it is too long, ParameterError for other things.
-        """
-        if not isinstance(state, LlamaState):
-            raise ParameterError(f"state is a {type(state).__name__}; expected a LlamaState, as save_state returns it")
-        seed = checked_seed(state.seed)
-        self._context.load(state)
-        self._seed = seed
-
     @staticmethod
     def logits_to_logprobs(logits: Any, axis: int = -1) -> NDArray[np.float32]:
         """Return log(softmax(logits)) along an axis, as float32."""
@@ -199,4 +195,4 @@ class Steps(Vocabulary):
     @staticmethod
     def longest_token_prefix(a: Sequence[int], b: Sequence[int]) -> int:
         """Return the length of the prefix that two sequences share, in tokens."""
-        return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        return common_prefix(a, b)

@@ -1,10 +1,19 @@
-"""The dictionaries that llama-cpp-python's `Llama` returns. They have the keys of OpenAI's API, and no others."""
+"""The dictionaries that llama-cpp-python's `Llama` takes and returns, under its names. They have OpenAI's keys.
+
+On Python below 3.12 Pydantic takes a TypedDict of `typing_extensions` only, which is there wherever Pydantic is.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal
+
+try:
+    from typing_extensions import TypedDict
+except ImportError:
+    from typing import TypedDict
 
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
+JsonType = int | str | bool | list[Any] | dict[str, Any] | None
 
 
 class EmbeddingUsage(TypedDict):
@@ -13,8 +22,8 @@ class EmbeddingUsage(TypedDict):
 
 
 class Embedding(TypedDict):
-    object: Literal["embedding"]
-    embedding: list[float]
+    object: str
+    embedding: list[float] | list[list[float]]
     index: int
 
 
@@ -53,33 +62,48 @@ class CreateCompletionStreamResponse(TypedDict):
     choices: list[CompletionChoice]
 
 
-class CreateCompletionResponse(CreateCompletionStreamResponse):
+class CreateCompletionResponse(CreateCompletionStreamResponse, total=False):
     usage: CompletionUsage
 
 
-class FunctionCall(TypedDict):
+class ChatCompletionFunctionCallOption(TypedDict):
+    name: str
+
+
+class ChatCompletionResponseFunctionCall(TypedDict):
     name: str
     arguments: str
 
 
-class ToolCall(TypedDict):
+class ChatCompletionMessageToolCall(TypedDict):
     id: str
     type: Literal["function"]
-    function: FunctionCall
+    function: ChatCompletionResponseFunctionCall
 
 
-class ToolCallChunk(ToolCall):
+class ChatCompletionMessageToolCallChunkFunction(TypedDict):
+    name: str | None
+    arguments: str
+
+
+class _ToolCallChunk(TypedDict):
     index: int
+    type: Literal["function"]
+    function: ChatCompletionMessageToolCallChunkFunction
 
 
-class _Message(TypedDict):
-    role: Literal["assistant"]
+class ChatCompletionMessageToolCallChunk(_ToolCallChunk, total=False):
+    id: str
+
+
+class _ResponseMessage(TypedDict):
+    role: Literal["assistant", "function"]
     content: str | None
 
 
-class ChatCompletionResponseMessage(_Message, total=False):
-    tool_calls: list[ToolCall]
-    function_call: FunctionCall
+class ChatCompletionResponseMessage(_ResponseMessage, total=False):
+    tool_calls: list[ChatCompletionMessageToolCall]
+    function_call: ChatCompletionResponseFunctionCall
 
 
 class ChatCompletionTopLogprobToken(TypedDict):
@@ -94,7 +118,7 @@ class ChatCompletionLogprobToken(ChatCompletionTopLogprobToken):
 
 class ChatCompletionLogprobs(TypedDict):
     content: list[ChatCompletionLogprobToken] | None
-    refusal: None
+    refusal: list[ChatCompletionLogprobToken] | None
 
 
 class ChatCompletionResponseChoice(TypedDict):
@@ -113,11 +137,15 @@ class CreateChatCompletionResponse(TypedDict):
     usage: CompletionUsage
 
 
+class ChatCompletionStreamResponseDeltaEmpty(TypedDict):
+    pass
+
+
 class ChatCompletionStreamResponseDelta(TypedDict, total=False):
-    role: Literal["assistant"]
+    role: Literal["system", "user", "assistant", "tool"] | None
     content: str | None
-    tool_calls: list[ToolCallChunk]
-    function_call: FunctionCall
+    tool_calls: list[ChatCompletionMessageToolCallChunk] | None
+    function_call: ChatCompletionResponseFunctionCall | None
 
 
 class ChatCompletionStreamResponseChoice(TypedDict):
@@ -133,3 +161,127 @@ class CreateChatCompletionStreamResponse(TypedDict):
     object: Literal["chat.completion.chunk"]
     created: int
     choices: list[ChatCompletionStreamResponseChoice]
+
+
+# what programs give
+
+
+class ChatCompletionRequestMessageContentPartText(TypedDict):
+    type: Literal["text"]
+    text: str
+
+
+class _ImageUrl(TypedDict):
+    url: str
+
+
+class ChatCompletionRequestMessageContentPartImageImageUrl(_ImageUrl, total=False):
+    detail: Literal["auto", "low", "high"]
+
+
+class ChatCompletionRequestMessageContentPartImage(TypedDict):
+    type: Literal["image_url"]
+    image_url: str | ChatCompletionRequestMessageContentPartImageImageUrl
+
+
+ChatCompletionRequestMessageContentPart = (
+    ChatCompletionRequestMessageContentPartText | ChatCompletionRequestMessageContentPartImage
+)
+
+
+class ChatCompletionRequestSystemMessage(TypedDict):
+    role: Literal["system"]
+    content: str | None
+
+
+class ChatCompletionRequestUserMessage(TypedDict):
+    role: Literal["user"]
+    content: str | list[ChatCompletionRequestMessageContentPart] | None
+
+
+class _AssistantMessage(TypedDict):
+    role: Literal["assistant"]
+
+
+class ChatCompletionRequestAssistantMessage(_AssistantMessage, total=False):
+    content: str | None
+    tool_calls: list[ChatCompletionMessageToolCall]
+    function_call: ChatCompletionResponseFunctionCall
+
+
+class ChatCompletionRequestToolMessage(TypedDict):
+    role: Literal["tool"]
+    content: str | None
+    tool_call_id: str
+
+
+class ChatCompletionRequestFunctionMessage(TypedDict):
+    role: Literal["function"]
+    content: str | None
+    name: str
+
+
+ChatCompletionRequestMessage = (
+    ChatCompletionRequestSystemMessage
+    | ChatCompletionRequestUserMessage
+    | ChatCompletionRequestAssistantMessage
+    | ChatCompletionRequestToolMessage
+    | ChatCompletionRequestFunctionMessage
+)
+
+
+class _Function(TypedDict):
+    name: str
+    parameters: dict[str, Any]
+
+
+class ChatCompletionFunction(_Function, total=False):
+    description: str
+
+
+class ChatCompletionTool(TypedDict):
+    type: Literal["function"]
+    function: ChatCompletionFunction
+
+
+class ChatCompletionNamedToolChoice(TypedDict):
+    type: Literal["function"]
+    function: ChatCompletionFunctionCallOption
+
+
+class _ResponseFormat(TypedDict):
+    type: Literal["text", "json_object"]
+
+
+class ChatCompletionRequestResponseFormat(_ResponseFormat, total=False):
+    schema: Any
+
+
+ChatCompletionRequestFunctionCall = Literal["none", "auto"] | ChatCompletionFunctionCallOption
+ChatCompletionToolChoiceOption = Literal["none", "auto", "required"] | ChatCompletionNamedToolChoice
+
+# llama-cpp-python's further names of the same
+ChatCompletionMessageToolCallFunction = ChatCompletionResponseFunctionCall
+ChatCompletionRequestAssistantMessageFunctionCall = ChatCompletionResponseFunctionCall
+ChatCompletionStreamResponseDeltaFunctionCall = ChatCompletionResponseFunctionCall
+ChatCompletionFunctionCall = ChatCompletionResponseFunctionCall
+ChatCompletionMessageToolCalls = list[ChatCompletionMessageToolCall]
+ChatCompletionRequestFunctionCallOption = ChatCompletionFunctionCallOption
+ChatCompletionNamedToolChoiceFunction = ChatCompletionFunctionCallOption
+ChatCompletionFunctions = ChatCompletionFunction
+ChatCompletionToolFunction = ChatCompletionFunction
+ChatCompletionResponseFunction = ChatCompletionFunction
+ChatCompletionFunctionParameters = dict[str, Any]
+EmbeddingData = Embedding
+Completion = CreateCompletionResponse
+CompletionChunk = CreateCompletionStreamResponse
+ChatCompletion = CreateChatCompletionResponse
+ChatCompletionMessage = ChatCompletionResponseMessage
+ChatCompletionChoice = ChatCompletionResponseChoice
+ChatCompletionChunk = CreateChatCompletionStreamResponse
+ChatCompletionStreamResponse = CreateChatCompletionStreamResponse
+ChatCompletionChunkChoice = ChatCompletionStreamResponseChoice
+ChatCompletionChunkDelta = ChatCompletionStreamResponseDelta
+ChatCompletionChunkDeltaEmpty = ChatCompletionStreamResponseDeltaEmpty
+
+TYPES = frozenset(name for name in globals() if name[0].isupper() and name not in ("Any", "Literal", "TypedDict"))
