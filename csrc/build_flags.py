@@ -8,6 +8,8 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 OPENMP = [] if sys.platform == "darwin" else ["-fopenmp"]
 LANGUAGE = ["-std=c++17", "-ffp-contract=off"]
 COMMON = [*LANGUAGE, "-O3", "-g0", "-fvisibility=hidden", *OPENMP]
+# of front ends, by name; those that have no loops of their own need not be compiled for speed
+FRONT_ENDS = {"gguf_index": ["-O1"], "kernels": ["-O1"], "bpe": ["-O2"]}
 # of csrc/units; GCC takes what an unrolled loop sets for maybe not set, and clang does not know that warning
 KERNELS = ["-fno-exceptions", "-fno-rtti", "-Wno-unknown-warning-option", "-Wno-maybe-uninitialized"]
 

@@ -253,6 +253,7 @@ include "pass.pxi"
 include "ops/embed.pxi"
 include "ops/norm.pxi"
 include "ops/matmul.pxi"
+include "ops/gated.pxi"
 include "ops/glu.pxi"
 include "ops/rope.pxi"
 include "ops/attention.pxi"
@@ -271,9 +272,9 @@ class Plan(_PlanBase):
     """
 
     run = run
-    embed, norm, matmul, glu = embed, norm, matmul, glu
+    embed, norm, matmul, glu, gated = embed, norm, matmul, glu, gated
     angles, rope, attention, scan = angles, rope, attention, scan
     softcap, pack, select, gather = softcap, pack, select, gather
 
 
-del run, embed, norm, matmul, glu, angles, rope, attention, scan, softcap, pack, select, gather
+del run, embed, norm, matmul, glu, gated, angles, rope, attention, scan, softcap, pack, select, gather

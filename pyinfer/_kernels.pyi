@@ -132,6 +132,7 @@ class Plan:
         bias: _Floats | None = None,
         centered: bool = False,
         y_scale: float = 1.0,
+        x_scale: float = 1.0,
     ) -> None: ...
     def matmul(self, name: str, src: Value, segments: Sequence[_Segment], rows: _Rows = "tokens") -> None: ...
     def angles(self, name: str, inv_freq: NDArray[np.float64], mscale: float, out: Value, axes: Any = None) -> None: ...
@@ -139,15 +140,20 @@ class Plan:
         self,
         name: str,
         q: Value,
-        k: Value,
-        v: Value,
+        k: Value | None,
+        v: Value | None,
         angles: Value | None,
         cache: Cache,
         neox: bool,
-        q_norm: _Floats | None = None,
-        k_norm: _Floats | None = None,
+        q_norm: tuple[_Floats | None, _Floats | None, bool] | None = None,
+        k_norm: tuple[_Floats | None, _Floats | None, bool] | None = None,
         eps: float = 0.0,
         q_scale: float = 1.0,
+        norm_after: bool = False,
+        norm_v: bool = False,
+        clamp: float = 0.0,
+        temperature: float = 0.0,
+        n_ctx_orig: int = 1,
     ) -> None: ...
     def attention(
         self,
@@ -158,6 +164,9 @@ class Plan:
         window: int = 0,
         softcap: float = 0.0,
         causal: bool = True,
+        slopes: _Floats | None = None,
+        sinks: _Floats | None = None,
+        gate: Value | None = None,
     ) -> None: ...
     def glu(
         self,
@@ -165,7 +174,19 @@ class Plan:
         src: Value,
         segments: list[tuple[Matrix, Any, float]],
         out: Value,
-        act: str,
+        act: str | tuple[str, float, float, float, float],
+        rows: _Rows = "tokens",
+        factors: _Floats | None = None,
+    ) -> None: ...
+    def gated(
+        self,
+        name: str,
+        gate: Value,
+        up: Value,
+        out: Value,
+        act: str | tuple[str, float, float, float, float],
+        first: int = 0,
+        sparsity: float = 0.0,
         rows: _Rows = "tokens",
     ) -> None: ...
     def scan(self, name: str, x: Value, decay: float | _Floats, state: State, out: Value) -> None: ...

@@ -31,6 +31,7 @@ class Model:
         self.fields = reader.fields
         self.tensors = {t.name: t for t in reader.tensors}
         self.architecture: str = self.fields["general.architecture"].contents()
+        self.n_ctx: int = self.get("context_length")  # of the session
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `ARCHITECTURE.key`."""
@@ -127,7 +128,10 @@ def rope_angles(model: Model, positions: Floats, n_rot: int, sliding: bool) -> t
         base, factor = model.get("rope.freq_base_swa", 10000.0), 1.0
 
     frequency = base ** (-2 * np.arange(n_rot // 2) / n_rot)
-    if model.architecture == "llama" and "rope_freqs.weight" in model.tensors:  # Llama 3.1 and later
+    if model.architecture == "llama" and kind == "longrope":  # Ding et al. 2024, arXiv:2402.13753
+        length = "long" if model.n_ctx > model.get("rope.scaling.original_context_length") else "short"
+        frequency = frequency / model.vector(f"rope_factors_{length}.weight")
+    elif model.architecture == "llama" and "rope_freqs.weight" in model.tensors:  # Llama 3.1 and later
         frequency = frequency / model.vector("rope_freqs.weight")
     if kind in ("linear", "longrope"):
         frequency = frequency / factor
@@ -252,10 +256,12 @@ def oracle_states(
     tokens: Sequence[int],
     positions: Sequence[int] | None = None,
     sequences: Sequence[int] | None = None,
+    n_ctx: int | None = None,
 ) -> Floats:
     """States (n, n_embd) that logits and embeddings are made of, of tokens at positions (default 0, 1, …), each
-    attending within its own sequence."""
+    attending within its own sequence, in a context of n_ctx tokens (default: the file's)."""
     model = Model(path)
+    model.n_ctx = n_ctx or model.n_ctx
     assert model.architecture in ("llama", "qwen2", "gemma3", *ENCODERS), model.architecture
     at = np.arange(len(tokens), dtype=np.float64) if positions is None else np.asarray(positions, dtype=np.float64)
     of = np.zeros(len(tokens)) if sequences is None else np.asarray(sequences, dtype=np.float64)
@@ -268,10 +274,14 @@ def oracle_logits(
     tokens: Sequence[int],
     positions: Sequence[int] | None = None,
     sequences: Sequence[int] | None = None,
+    n_ctx: int | None = None,
 ) -> Floats:
     """Logits (n, n_vocab); as oracle_states."""
     model = Model(path)
-    x = oracle_states(path, tokens, positions, sequences)
-    logits = model.linear("output" if "output.weight" in model.tensors else "token_embd", x)  # (n, n_vocab)
+    x = oracle_states(path, tokens, positions, sequences, n_ctx)
+    tied = "output.weight" not in model.tensors
+    logits = model.linear("token_embd" if tied else "output", x)  # (n, n_vocab)
+    if tied and "output.bias" in model.tensors:
+        logits = logits + model.vector("output.bias")
     cap = model.get("final_logit_softcapping", 0.0) if model.architecture == "gemma3" else 0.0
     return cap * np.tanh(logits / cap) if cap else logits

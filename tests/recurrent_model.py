@@ -22,14 +22,15 @@ from tiny_models import TinyModel
 
 from pyinfer.memory.spec import LayerSpec, StateSpec
 from pyinfer.models import registry
+from pyinfer.models.decoder import NEOX, Decoder, begin
+from pyinfer.models.decoder import read as read_decoder
 from pyinfer.models.graph import Graph, Layer, Outputs, Rows
 from pyinfer.models.keys import Keys
 from pyinfer.models.model import Architecture
-from pyinfer.models.parts.attention import attention, read_attention, read_head_dim, read_windows
-from pyinfer.models.parts.embedding import logits, read_output
-from pyinfer.models.parts.feed_forward import feed_forward, read_feed_forward
-from pyinfer.models.rope import read_rope
-from pyinfer.models.transformer import Transformer, begin, read_rms_norm, read_transformer
+from pyinfer.models.parts.attention import Window, attention
+from pyinfer.models.parts.embedding import logits
+from pyinfer.models.parts.feed_forward import feed_forward
+from pyinfer.models.transformer import Transformer
 
 NAME = "hybrid"
 ATTENTION, RECURRENT, WINDOW = "attention", "recurrent", "window"
@@ -59,14 +60,15 @@ class Hybrid(Transformer):
     def state_width(self) -> int:
         return self.attention[0].n_heads * self.attention[0].k_dim
 
+    @property
+    def unneeded(self) -> tuple[str, ...]:
+        return tuple(
+            f"blk.{i}.attn_{part}.*" for i, recurrent in enumerate(self.recurrent) if recurrent for part in "kv"
+        )
+
 
 def read(keys: Keys) -> Hybrid:
-    rope = read_rope(keys, read_head_dim(keys), neox=True)
-    windows = read_windows(keys, period=1) if keys.has("attention.sliding_window") else ()
-    c = read_transformer(
-        keys, read_rms_norm(keys), read_attention(keys, rope, windows), read_feed_forward(keys, "silu"),
-        read_output(keys),
-    )  # fmt: skip
+    c = read_decoder(keys, Decoder(rope=NEOX, window=Window(period=1, size=0)))
     flags = keys.get_array("recurrent_layers")
     assert flags is not None and len(flags) == c.n_layers
     return Hybrid(**{field.name: getattr(c, field.name) for field in fields(c)}, recurrent=tuple(map(bool, flags)))
@@ -98,6 +100,7 @@ def record(g: Graph, c: Hybrid) -> Outputs:
     return Outputs(hidden, logits(g, hidden, c.output))
 
 
+# The files are those of a transformer, so recurrent layers have keys' and values' weights, too.
 ARCHITECTURES = {NAME: Architecture(read, memory, record)}
 
 

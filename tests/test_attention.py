@@ -43,7 +43,14 @@ def test_rope_turns_pairs_and_norms_heads_before(rng, neox, n_rot):
     inv_freq = 100.0 ** (-np.arange(n_rot // 2) / (n_rot // 2))
     norms = rng.standard_normal((2, 32)).astype(np.float32)
     found = heads.attend(
-        [9], inv_freq=inv_freq, mscale=1.2, neox=neox, q_norm=norms[0], k_norm=norms[1], eps=1e-6, q_scale=0.25
+        [9],
+        inv_freq=inv_freq,
+        mscale=1.2,
+        neox=neox,
+        q_norm=(norms[0], None, False),
+        k_norm=(norms[1], None, False),
+        eps=1e-6,
+        q_scale=0.25,
     )
     positions = np.arange(9)
     q = rotated(rms_norm(heads.q, norms[0], 1e-6), positions, inv_freq, 1.2, neox) * 0.25

@@ -244,17 +244,17 @@ def test_what_does_not_fit_is_refused():
         plan.norm("n", x, np.ones(64, np.float32), _kernels.Value("out", 32, 4), 1e-5)
     with pytest.raises(ParameterError, match="63 values where 64"):
         plan.norm("n", x, np.ones(63, np.float32), _kernels.Value("out", 64, 4), 1e-5)
-    with pytest.raises(ParameterError, match="activation 'relu'"):
-        plan.glu("g", x, [], _kernels.Value("out", 64, 4), "relu")
+    with pytest.raises(ParameterError, match="activation 'tanh'"):
+        plan.glu("g", x, [], _kernels.Value("out", 64, 4), "tanh")
     with pytest.raises(ParameterError, match="LayerNorm of what is added"):
         plan.norm("n", x, np.ones(64), x, 1e-5, y=_kernels.Value("y", 64, 4), post=np.ones(64), centered=True)
     with pytest.raises(ParameterError, match="63 positions of 64 columns where 64 of 64"):
         table = _kernels.Matrix.of_rows(TensorType.F32, np.zeros((63, 256), np.uint8), 64)
         plan.embed("e", table, x, positions=table)
-    with pytest.raises(ParameterError, match="window of attention that is not causal"):
+    with pytest.raises(ParameterError, match="a window of -1 positions"):
         stride = _kernels.Cache.page_bytes(TensorType.F32, 1, 64, 64)
         cache = _kernels.Cache(TensorType.F32, 1, 64, 64, np.zeros(stride, np.uint8), 0, stride)
-        plan.attention("a", x, cache, _kernels.Value("out", 64, 4), window=3, causal=False)
+        plan.attention("a", x, cache, _kernels.Value("out", 64, 4), window=-1)
     with pytest.raises(ParameterError, match="33 columns cannot be quantized"):
         _kernels.Value("y", 33, 4).want("quants")
     with pytest.raises(ParameterError, match="tensor type 2"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_models_config import read_file
-from tiny_models import TinyModel, linear_keys, write_tiny_model, yarn_keys
+from tiny_models import TinyModel, linear_keys, longrope_keys, write_tiny_model, yarn_keys
 
 from pyinfer.errors import ModelError
 from pyinfer.models.registry import read_model
@@ -26,7 +26,7 @@ PLAIN = Rope(
     ext_factor=1.0,
     beta_fast=32.0,
     beta_slow=1.0,
-    factors_tensor=None,
+    factor_tensors=(),
 )
 
 ropes = st.builds(
@@ -172,3 +172,26 @@ def test_frequencies_of_a_file_equal_the_oracles(tmp_path, architecture, metadat
         angles, magnitude = oracle.rope_angles(oracle.Model(path), np.ones(1), a.rope.n_rot, bool(a.window))
         np.testing.assert_allclose(inv_freq, angles[0], rtol=1e-6)  # the oracle reads factors as float32
         assert mscale == pytest.approx(magnitude)
+
+
+@pytest.mark.parametrize(("n_ctx", "length"), [(64, 0), (65, 1)])
+def test_longrope_takes_other_factors_for_contexts_beyond_the_original_one(tmp_path, n_ctx, length):
+    factors = np.linspace(1, 2, 32), np.linspace(1, 9, 32)
+    model = TinyModel("llama", longrope_factors=factors, metadata=longrope_keys(64, attn_factor=1.2))
+    path = write_tiny_model(tmp_path / "m.gguf", model)
+    rope = read_model(read_file(path)).config.attention[0].rope
+    assert rope.factors_of(n_ctx) == ("rope_factors_short.weight", "rope_factors_long.weight")[length]
+    inv_freq, mscale = rope_frequencies(rope, factors[length])
+    of_oracle = oracle.Model(path)
+    of_oracle.n_ctx = n_ctx
+    angles, magnitude = oracle.rope_angles(of_oracle, np.ones(1), rope.n_rot, sliding=False)
+    np.testing.assert_allclose(inv_freq, angles[0], rtol=1e-6)
+    assert mscale == magnitude == np.float32(1.2)
+
+
+def test_half_of_longropes_factors_are_refused(tmp_path):
+    model = TinyModel("llama", longrope_factors=(np.ones(32), np.ones(32)), metadata=longrope_keys(64))
+    file = read_file(write_tiny_model(tmp_path / "m.gguf", model))
+    del file.tensors["rope_factors_long.weight"]
+    with pytest.raises(ModelError, match=r"the tensor rope_factors_long\.weight is missing"):
+        read_model(file)

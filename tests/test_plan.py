@@ -271,7 +271,13 @@ def test_a_method_that_raises_leaves_the_plan_as_it_was(rng):
         lambda: plan.rope("r", x, x, small, None, cache, True),
         lambda: plan.matmul("m", x, [(weight, narrow, None, 1.0), (weight, out, None, 1.0)]),
         lambda: plan.matmul("m", narrow, [(matrix("Q8_0", random_rows(rng, "Q8_0", 33, 32), 32), narrow, None, 1.0)]),
-        lambda: plan.glu("g", x, [(weight, None, 1.0)], narrow, "relu"),
+        lambda: plan.glu("g", x, [(weight, None, 1.0)], narrow, "tanh"),
+        lambda: plan.gated("g", x, narrow, out, "silu"),
+        lambda: plan.rope("r", x, None, x, None, cache, True),
+        lambda: plan.rope("r", x, x, x, None, cache, True, q_norm=(np.ones(63), None, False)),
+        lambda: plan.attention("a", x, cache, out, slopes=np.ones(2)),
+        lambda: plan.attention("a", x, cache, out, gate=narrow),
+        lambda: plan.norm("n", x, np.ones(64), out, 1e-5, y=x, post=np.ones(48)),
     ):
         with pytest.raises(ParameterError):
             record()

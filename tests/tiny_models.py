@@ -53,6 +53,7 @@ class TinyModel:
     fused_qkv: bool = False  # attn_qkv instead of attn_q, attn_k and attn_v
     output_scales: bool = False  # NAME.scale tensors
     rope_factors: Sequence[float] | None = None  # rope_freqs.weight [head_dim/2]
+    longrope_factors: tuple[Sequence[float], Sequence[float]] | None = None  # rope_factors_short, rope_factors_long
     sliding_window: int = 8  # gemma3
     sliding_pattern: int | Sequence[int] | None = 2  # gemma3; None: the key is absent
     metadata: Mapping[str, Any] = field(default_factory=dict)  # `ARCHITECTURE.` keys added or replaced; None: left out
@@ -62,6 +63,12 @@ class TinyModel:
 def yarn_keys(factor: float, n_ctx_orig: int, **more: float) -> dict[str, Any]:
     """For TinyModel.metadata; more: yarn_beta_fast, yarn_beta_slow, yarn_ext_factor, attn_factor."""
     keys = {"type": "yarn", "factor": factor, "original_context_length": n_ctx_orig, **more}
+    return {f"rope.scaling.{key}": value for key, value in keys.items()}
+
+
+def longrope_keys(n_ctx_orig: int, attn_factor: float = 1.0) -> dict[str, Any]:
+    """For TinyModel.metadata."""
+    keys = {"type": "longrope", "original_context_length": n_ctx_orig, "attn_factor": attn_factor}
     return {f"rope.scaling.{key}": value for key, value in keys.items()}
 
 
@@ -248,4 +255,7 @@ def _vectors(model: TinyModel, rng: np.random.Generator) -> dict[str, NDArray[np
             vectors[f"{name}.scale"] = rng.uniform(0.5, 1.5, 1)
     if model.rope_factors is not None:
         vectors["rope_freqs.weight"] = np.asarray(model.rope_factors, dtype=np.float64)
+    if model.longrope_factors is not None:
+        for length, factors in zip(("short", "long"), model.longrope_factors, strict=True):
+            vectors[f"rope_factors_{length}.weight"] = np.asarray(factors, dtype=np.float64)
     return vectors

@@ -117,9 +117,14 @@ void page_values(const PageView& page, int n_groups, int n_keys, const float* p,
     }
 }
 
+// Takes slope times the distance from a row's position to each of a page's keys, the first at `base`, from its scores.
+inline void take_distances(float* scores, float slope, int position, int base) {
+    for (int j = 0; j < kPage; ++j) scores[j] -= slope * fabsf(float(base + j - position));
+}
+
 // One row's scores of a page, of which positions [low, high) count, become probabilities.
 // Returns the factor by which what came before shrinks.
-inline float softmax_row(float* scores, int low, int high, float softcap, float& max, float& sum) {
+inline float softmax_row(float* scores, int low, int high, float& max, float& sum) {
     if (low >= high) {
         memset(scores, 0, kPage * sizeof(float));
         return 1;
@@ -127,18 +132,7 @@ inline float softmax_row(float* scores, int low, int high, float softcap, float&
     for (int j = 0; j < low; ++j) scores[j] = -INFINITY;
     for (int j = high; j < kPage; ++j) scores[j] = -INFINITY;
     Vec::F top = Vec::splat(-INFINITY);
-    for (int j = 0; j < kPage; j += Vec::L) {
-        Vec::F s = Vec::load(scores + j);
-        if (softcap != 0) {
-            s = tanh<Vec>(s / softcap) * softcap;
-            Vec::store(scores + j, s);
-        }
-        top = Vec::max(top, s);
-    }
-    if (softcap != 0) {
-        for (int j = 0; j < low; ++j) scores[j] = -INFINITY;
-        for (int j = high; j < kPage; ++j) scores[j] = -INFINITY;
-    }
+    for (int j = 0; j < kPage; j += Vec::L) top = Vec::max(top, Vec::load(scores + j));
     const float before = max, now = Vec::max_lane(top);
     max = before > now ? before : now;
     Vec::F total{};
@@ -166,9 +160,15 @@ inline void merge_split(float& max, float& sum, float* o, float max2, float sum2
         }
 }
 
+// The sum of a row's probabilities, with that of its head's sink, if there is one.
+inline float with_sink(float max, float sum, const float* sinks, int head) {
+    return sinks ? sum + exp1(sinks[head] - max) : sum;
+}
+
 // What a thread keeps of a query tile: row r is token r / heads of the tile, head r % heads of the KV head's.
 struct TileState {
     int32_t *begins, *ends;  // [rows] the positions that each row sees
+    int32_t* positions;      // [rows] of their tokens
     float* scores;           // [kTile][kPage]
     float* q;                // of each micro-tile [k_dim][width]
     Softmax split, merged;   // of the split in hand, of those before it
@@ -186,11 +186,11 @@ struct TileState {
         keys = take(int64_t(kPage) * k_dim), values = take(int64_t(kPage) * padded(v_dim));
         q = take(int64_t(rows) * k_dim);
         for (Softmax* s : {&split, &merged}) *s = {take(rows), take(rows), take(int64_t(rows) * padded(v_dim))};
-        begins = reinterpret_cast<int32_t*>(take(rows)), ends = reinterpret_cast<int32_t*>(take(rows));
+        for (int32_t** p : {&begins, &ends, &positions}) *p = reinterpret_cast<int32_t*>(take(rows));
     }
     static int64_t bytes(int rows, int k_dim, int v_dim) {
         return 4 * (Vec::kTile * kPage + int64_t(kPage) * (k_dim + padded(v_dim)) +
-                    int64_t(rows) * (k_dim + 2 * padded(v_dim) + 6) + 11 * kGroup);
+                    int64_t(rows) * (k_dim + 2 * padded(v_dim) + 7) + 12 * kGroup);
     }
     Softmax from(const Softmax& s, int row, int v_dim) const {
         return {s.max + row, s.sum + row, s.o + int64_t(row) * padded(v_dim)};
@@ -201,6 +201,7 @@ struct TileState {
 struct PageStep {
     PageView page;
     int base;  // its first position
+    int kv_head;
     const uint8_t *next_values, *next_keys;
     int64_t value_bytes, key_bytes;  // of the elements of either
 };
@@ -220,8 +221,17 @@ void attend_rows(const Attention& p, const PageStep& step, int first, const Tile
     page_scores<E, T, Ask>(step.page, k_dim, n_keys, state.q + int64_t(first) * k_dim, state.scores,
                            {step.next_values, step.value_bytes / (kPage / kGroup / N * k_dim)});
     float correction[T];
-    for (int t = 0; t < T; ++t)
-        correction[t] = softmax_row(state.scores + t * kPage, low[t], high[t], p.softcap, rows.max[t], rows.sum[t]);
+    const int heads = p.n_heads / p.cache.n_kv_heads;
+    for (int t = 0; t < T; ++t) {
+        float* scores = state.scores + t * kPage;
+        if (p.softcap != 0)
+            for (int j = 0; j < kPage; j += Vec::L)
+                Vec::store(scores + j, tanh<Vec>(Vec::load(scores + j) / p.softcap) * p.softcap);
+        if (p.slopes)
+            take_distances(scores, p.slopes[step.kv_head * heads + (first + t) % heads], state.positions[first + t],
+                           step.base);
+        correction[t] = softmax_row(scores, low[t], high[t], rows.max[t], rows.sum[t]);
+    }
     page_values<E, T, Ask>(step.page, n_groups, n_keys, state.scores, correction, rows.o,
                            {step.next_keys, step.key_bytes / (int64_t(n_groups + M - 1) / M * kPage)});
 }
@@ -269,6 +279,7 @@ void attend_split(const Attention& p, const Batch& batch, int32_t sequence, int 
         const int64_t after = page_of(batch, p.cache, sequence, base + kPage <= last ? base + kPage : base);
         PageStep step{page,
                       base,
+                      kv_head,
                       page.values,
                       keys_of(p.cache, after, kv_head),
                       int64_t(kPage) * v_dim * E::kBytes,
@@ -319,8 +330,11 @@ inline void run_attention(const Attention& p, int32_t, const Batch& batch, const
     };
     for (int r = 0; r < n_rows; ++r) {
         const int position = batch.positions[tile.first + r / heads], width = width_of(r), lane = r % Vec::kTile;
+        const int before = p.causal ? p.window - 1 : p.window / 2;  // positions in the window
+        state.positions[r] = position;
         state.ends[r] = p.causal ? position + 1 : last + 1;
-        state.begins[r] = p.window > 0 && position >= p.window ? position + 1 - p.window : 0;
+        state.begins[r] = p.window > 0 && position > before ? position - before : 0;
+        if (p.window > 0 && !p.causal && position + before < last) state.ends[r] = position + before + 1;
         float* q = state.q + int64_t(r - lane) * k_dim + lane;
         for (int d = 0; d < k_dim; ++d) q[d * width] = p.q[head_of(r) * k_dim + d];
         state.merged.max[r] = -INFINITY, state.merged.sum[r] = 0;
@@ -349,8 +363,8 @@ inline void run_attention(const Attention& p, int32_t, const Batch& batch, const
     for (int r = 0; r < n_rows; ++r) {
         const float* o = row_of(state.merged.o, r);
         float* out = p.out + head_of(r) * v_dim;
-        for (int d = 0; d < v_dim; ++d)
-            out[d] = o[(d / kGroup * width_of(r)) * kGroup + d % kGroup] / state.merged.sum[r];
+        const float sum = with_sink(state.merged.max[r], state.merged.sum[r], p.sinks, kv_head * heads + r % heads);
+        for (int d = 0; d < v_dim; ++d) out[d] = o[(d / kGroup * width_of(r)) * kGroup + d % kGroup] / sum;
     }
 }
 
@@ -376,7 +390,16 @@ inline void merge_row(const Merge& p, int32_t n_rows, const Batch& batch, const 
                 const float* from = batch.partials + (slot * p.n_heads + head) * (2 + groups * kGroup);
                 merge_split(max, sum, o, from[0], from[1], from + 2, groups, 1);
             }
+            sum = with_sink(max, sum, p.sinks, head);
             for (int d = 0; d < dim; ++d) row[head * dim + d] = o[d] / sum;
+        }
+    }
+    if (p.gate) {
+        const float* gate = p.gate + int64_t(t) * p.n_heads * p.gate_dim;
+        const int64_t each = dim / p.gate_dim;  // values of a gate
+        for (int64_t i = 0; i < int64_t(p.n_heads) * p.gate_dim; ++i) {
+            const float open = 1.0f / (1.0f + exp1(-gate[i]));
+            for (int64_t d = i * each; d < (i + 1) * each; ++d) row[d] *= open;
         }
     }
     emit(p.out, t, n_rows, 0, p.out.k, row);

@@ -4,7 +4,7 @@
 // act(gate) * up is written out, packed for the next product. Written out and read back, the products themselves would
 // be most of the memory traffic of a prefill.
 #pragma once
-#include "kernels/math.hpp"
+#include "kernels/activation.hpp"
 #include "kernels/matmul.hpp"
 #include "kernels/rowwise.hpp"
 #include "ops/glu.hpp"
@@ -34,10 +34,6 @@ inline Segment rows_from(Segment s, int64_t group, float* out, int64_t ld) {
     return s;
 }
 
-inline Vec::F activation(Activation act, Vec::F x) {
-    return act == kSilu ? silu<Vec>(x) : act == kGelu ? gelu<Vec>(x) : gelu_erf<Vec>(x);
-}
-
 inline void run_glu(const Glu& p, int32_t n, const Batch& batch, const Worker& worker, int32_t unit) {
     const auto [begin, end] = glu_units_of(p, n, batch).of(unit);
     const int64_t first = begin * kGluGroups, n_steps = end - begin;
@@ -57,6 +53,8 @@ inline void run_glu(const Glu& p, int32_t n, const Batch& batch, const Worker& w
             const Vec::F y = activation(p.act, x);
             store_some(g + i, p.product.n_segments == 2 ? y * load_some(u + i, count) : y, count);
         });
+        if (p.factors)
+            for (int64_t i = 0; i < columns; ++i) g[i] *= p.factors[column + i];
         emit(p.out, t, n, column, columns, g);
     }
 }

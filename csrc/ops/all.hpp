@@ -7,6 +7,7 @@
 #include "kernels/ops.hpp"
 #include "ops/attention.hpp"
 #include "ops/embed.hpp"
+#include "ops/gated.hpp"
 #include "ops/glu.hpp"
 #include "ops/matmul.hpp"
 #include "ops/norm.hpp"
@@ -24,6 +25,7 @@ namespace pyinfer {
     X(Norm, norm)           \
     X(Matmul, matmul)       \
     X(Glu, glu)             \
+    X(Gated, gated)         \
     X(Angles, angles)       \
     X(Rope, rope)           \
     X(Attention, attention) \

@@ -5,11 +5,17 @@
 
 namespace pyinfer {
 
-enum Activation : int32_t { kSilu, kGelu, kGeluErf };
+enum ActivationKind : int32_t { kSilu, kGelu, kGeluErf, kRelu, kReluSquared, kXielu };
+
+struct Activation {
+    ActivationKind kind;
+    float alpha_p, alpha_n, beta, eps;  // of xIELU (Huang & Schlag 2024)
+};
 
 struct Glu {  // out = act(gate) * up: the products of two segments, whose own `out` is not used; of one, act(gate)
     Matmul product;
     Activation act;
+    const float* factors;  // [k] on out; or null
     Activations out;
 };
 

@@ -4,14 +4,15 @@
 
 namespace pyinfer {
 
-// x += y_scale * (post ? norm(y) * post : y);  out = norm(x) * weight + bias, where out may be x itself
+// x = x_scale * x + y_scale * (post ? norm(y) * post : y);  out = norm(x) * weight + bias, where out may be x itself
 struct Norm {
-    float* x;             // [n, k]
-    const float* y;       // [n, k] or null
-    const float* post;    // [k] or null
+    float* x;           // [n, k]
+    const float* y;     // [n, k] or null
+    const float* post;  // [post_group] or null: y's norm is of so many columns each, times it
+    int64_t post_group;
     const float* weight;  // [k]; null: x is added to, out is not written
     const float* bias;    // [k] or null
-    float y_scale;
+    float x_scale, y_scale;
     float eps;         // added to the mean of squares
     int32_t gather;    // row i of out is that of token outputs[i] of x and y
     int32_t centered;  // of x, the mean is taken away first (LayerNorm); else RMSNorm
@@ -30,15 +31,21 @@ inline void norm_row(const Norm& p, int32_t n_rows, const Batch& batch, const Wo
     const int64_t k = p.out.k;
     const int64_t row = p.gather ? batch.outputs[i] : i;
     float* x = p.x + row * k;
+    if (p.x_scale != 1)
+        for (int64_t j = 0; j < k; ++j) x[j] *= p.x_scale;
     if (p.y) {
         const float* y = p.y + row * k;
         const float s = p.y_scale;
         if (p.post) {
-            const float r = inverse_rms(y, k, p.eps);
-            if (s == 1)
-                for (int64_t j = 0; j < k; ++j) x[j] += y[j] * r * p.post[j];
-            else
-                for (int64_t j = 0; j < k; ++j) x[j] += y[j] * r * p.post[j] * s;
+            const int64_t n = p.post_group;
+            for (int64_t first = 0; first < k; first += n) {
+                float* to = x + first;
+                const float *from = y + first, r = inverse_rms(from, n, p.eps);
+                if (s == 1)
+                    for (int64_t j = 0; j < n; ++j) to[j] += from[j] * r * p.post[j];
+                else
+                    for (int64_t j = 0; j < n; ++j) to[j] += from[j] * r * p.post[j] * s;
+            }
         } else if (s == 1) {
             for (int64_t j = 0; j < k; ++j) x[j] += y[j];
         } else {

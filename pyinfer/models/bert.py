@@ -1,48 +1,55 @@
-"""Encoders: BERT (Devlin et al. 2018, arXiv:1810.04805) with learned positions, and Nomic BERT (Nussbaum et al. 2024,
-arXiv:2402.01613) with rotary positions and gated feed-forward.
+"""Encoders: BERT (Devlin et al. 2018, arXiv:1810.04805) and those like it, ModernBERT (arXiv:2412.13663).
 
-They have post-norm blocks: a norm takes the sum of a block's input and output, and is the next block's input.
+BERT's blocks are post-norm: a norm takes the sum of a part's input and output, and is the next part's input.
 """
 
-from pyinfer.models.graph import Graph, Outputs
+from dataclasses import replace
+
+from pyinfer.models.decoder import PARTIAL_NEOX, Decoder, layer_norm
 from pyinfer.models.keys import Keys
-from pyinfer.models.model import Architecture
-from pyinfer.models.parts.attention import attention, read_attention, read_head_dim
-from pyinfer.models.parts.embedding import Embedding
-from pyinfer.models.parts.feed_forward import FeedForward, feed_forward, read_feed_forward
-from pyinfer.models.rope import Rope, read_rope
-from pyinfer.models.transformer import Transformer, begin, memory, read_layer_norm, read_transformer
+from pyinfer.models.parts.attention import HeadNorm, Window
+from pyinfer.models.parts.feed_forward import Act
+from pyinfer.models.parts.rotary import Rotary, Sliding
+
+ACTS = {"gelu": "gelu", "geglu": "gelu", "silu": "silu", "swish": "silu", "swiglu": "silu"}
 
 
-def read(keys: Keys, rope: Rope | None, blocks: tuple[FeedForward, ...], n_positions: int = 0) -> Transformer:
-    """Read an encoder's parts. All tokens get type 0, that of the first sentence."""
-    norm = read_layer_norm(keys)
-    heads = read_attention(keys, rope, causal=False)
-    embedding = Embedding(keys.n_vocab, keys.n_embd, n_positions=n_positions, type_row=0)
-    return read_transformer(keys, norm, heads, blocks, None, embedding)
+def layer_norm_of_heads(keys: Keys) -> HeadNorm:
+    return HeadNorm(layer_norm(keys), over="all")
 
 
-def read_bert(keys: Keys) -> Transformer:
-    return read(keys, None, read_feed_forward(keys, "gelu_erf", gate="none"), n_positions=keys.n_ctx_train)
+def hidden_activation(keys: Keys) -> Act:
+    return ACTS[keys.get_choice("hidden_activation", "gelu", tuple(ACTS))]
 
 
-def read_nomic(keys: Keys) -> Transformer:
-    return read(keys, read_rope(keys, read_head_dim(keys), neox=True), read_feed_forward(keys, "silu"))
-
-
-def record(g: Graph, c: Transformer) -> Outputs:
-    x = begin(g, c)
-    n = g.norm_in_place(x, "token_embd_norm", c.norm)
-    for i in range(c.n_layers):
-        h = g.layer(i)
-        x += attention(h, n, c.attention[i])
-        n = h.norm_in_place(x, "attn_output_norm", c.norm)
-        x += feed_forward(h, n, c.feed_forward[i])
-        n = h.norm_in_place(x, "layer_output_norm", c.norm, outputs=i == c.n_layers - 1)
-    return Outputs(n)
-
+BERT = Decoder(
+    embedding_norm="token_embd_norm",
+    token_types=True,
+    norm=layer_norm,
+    attn_norm=None,
+    attn_sum="attn_output_norm",
+    ffn_norm=None,
+    ffn_sum="layer_output_norm",
+    output_norm=None,
+    causal=False,
+    output=None,
+    unneeded=("cls.*",),  # the head of a classifier or reranker
+)
 
 ARCHITECTURES = {
-    "bert": Architecture(read_bert, memory, record),
-    "nomic-bert": Architecture(read_nomic, memory, record),
-}
+    "bert": replace(BERT, positions="needed", rope=None, act="gelu_erf", ffn_gate="none"),
+    # Nomic BERT (Nussbaum et al. 2024, arXiv:2402.01613)
+    "nomic-bert": replace(BERT, rope=PARTIAL_NEOX),
+    # Jina embeddings 2 and 3 (arXiv:2310.19923, arXiv:2409.10173)
+    "jina-bert-v2": replace(
+        BERT, rope=None, max_alibi=8.0, attn_sum_2="attn_norm_2", head_norm=layer_norm_of_heads, act="gelu",
+        ffn_gate="file",
+    ),
+    "jina-bert-v3": replace(BERT, rope=PARTIAL_NEOX, act="gelu", ffn_gate="none"),
+    "modern-bert": Decoder(
+        embedding_norm="token_embd_norm", norm=layer_norm, attn_norm_optional=True,
+        rope=Rotary(neox=True, partial=True, sliding=Sliding(default_base=10000.0)),
+        window=Window(period=3, size=0, first_full=True), causal=False, act=hidden_activation, ffn_gate="fused",
+        output=None, unneeded=("cls.*",),
+    ),
+}  # fmt: skip

@@ -24,12 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyinfer import _kernels
+from pyinfer.errors import ModelError
 from pyinfer.models.rope import Rope, rope_frequencies
 from pyinfer.weights.store import Weights
 
 Value = _kernels.Value
 Floats = NDArray[np.float32]
+Segment = tuple[_kernels.Matrix, Floats | None, float]  # a product: matrix, bias, scale
 ScaleOf = Literal["product", "sum", "nothing"]
+ROW_GROUP = 16  # rows that lie together in a matrix
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,11 @@ class Graph:
             self._add(x, f"{term.y.name}.add", None, x.rows, term, term.eps)
         x.pending = []
 
+    def rescale(self, x: Stream, scale: float, name: str) -> None:
+        """Record that x becomes scale * x."""
+        self.flush(x)
+        self.plan.norm(name, x.rows.value, None, x.rows.value, 0.0, x_scale=scale)
+
     def norm(self, x: Stream | Rows, name: str, kind: Norm, outputs: bool = False) -> Rows:
         """Return the norm of x with the weight `name`. `outputs`: only of the rows that the pass wants."""
         rows = x.rows if isinstance(x, Stream) else x
@@ -175,6 +183,11 @@ class Graph:
         out = self.rows("hidden.logits", hidden.width)
         self.plan.pack(name, hidden.value, out.value, rows="logits")
         return self.done(out, name)
+
+    def norm_rows_in_place(self, rows: Rows, name: str, kind: Norm) -> None:
+        """Record that rows become their norm."""
+        rows.value.want("rows")
+        self._add(rows, name, kind, rows, None, kind.eps)
 
     def _norm(self, x: Stream | Rows, name: str, kind: Norm, out: Rows, outputs: bool = False) -> Rows:
         if outputs:
@@ -213,7 +226,8 @@ class Graph:
     def _norm_weights(self, name: str, kind: Norm, n: int) -> tuple[Floats, Floats | None]:
         if kind.unit:
             return np.ones(n, np.float32), None
-        return self.weights.vector(f"{name}.weight", n), self.weights.vector_or_none(f"{name}.bias", n)
+        tensor = name if self.weights.has(name) else f"{name}.weight"  # PLaMo 3 leaves the suffix out
+        return self.weights.vector(tensor, n), self.weights.vector_or_none(f"{name}.bias", n)
 
     def post(self, y: Rows, name: str, kind: Norm) -> Term:
         """Return the norm of y with the weight `name`, to add it to a stream."""
@@ -255,6 +269,30 @@ class Graph:
         self.plan.matmul(name, x.value, products, rows="logits" if outputs else "tokens")
         return [self.done(out, name) for out in outs]
 
+    def fused(
+        self, name: str, x: Rows, weight: str, widths: dict[str, int], biases: Sequence[Floats | None] = ()
+    ) -> list[Rows]:
+        """Multiply x by the parts of one weight: its first rows give the first role of `widths`, and so on.
+
+        - `biases` (none): one a part, which are added if all are there and the weight has none of its own.
+        """
+        parts = self.parts(weight, widths, x.width)
+        if biases and all(b is not None for b in biases) and parts[0][1] is None:
+            parts = [(matrix, bias, scale) for (matrix, _, scale), bias in zip(parts, biases, strict=True)]
+        segments = [(*part, role, width) for part, (role, width) in zip(parts, widths.items(), strict=True)]
+        return self.products(name, x, segments)
+
+    def parts(self, weight: str, widths: dict[str, int], k: int, scale_of: ScaleOf = "product") -> list[Segment]:
+        """Return the parts of a matrix of k columns, so many rows each, with their bias and scale."""
+        if any(width % ROW_GROUP for width in widths.values()):
+            raise ModelError(f"{weight}.weight: parts of {widths} rows; expected multiples of {ROW_GROUP}")
+        matrix, bias, scale = self.weight(weight, sum(widths.values()), k, scale_of)
+        first, parts = 0, []
+        for width in widths.values():
+            parts.append((matrix.part(first, width), None if bias is None else bias[first : first + width], scale))
+            first += width
+        return parts
+
     def weight(
         self, name: str, n_rows: int, k: int, scale_of: ScaleOf = "product"
     ) -> tuple[_kernels.Matrix, Floats | None, float]:
@@ -272,10 +310,9 @@ class Graph:
         They are recorded once for all layers with the same rope.
         """
         if rope not in self._angles:
-            factors = None
-            if rope.factors_tensor is not None:
-                factors = self.weights.vector(rope.factors_tensor, rope.n_rot // 2)
-            frequencies, mscale = rope_frequencies(rope, factors)
+            vectors = {name: self.weights.vector(name, rope.n_rot // 2) for name in rope.factor_tensors}
+            name = rope.factors_of(self.plan.n_ctx)
+            frequencies, mscale = rope_frequencies(rope, None if name is None else vectors[name])
             rows = self.rows("angles", rope.n_rot)
             self.plan.angles("angles", frequencies, mscale, rows.value)
             self._angles[rope] = self.done(rows, "angles"), Rotation(frequencies, rope.neox)

@@ -77,7 +77,8 @@ class Keys:
         shape = found[::-1] if len(found) == 2 and found[1] != n_embd else found
         if len(shape) != 2 or shape[1] != n_embd or not 1 <= shape[0] <= MAX_VOCAB:
             raise ModelError(f"{path}: token_embd.weight has shape {found}, expected (1 to {MAX_VOCAB}, {n_embd})")
-        n_tokens = len(self.file.metadata.get("tokenizer.ggml.tokens", ()))
+        tokens = self.file.metadata.get("tokenizer.ggml.tokens", ())
+        n_tokens = len(tokens) if hasattr(tokens, "__len__") and not isinstance(tokens, str | bytes) else 0
         if n_tokens > shape[0]:
             raise ModelError(
                 f"{path}: tokenizer.ggml.tokens has {n_tokens} tokens, expected at most {shape[0]}, "
@@ -114,14 +115,14 @@ class Keys:
             self.fail(key, value, f"a finite number of at least {minimum:g}")
         return value
 
-    def get_positive_float(self, key: str, default: float) -> float:
+    def get_positive_float(self, key: str, default: float | None) -> float:
         value = self.get_float(key, default)
         if value == 0:
             self.fail(key, value, "more than 0")
         return value
 
-    def get_bool(self, key: str, default: bool) -> bool:
-        return self.file.get_bool(f"{self.prefix}.{key}") if self.has(key) else default
+    def get_bool(self, key: str, default: bool | None) -> bool:
+        return self.file.get_bool(f"{self.prefix}.{key}") if self._present(key, default) else bool(default)
 
     def get_choice(self, key: str, default: str, known: tuple[str, ...]) -> str:
         value = self.file.get_str(f"{self.prefix}.{key}") if self.has(key) else default
@@ -134,25 +135,37 @@ class Keys:
         if self.has(key) and (found := self.get_int(key, MAX_WIDTH)) != expected:
             self.fail(key, found, f"{expected}, {why}")
 
-    def get_per_layer(self, key: str, maximum: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    def get_per_layer(
+        self, key: str, maximum: int, default: tuple[int, ...] | None = None, minimum: int = 1
+    ) -> tuple[int, ...]:
         """Return a number for each layer. The file has one for all layers, or an array of them."""
         n_layers = self.n_layers
         values = self.get_array(key)
         if values is None:
             if default is not None and not self.has(key):
                 return default
-            return (self.get_int(key, maximum),) * n_layers
+            return (self.get_int(key, maximum, minimum=minimum),) * n_layers
         if len(values) != n_layers:
             self.fail(key, f"an array of {len(values)}", f"{n_layers}, one a layer")
         for value in values:
-            if not 1 <= value <= maximum:
-                self.fail(key, value, f"1 to {maximum}")
+            if not minimum <= value <= maximum:
+                self.fail(key, value, f"{minimum} to {maximum}")
         return values
+
+    def get_root_floats(self, key: str) -> tuple[float, ...]:
+        """Return a float for each layer of a key without the architecture's prefix: one for all layers, or an array."""
+        value = self.file.metadata.get(key)
+        if value is None:
+            raise ModelError(f"{self.file.path}: the key {key} is missing")
+        values = [value] * self.n_layers if isinstance(value, float | int) else list(value)
+        if len(values) != self.n_layers or not all(math.isfinite(v) for v in values):
+            raise ModelError(f"{self.file.path}: {key} is {values!s:.80}, expected {self.n_layers} finite numbers")
+        return tuple(float(v) for v in values)
 
     def get_array(self, key: str) -> tuple[int, ...] | None:
         """Return the integers or booleans of an array; None where the key is absent or has a scalar."""
         value = self.file.metadata.get(f"{self.prefix}.{key}")
-        if value is None or isinstance(value, bool | int | float | str) or not hasattr(value, "__len__"):
+        if value is None or isinstance(value, bool | int | float | str | bytes) or not hasattr(value, "__len__"):
             return None
         if len(value) > MAX_LAYERS:
             self.fail(key, f"an array of {len(value)}", f"at most {MAX_LAYERS} values")

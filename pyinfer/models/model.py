@@ -12,6 +12,9 @@ from pyinfer.models.graph import Graph, Outputs, Rotation
 from pyinfer.models.keys import Keys
 from pyinfer.weights.store import Weights
 
+# Tensors of which no architecture needs any, as patterns of fnmatch: scales of activations (NVFP4), which are quantized
+# with their own, and angles in old files, which are computed.
+UNNEEDED = ("*.input_scale", "blk.*.attn_rot_embd.weight")
 POOLINGS = {0: None, 1: "mean", 2: "cls", 3: "last", 4: "rank", (1 << 32) - 1: None}  # as files number them
 
 
@@ -41,6 +44,15 @@ class Config:
         """How many learned positions there are; 0: there are none, and no such limit."""
         return 0
 
+    @property
+    def unneeded(self) -> tuple[str, ...]:
+        """Further names of tensors that change no result, as Architecture.unneeded has them."""
+        return ()
+
+    def rotates_by(self, n_ctx: int) -> tuple[str, ...]:
+        """Which tensors the rotations of a context of n_ctx tokens take: cached keys of others do not fit."""
+        return ()
+
 
 def read_pooling(keys: Keys) -> str | None:
     value = keys.get_int("pooling_type", max(POOLINGS), default=0, minimum=-1)
@@ -56,11 +68,14 @@ class Architecture:
     - `read(keys)` returns c. It raises ModelError for values that are missing, absurd or contradictory.
     - `memory(c)` returns the spec of what each layer keeps of a sequence.
     - `record(g, c)` records the operations.
+    - `unneeded` (none): names of tensors that such files have and that change no result, as patterns of fnmatch. Any
+      other tensor that `record` does not ask for is an error, since a result without it would be wrong.
     """
 
     read: Callable[[Keys], Config]
     memory: Callable[[Any], Sequence[LayerSpec]]
     record: Callable[[Graph, Any], Outputs]
+    unneeded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,8 +106,13 @@ class Model:
     def record(
         self, plan: _kernels.Plan, weights: Weights, caches: Sequence[_kernels.Cache | _kernels.State]
     ) -> Recording:
-        """Record the operations of a forward pass on a plan; caches: one a layer, as Memory.layers has them."""
+        """Record the operations of a forward pass on a plan; caches: one a layer, as Memory.layers has them.
+
+        Raises ModelError for tensors that are missing, of another shape, or that the architecture does not use.
+        """
+        weights.hide((*UNNEEDED, *self.architecture.unneeded, *self.config.unneeded))
         g = Graph(plan, weights, caches)
         hidden, logits = self.architecture.record(g, self.config)
+        weights.check_used(f"the architecture {self.config.architecture!r}")
         rotations = tuple(g.rotations) if g.can_shift and self.config.causal else None
         return Recording(hidden.value, hidden.n_ops, None if logits is None else logits.value, rotations)

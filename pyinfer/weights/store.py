@@ -9,7 +9,8 @@ Vectors (norms, biases) become float32 in both modes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from pyinfer.system import allocate
 CHUNK_BYTES = 16 << 20  # of the file, interleaved at a time; they are resident twice, and Ctrl-C waits for them
 ALIGNMENT = 64
 MODES = ("copy", "mmap")
+MAX_LISTED, MAX_SHOWN = 6, 80  # names in an error, and characters of each
 
 
 class Weights:
@@ -52,12 +54,30 @@ class Weights:
         """Bytes of all matrices."""
         return sum(matrix.n_bytes for matrix in self._matrices.values())
 
+    def hide(self, patterns: Iterable[str]) -> None:
+        """Take tensors for not there, whose names match a pattern of fnmatch."""
+        self._names -= {name for pattern in patterns for name in self._names if fnmatchcase(name, pattern)}
+
     def has(self, name: str) -> bool:
         return name in self._names
 
     def unused(self) -> list[str]:
         """Return the names of the file's tensors that were not asked for, sorted."""
         return sorted(self._names - self._handed_out)
+
+    def check_used(self, user: str) -> None:
+        """Raise ModelError if some tensors were neither asked for nor hidden.
+
+        `user`: who should have used them, for the error.
+        """
+        left = self.unused()
+        if left:
+            names = ", ".join(name[:MAX_SHOWN] for name in left[:MAX_LISTED])
+            more = f" and {len(left) - MAX_LISTED} more" if len(left) > MAX_LISTED else ""
+            raise ModelError(
+                f"{self._path}: {user} does not use {len(left)} of the file's {len(self._names)} tensors: "
+                f"{names}{more}; without them the results would be wrong"
+            )
 
     def matrix(self, name: str, n_rows: int, k: int) -> _kernels.Matrix:
         """Return the matrix [n_rows, k] of this name. Raises ModelError if it is missing or has another shape."""
@@ -106,6 +126,19 @@ class Weights:
                 raise ModelError(f"{self._path}: {name} has shape {info.shape}, expected ({n},)")
             self._vectors[name] = _kernels.dequantize(info.rows(), info.type, info.file_shape[0]).reshape(-1)
         return self._vectors[name]
+
+    def n_rows(self, name: str) -> int:
+        """Return the rows of a matrix of the file; 0: it has no such matrix."""
+        known = self._matrices.get(name)
+        if known is not None:
+            return known.n_rows
+        shape = self._file.tensors[name].shape if self._file is not None and name in self._names else ()
+        return shape[0] if len(shape) == 2 else 0
+
+    def one_of(self, name: str, sizes: Sequence[int]) -> NDArray[np.float32]:
+        """Return a vector as `vector` does, of any of several numbers of values."""
+        n = self._info(name).n_elements if name not in self._vectors else self._vectors[name].size
+        return self.vector(name, n if n in sizes else sizes[0])
 
     def vector_or_none(self, name: str, n: int) -> NDArray[np.float32] | None:
         return self.vector(name, n) if self.has(name) else None

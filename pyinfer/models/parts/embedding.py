@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from pyinfer.models.graph import Graph, Rows, Stream
-from pyinfer.models.keys import Keys
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,12 @@ class Embedding:
     scale: float = 1.0  # on the tokens' rows
     n_positions: int = 0  # rows of position_embd, one of which is added by position (GPT); 0: there is no such table
     type_row: int | None = None  # of token_types, where the file has it, added to all tokens (BERT)
+    matrix: str = "token_embd"
 
 
 def embed(g: Graph, e: Embedding) -> Stream:
     """Record the residual stream x [n_tokens, n_embd] before the first layer."""
-    table = g.weights.embedding("token_embd.weight", e.n_vocab, e.n_embd)
+    table = g.weights.embedding(f"{e.matrix}.weight", e.n_vocab, e.n_embd)
     positions = g.weights.matrix("position_embd.weight", e.n_positions, e.n_embd) if e.n_positions else None
     types = None if e.type_row is None else g.weights.row_or_none("token_types.weight", e.type_row, e.n_embd)
     x = g.rows("x", e.n_embd)
@@ -38,10 +40,7 @@ class Output:
     n_vocab: int
     matrix: str
     softcap: float = 0.0  # logits become softcap * tanh(logits / softcap); 0: they do not change
-
-
-def read_output(keys: Keys, softcap: float = 0.0) -> Output:
-    return Output(keys.n_vocab, "output" if "output.weight" in keys.file.tensors else "token_embd", softcap)
+    scale: float = 1.0  # on logits, before that
 
 
 def logits(g: Graph, hidden: Rows, o: Output | None) -> Rows | None:
@@ -49,7 +48,12 @@ def logits(g: Graph, hidden: Rows, o: Output | None) -> Rows | None:
     if o is None:
         return None
     wanted = g.pick(hidden, "output_rows")
-    (out,) = g.linear("output", wanted, {o.matrix: ("logits", o.n_vocab)}, outputs=True)
+    matrix, bias, scale = g.weight(o.matrix, o.n_vocab, wanted.width)
+    if bias is None:  # also where the matrix is the embedding's
+        bias = g.weights.vector_or_none("output.bias", o.n_vocab)
+    if bias is not None:
+        bias = bias * np.float32(o.scale)
+    (out,) = g.products("output", wanted, [(matrix, bias, scale * o.scale, "logits", o.n_vocab)], outputs=True)
     if o.softcap:
         g.plan.softcap("softcap", out.value, o.softcap, rows="logits")
     return out

@@ -5,34 +5,59 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pyinfer.models.graph import Layer, Rows, ScaleOf
-from pyinfer.models.keys import MAX_WIDTH, Keys
+import numpy as np
+
+from pyinfer.models.graph import Layer, Norm, Rows, ScaleOf
+
+Gate = Literal["separate", "fused", "none", "file"]
+Act = str | tuple[str, float, float, float, float]
+
+# Architecture.unneeded where scale_of is "nothing": llama.cpp, too, leaves these scales out
+UNSCALED_FFN = ("blk.*.ffn_*.scale",)
 
 
 @dataclass(frozen=True)
 class FeedForward:
-    """The feed-forward of one layer."""
+    """The feed-forward of one layer.
+
+    - `act`: the activation, as Plan.glu has it.
+    - `gate`: where the gate's weight is: in ffn_gate ("separate"), in the first half of ffn_up's rows ("fused"),
+      nowhere ("none"); "file": in ffn_gate if the file has it, in ffn_up if that has twice n_ff rows.
+    - `scale_of`: what the tensors NAME.scale apply to.
+    - `act_without_gate`: the activation where "file" finds no gate; None: `act`.
+    - `inner_norm`: of the hidden units, before ffn_down: ffn_sub_norm.
+    - `divisors`: whether hidden units are divided by ffn.act.scales, where the file has it.
+    """
 
     n_ff: int
-    act: str  # "silu", "gelu" (the tanh approximation) or "gelu_erf" (the exact form)
-    gate: Literal["separate", "none"] = "separate"
-    scale_of: ScaleOf = "nothing"  # what the tensors NAME.scale apply to
-
-
-def read_feed_forward(
-    keys: Keys, act: str, gate: Literal["separate", "none"] = "separate", scale_of: ScaleOf = "nothing"
-) -> tuple[FeedForward, ...]:
-    """Read the feed-forward of every layer."""
-    widths = keys.get_per_layer("feed_forward_length", MAX_WIDTH)
-    return tuple(FeedForward(n_ff, act, gate, scale_of) for n_ff in widths)
+    act: Act
+    gate: Gate = "separate"
+    scale_of: ScaleOf = "nothing"
+    act_without_gate: Act | None = None
+    inner_norm: Norm | None = None
+    divisors: bool = False
 
 
 def feed_forward(h: Layer, x: Rows, f: FeedForward) -> Rows:
     """Record the layer's feed-forward of x: [n_tokens, n_embd] to [n_tokens, n_embd]."""
-    g = h.graph
-    names = {"separate": ("gate", "up"), "none": ("up",)}[f.gate]
-    weights = [g.weight(h.name(f"ffn_{name}"), f.n_ff, x.width, f.scale_of) for name in names]
+    g, w, up = h.graph, h.graph.weights, h.name("ffn_up")
+    gate = f.gate
+    if gate == "file":
+        n_up = w.n_rows(f"{up}.weight")
+        gate = "separate" if w.has(h.name("ffn_gate.weight")) else "fused" if n_up == 2 * f.n_ff else "none"
+    if gate == "fused":
+        weights = g.parts(up, {"gate": f.n_ff, "up": f.n_ff}, x.width, f.scale_of)
+    else:
+        names = ("ffn_gate", "ffn_up") if gate == "separate" else ("ffn_up",)
+        weights = [g.weight(h.name(name), f.n_ff, x.width, f.scale_of) for name in names]
+    act = f.act if gate != "none" or f.act_without_gate is None else f.act_without_gate
     hidden = g.rows("hidden", f.n_ff)  # [n_tokens, n_ff]
-    g.plan.glu(h.name(f"ffn_{'_'.join(names)}"), x.value, weights, hidden.value, f.act)
+    factors = w.vector_or_none(h.name("ffn.act.scales"), f.n_ff) if f.divisors else None
+    if f.inner_norm is not None:
+        hidden.value.want("rows")
+    name = h.name("ffn_up" if gate == "none" else "ffn_gate_up")
+    g.plan.glu(name, x.value, weights, hidden.value, act, factors=None if factors is None else np.float32(1) / factors)
+    if f.inner_norm is not None:
+        hidden = h.norm(hidden, "ffn_sub_norm", f.inner_norm)
     (out,) = g.linear(h.name("ffn_down"), hidden, {h.name("ffn_down"): ("projected", x.width)}, f.scale_of)
     return out
