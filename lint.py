@@ -14,7 +14,7 @@ sys.path.insert(0, "csrc")
 from build_flags import ISA_FLAGS, KERNELS, LANGUAGE, OPENMP, X86
 
 CPP = sorted(str(p) for pattern in ("*.hpp", "units/*.cpp") for p in Path("csrc").rglob(pattern))
-PYTHON = ["pyinfer", "tests", "benchmarks", "csrc", "setup.py", "lint.py"]
+PYTHON = ["pyinfer", "tests", "benchmarks", "csrc", "docs/scripts", "setup.py", "lint.py"]
 STUBS = ["pyinfer._bpe", "pyinfer._gguf_index", "pyinfer._kernels", "pyinfer._sampling"]
 CHECK = [
     ["ruff", "check", *PYTHON],

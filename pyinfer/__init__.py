@@ -13,7 +13,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from pyinfer import location
 from pyinfer.version import __version__
+
+if not location.is_built(__path__[0]):
+    location.use_installed_package(__path__[0])
 
 if TYPE_CHECKING:
     from pyinfer.api.async_llm import AsyncLLM

@@ -3,16 +3,18 @@
 Each message says what is wrong, where (file, key, tensor or argument), what was found and what was expected.
 """
 
+from pyinfer.version import pip_install
+
 
 class PyinferError(Exception):
     """Base of all errors below."""
 
 
-class GGUFError(PyinferError):
+class GGUFError(PyinferError, ValueError):
     """A model file is damaged, cut short, or not of the GGUF format."""
 
 
-class ModelError(PyinferError):
+class ModelError(PyinferError, ValueError):
     """A well-formed file describes a model that cannot be built: unknown architecture, missing tensor, wrong shape."""
 
 
@@ -42,6 +44,15 @@ class BusyError(PyinferError):
 
 class DownloadError(PyinferError):
     """A model could not be downloaded, or the bytes that arrived are not those that were asked for."""
+
+
+class GuideWarning(UserWarning):
+    """A guide allows some texts that its description refuses; the message names the places."""
+
+
+def missing_extra(problem: str, extra: str) -> ParameterError:
+    """The error for a package that is not installed: what needs it, and the command that installs it."""
+    return ParameterError(f"{problem}: {pip_install(extra)}")
 
 
 class PassStopped(Exception):

@@ -86,7 +86,7 @@ def test_bench_draws_the_roofline(tiny, tmp_path, capsys):
 def test_bench_says_how_to_get_plots(tiny, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["bench", tiny, "--plot", "roof.png"]) == 1
-    assert capsys.readouterr().err == "pyinfer: error: --plot needs matplotlib: pip install pyinfer[plot]\n"
+    assert capsys.readouterr().err == "pyinfer: error: --plot needs matplotlib: pip install 'pyinfer-gguf[plot]'\n"
 
 
 def test_bench_decodes_sequences_together(tiny, capsys):

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from terminals import Terminal, environment
+from terminals import READ, READING, Terminal, environment
 from tiny_models import TinyModel, write_text_model
 
 import pyinfer
 from pyinfer.cli.dialogue import Dialogue
+from pyinfer.cli.type_ahead import plain_text
 from pyinfer.errors import ParameterError
 
 PACKAGE = Path(pyinfer.__file__).parent.parent
@@ -44,7 +45,7 @@ def terminal(tiny, tmp_path):
 
     def start(*args: str, **more: str) -> Terminal:
         opened.append(Terminal(command(tiny, "--template", "chatml", *args), environment(tmp_path, **more)))
-        opened[-1].expect("> ")
+        opened[-1].expect(READING)
         return opened[-1]
 
     yield start
@@ -57,16 +58,16 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_came(terminal, tmp_path):
     chat = terminal("-n", "30000", "-c", "32000", "--seed", "1")
     chat.send("/params ignore_eos True\n")
     chat.expect("ignore_eos True\x1b[0m")
-    chat.expect("> ")
+    chat.expect(READING)
     chat.send("Hello\n")
-    chat.expect("Hello\r\n")
+    chat.expect(READ)
     time.sleep(0.5)
     chat.send("\x03\x03")
     chat.expect("stopped")
-    chat.expect("> ")
+    chat.expect(READING)
     chat.send(f"/save {tmp_path / 'kept.json'}\n")
     chat.expect("2 messages are saved")
-    chat.expect("> ")
+    chat.expect(READING)
     question, answer = json.loads((tmp_path / "kept.json").read_text())["messages"]
     assert question == {"role": "user", "content": "Hello"}
     assert answer["role"] == "assistant" and answer["content"]
@@ -80,24 +81,23 @@ def test_ctrl_c_at_the_prompt_clears_the_line_and_twice_leaves(terminal):
     chat.send("half a mess")
     chat.interrupt()
     chat.expect("Ctrl-C again leaves")
-    chat.expect("> ")
+    chat.expect(READING)
     chat.send("/system\n")  # anything between begins the count anew
     chat.expect("no system message")
-    chat.expect("> ")
+    chat.expect(READING)
     chat.interrupt()
     chat.expect("Ctrl-C again leaves")
-    chat.expect("> ")
+    chat.expect(READING)
     chat.interrupt()
     assert chat.status() == 130
 
 
 @posix
 def test_lines_are_edited_and_remembered(terminal, tmp_path):
-    pytest.importorskip("readline")
     chat = terminal()
     chat.send("/systex Be brief.\x1b[D" + "\x1b[D" * 10 + "\x1b[3~m\n")  # back to the x, which becomes an m
     chat.expect("system: Be brief.")
-    chat.expect("> ")
+    chat.expect(READING)
     chat.send("\x04")
     assert chat.status() == 0
     history = tmp_path / "chat_history"
@@ -107,9 +107,71 @@ def test_lines_are_edited_and_remembered(terminal, tmp_path):
     again = terminal()
     again.send("\x1b[A\n")
     again.expect("system: Be brief.")
-    again.expect("> ")
+    again.expect(READING)
     again.send("/sta\t\n")
     again.expect("tokens and speed are shown")
+
+
+def users_messages(chat: Terminal, file: Path) -> list[str]:
+    """What the user has said so far, by /save."""
+    chat.send(f"/save {file}\r")
+    chat.expect("messages are saved")
+    chat.expect(READING)
+    return [m["content"] for m in json.loads(file.read_text())["messages"] if m["role"] == "user"]
+
+
+@posix
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"])
+def test_a_pasted_text_is_one_message(terminal, tmp_path, line_break):
+    chat = terminal("-n", "3")
+    pasted = line_break.join(["first", "/quit", "", "  last"])
+    chat.send(f"\x1b[200~{pasted}\x1b[201~")
+    chat.send(" and more\r")
+    chat.expect(READING)
+    assert users_messages(chat, tmp_path / "chat.json") == ["first\n/quit\n\n  last and more"]
+
+
+@posix
+def test_what_is_typed_during_an_answer_is_neither_shown_nor_run(terminal, tmp_path):
+    chat = terminal("-n", "1500", "-c", "8000", "--seed", "1", "-t", "1")
+    chat.send("/params ignore_eos True\r")
+    chat.expect(READING)
+    chat.send("Hello\r")
+    chat.expect(READ)
+    time.sleep(0.3)
+    chat.send("Ünd nöw\n/quit\x1b[A\r")
+    answer = chat.expect("the answer was cut")
+    assert "Ü" not in answer and "quit" not in answer
+    chat.expect(READING)
+    chat.expect("Ünd")  # it stands in the next line
+    chat.send("?\x1b[D\x7f\x1b[C\r")  # and can be edited: without the t before the question mark
+    chat.expect(READ)
+    chat.expect(READING)
+    assert users_messages(chat, tmp_path / "chat.json") == ["Hello", "Ünd nöw\n/qui?"]
+
+
+@pytest.mark.parametrize(
+    "typed, text",
+    [
+        ("abc", "abc"),
+        ("abc\r", "abc"),
+        ("one\rtwo\n", "one\ntwo"),
+        ("ax\x7fb", "ab"),
+        ("\x1b[A\x1bOB\x1b[3~a\x1b[200~b\rc\x1b[201~\x04\x07", "ab\nc"),
+    ],
+)
+def test_early_keys_become_the_text_that_they_would_have_typed(typed, text):
+    assert plain_text(typed) == text
+
+
+@posix
+def test_old_messages_leave_the_history(terminal, tmp_path):
+    (tmp_path / "chat_history").write_text("".join(f"\n# 2026-01-01\n+message {i}\n" for i in range(1500)))
+    chat = terminal()
+    chat.send("/quit\r")
+    assert chat.status() == 0
+    lines = [line for line in (tmp_path / "chat_history").read_text().splitlines() if line.startswith("+")]
+    assert lines == [*(f"+message {i}" for i in range(500, 1500)), "+/quit"]
 
 
 @posix

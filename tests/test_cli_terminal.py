@@ -85,7 +85,7 @@ def test_chat_shows_them_in_answers_and_notices(model, terminal, tmp_path):
     chat.send("/params ignore_eos True\n")
     chat.expect("ignore_eos True\r\n> ")
     chat.send("Hello\n")
-    chat.expect("Hello\r\n")
+    chat.expect("Hello\r\r\n")  # as the line editor shows it
     answer = chat.expect("the answer was cut")
     assert "␛" in answer and not controls(answer)
     chat.expect("> ")

@@ -34,6 +34,15 @@ def test_models_are_whole_and_nothing_that_accompanies_them():
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["Model-27B-MTP-Q4_K_M", "Model-8B-Imatrix-Q4_K_M", "Model-EAGLE3-Q8_0", "Qwen3-8B-DFlash-Q4_K_M", "x/MTP-a-F16"],
+)
+def test_the_marks_of_companions_are_in_lower_case(name):
+    assert [model.name for model in models_in([f"{name}.gguf"])] == [name]
+    assert models_in([f"{name.lower()}.gguf"]) == []
+
+
+@pytest.mark.parametrize(
     ("quant", "file"),
     [
         ("Q4_K_M", "Model-8B-Q4_K_M.gguf"),

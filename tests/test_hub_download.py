@@ -321,5 +321,5 @@ def test_a_link_whose_blob_is_gone_is_repaired(hub):
 
 def test_without_the_library_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ParameterError, match=r"need huggingface_hub: pip install pyinfer\[hub\]"):
+    with pytest.raises(ParameterError, match=r"need huggingface_hub: pip install 'pyinfer-gguf\[hub\]'"):
         resolve_model(f"hf:{NAME}")

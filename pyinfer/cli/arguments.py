@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pyinfer.api.llm import LLM
+from pyinfer.cli.parser import Parser
 from pyinfer.engine.options import DEFAULTS, EngineOptions
+from pyinfer.gguf.overrides import Override, parse_override
 from pyinfer.hub import resolve_model
 from pyinfer.progress import progress_bar
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.speculation.policy import DEFAULT_N_DRAFT
+
+NO_LIMIT = -1  # of -n, as in llama.cpp
 
 LOADING: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "threads": (("-t", "--threads"), {"type": int, "help": EngineOptions.help("n_threads")}),
@@ -20,6 +24,16 @@ LOADING: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--kv-type",),
         {"default": DEFAULTS.kv_type, "help": EngineOptions.help("kv_type")},
     ),
+    "overrides": (
+        ("--override-kv",),
+        {
+            "action": "append",
+            "dest": "overrides",
+            "default": [],
+            "metavar": "KEY=TYPE:VALUE",
+            "help": EngineOptions.help("overrides"),
+        },
+    ),
     "weights": (
         ("--weights",),
         {"choices": ("copy", "mmap"), "default": DEFAULTS.weights, "help": EngineOptions.help("weights")},
@@ -27,25 +41,24 @@ LOADING: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 
 
-def add_loading_arguments(p: argparse.ArgumentParser, *names: str) -> None:
+def add_loading_arguments(p: Parser, *names: str) -> None:
     """Add arguments for loading a model. `names`: their names in the parsed result."""
     for name in names:
         flags, options = LOADING[name]
         p.add_argument(*flags, **options)
 
 
-def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> None:
-    """Add arguments for sampling and for loading a model.
-
-    `max_tokens`: the default limit, which ends the text of a small model that repeats itself.
-    """
+def add_generation_arguments(p: Parser) -> None:
+    """Add arguments for a model's chat template, for sampling and for loading a model."""
+    p.add_argument("--system", metavar="TEXT", help="the system message")
+    p.add_argument("--template", metavar="NAME", help="another chat template than the model's, such as chatml")
     p.add_argument(
         "-n",
         "--max-tokens",
         type=int,
-        default=max_tokens,
+        default=NO_LIMIT,
         metavar="N",
-        help=f"end after so many tokens (default: {max_tokens})",
+        help="end after so many tokens (default: -1, at the end of the answer or of the context)",
     )
     p.add_argument(
         "--temp", "--temperature", type=float, default=0.8, help="0 takes the likeliest token (default: 0.8)"
@@ -56,7 +69,7 @@ def add_generation_arguments(p: argparse.ArgumentParser, max_tokens: int) -> Non
     p.add_argument("--repeat-penalty", type=float, default=1.0, help="penalty on recent tokens, 1: none (default: 1)")
     p.add_argument("--seed", type=int, help="the seed of the random numbers (default: a new one)")
     p.add_argument("--stop", action="append", default=[], help="end before this text; may be given several times")
-    add_loading_arguments(p, "threads", "ctx", "weights")
+    add_loading_arguments(p, "threads", "ctx", "weights", "overrides")
     p.add_argument(
         "--speculative", choices=("lookup",), help="draft tokens from earlier places of the text and the prompt"
     )
@@ -83,13 +96,18 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
         repetition_penalty=args.repeat_penalty,
         seed=args.seed,
         stop=args.stop,
-        max_tokens=args.max_tokens,
+        max_tokens=None if args.max_tokens == NO_LIMIT else args.max_tokens,
     )
 
 
 def model_file(name: str) -> Path:
     """Return a model's file. Shows a progress bar while it is downloaded."""
     return resolve_model(name, progress_bar(f"fetching {name}"))
+
+
+def overrides_of(args: argparse.Namespace) -> dict[str, Override]:
+    """Return the values that replace the file's metadata. Raises ParameterError for what is not KEY=TYPE:VALUE."""
+    return dict(parse_override(text) for text in args.overrides)
 
 
 def load_model(args: argparse.Namespace) -> LLM:
@@ -104,4 +122,5 @@ def load_model(args: argparse.Namespace) -> LLM:
         speculative=args.speculative,
         draft_model=None if args.draft_model is None else model_file(args.draft_model),
         n_draft=args.n_draft,
+        overrides=overrides_of(args),
     )

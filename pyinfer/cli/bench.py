@@ -16,13 +16,14 @@ from typing import Any
 
 from pyinfer.cli.arguments import add_loading_arguments, model_file
 from pyinfer.cli.measure import measure
+from pyinfer.cli.parser import Parser
 from pyinfer.cli.profile import format_profile
 from pyinfer.cli.roofline import load_pyplot, plot_roofline
 from pyinfer.errors import ParameterError
+from pyinfer.files import user_path
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = subparsers.add_parser("bench", help="measure a model's speed")
+def add_arguments(p: Parser) -> None:
     p.add_argument("model", help="a GGUF file or a model's name")
     p.add_argument("-p", "--prompt", type=int, default=512, help="tokens of the prompt, 0: none (default: 512)")
     p.add_argument("-n", "--generate", type=int, default=128, help="tokens generated, 0: none (default: 128)")
@@ -35,7 +36,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("--json", action="store_true", help="all figures as JSON")
     p.add_argument("--profile", action="store_true", help="time, GB/s and GMAC/s by kind of operation, too")
     p.add_argument("--plot", metavar="FILE.png", help="the roofline of the operations as a picture; implies --profile")
-    p.set_defaults(run=run)
 
 
 def counts(text: str) -> list[int]:
@@ -67,6 +67,7 @@ def check_plot(args: argparse.Namespace) -> None:
     if not (args.prompt or args.generate):
         raise ParameterError("--plot has no operations to show with -p 0 -n 0")
     endings = load_pyplot().figure().canvas.get_supported_filetypes()
+    args.plot = str(user_path(args.plot))
     if Path(args.plot).suffix[1:] not in endings or not Path(args.plot).parent.is_dir():
         raise ParameterError(f"--plot is {args.plot}; expected a file in an existing folder, named *.png")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from pyinfer.api.llm import LLM
 from pyinfer.chat import choose_template, encode_chat
 from pyinfer.cli.arguments import add_generation_arguments, load_model, sampling_params
 from pyinfer.cli.dialogue import Dialogue, Message
-from pyinfer.cli.line_input import LineInput, one_interrupt
+from pyinfer.cli.line_input import LineInput
+from pyinfer.cli.parser import Parser
 from pyinfer.cli.speed import speed
 from pyinfer.cli.terminal import sanitized, show
 from pyinfer.errors import ParameterError, PyinferError
@@ -33,14 +33,13 @@ HELP = """\
 /stats               tokens and speed after each answer, or no more
 /save FILE, /load FILE   the conversation as JSON
 /quit                leave, as Ctrl-D does
-A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines.
-Ctrl-C stops an answer and keeps what came of it."""
+A line that ends with \\ goes on in the next; \"\"\" begins and ends a message of several lines. A pasted text is
+one message. Ctrl-C stops an answer and keeps what came of it; what is typed meanwhile waits in the next line."""
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 UNUSED_PARAMS = ("n", "best_of", "logprobs", "prompt_logprobs", "logits_processors", "guide")  # of no use in a chat
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = subparsers.add_parser("chat", help="talk with a model")
+def add_arguments(p: Parser) -> None:
     p.set_defaults(model=DEFAULT_MODEL)
     p.add_argument(
         "model",
@@ -50,11 +49,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     # without this, argparse would read -m as short for -md, the draft model
     p.add_argument("-m", "--model", default=argparse.SUPPRESS, help="the same, as `pyinfer run` has it")
-    p.add_argument("--system", metavar="TEXT", help="the system message")
-    p.add_argument("--template", metavar="NAME", help="another chat template than the model's, such as chatml")
-    add_generation_arguments(p, max_tokens=1024)
+    add_generation_arguments(p)
     p.add_argument("--stats", action="store_true", help="tokens and speed after each answer")
-    p.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,11 +59,7 @@ def run(args: argparse.Namespace) -> int:
         llm.engine.check_decoder()
         choose_template(llm.tokenizer, args.template)
         chat = TerminalChat(llm, params, Dialogue(args.system), args.template, args.stats)
-        lines = LineInput(cache_dir() / "chat_history", chat.completions)
-        try:
-            converse(chat, lines)
-        finally:
-            lines.close()
+        converse(chat, LineInput(cache_dir() / "chat_history", chat.completions))
     return 0
 
 
@@ -94,7 +86,7 @@ def converse(chat: TerminalChat, lines: LineInput) -> None:
             notice("\nCtrl-C again leaves")
             continue
         try:
-            with one_interrupt() if lines.interactive else contextlib.nullcontext():
+            with lines.quiet():
                 chat.handle(message)
         except KeyboardInterrupt:
             if not lines.interactive:

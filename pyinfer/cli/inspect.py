@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from pyinfer.cli.arguments import model_file
+from pyinfer.cli.parser import Parser
 from pyinfer.cli.terminal import show
 from pyinfer.gguf import GGUFFile
 from pyinfer.gguf.reader import describe as describe_type
@@ -15,12 +16,10 @@ SHORT = 8  # elements of an array that are shown whole
 LONG_TEXT = 100  # characters of a string that are shown in the text form
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = subparsers.add_parser("inspect", help="show a file's metadata and tensors")
+def add_arguments(p: Parser) -> None:
     p.add_argument("file", help="a GGUF file, any part of a split one, or a model's name")
     p.add_argument("--tensors", action="store_true", help="list the tensors, too")
     p.add_argument("--json", action="store_true", help="as JSON; arrays of more than 8 elements as type and length")
-    p.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,6 +65,8 @@ def plain(value: Any) -> Any:
     """Return a metadata value for JSON; of a long array, a text with its type and length."""
     if isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     if len(value) > SHORT:
         return f"<{describe_type(value)}>"
     return [plain(v.item() if hasattr(v, "item") else v) for v in value]

@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from pyinfer.errors import ParameterError
+from pyinfer.errors import missing_extra
 
 MARKERS = {"prefill": "s", "decode": "o"}
 MIN_SHARE = 0.005  # of the time: kinds with less get no point
@@ -21,7 +21,7 @@ def load_pyplot() -> Any:
     try:
         importlib.import_module("matplotlib").use("Agg")
     except ImportError as error:
-        raise ParameterError("--plot needs matplotlib: pip install pyinfer[plot]") from error
+        raise missing_extra("--plot needs matplotlib", "plot") from error
     return importlib.import_module("matplotlib.pyplot")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pyinfer.errors import ParameterError
+from pyinfer.errors import missing_extra
 from pyinfer.hub.choice import GGUFModel, labels, models_in
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def hub_library() -> ModuleType:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ParameterError("models of the hub need huggingface_hub: pip install pyinfer[hub]") from error
+        raise missing_extra("models of the hub need huggingface_hub", "hub") from error
     return huggingface_hub
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 # without a quant, the first of these that a repository has is taken, else its first model, as by llama.cpp's -hf
 DEFAULT_QUANTS = ("Q4_K_M", "Q8_0")
-# files that are no model, but belong to one: projectors of images, statistics of quantization, draft heads
+# Marks of files that are no model, but belong to one: projectors of images, statistics of quantization, draft heads.
+# Only in lower case, as in llama.cpp: "Model-MTP-Q4_K_M.gguf" and "Model-Imatrix-Q4_K_M.gguf" are models.
 COMPANIONS = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})$")
@@ -30,7 +31,7 @@ def models_in(paths: Iterable[str]) -> list[GGUFModel]:
     """The models among a repository's files, ordered by path. A split model counts if all its parts are there."""
     parts: dict[tuple[str, int], dict[int, str]] = {}
     for path in paths:
-        if not path.lower().endswith(".gguf") or any(word in path.rsplit("/")[-1].lower() for word in COMPANIONS):
+        if not path.lower().endswith(".gguf") or any(mark in path.rsplit("/")[-1] for mark in COMPANIONS):
             continue
         name = path[: -len(".gguf")]
         part = _PART.search(name)

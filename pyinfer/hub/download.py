@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pyinfer.errors import DownloadError
-from pyinfer.files import atomic_write
+from pyinfer.files import advice, atomic_write
 from pyinfer.hub.cache import REVISION, blob_lock, hub_library, repo_folder
 from pyinfer.hub.checksums import check_digest
 from pyinfer.hub.choice import choose, labels, models_in
@@ -32,6 +32,10 @@ CHUNK = 1 << 16  # bytes
 MAX_ATTEMPTS = 5  # in a row in which no byte arrives
 FIRST_WAIT = 0.5  # seconds after such an attempt, doubled after each further one
 RETRIED = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be gone a moment later
+ELSEWHERE = "a folder on another disk (HF_HOME)"
+OFFLINE_ADVICE = (
+    "check the connection and the proxy (HTTPS_PROXY), or give the path of a GGUF file that is on this machine"
+)
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -60,7 +64,8 @@ def fetch_from_hub(model: HubModel, progress: Progress | None = None) -> Path:
         found = models_in(listed)
         chosen = choose(found, model.quant)
         if chosen is None:
-            there = ", ".join(labels(found)) or "no GGUF model"
+            search = f"https://huggingface.co/models?library=gguf&search={model.repo.partition('/')[2]}"
+            there = ", ".join(labels(found)) or f"no GGUF model; {search} may show one of others"
             raise DownloadError(f"{model.repo} has no model {model.quant or 'at all'}; it has {there}")
         files = [listed[path] for path in chosen.paths]
         folder = repo_folder(model.repo)
@@ -123,7 +128,8 @@ def _check_space(partial: Path, file: RemoteFile) -> None:
     free = shutil.disk_usage(partial.parent).free
     if free < needed:
         raise DownloadError(
-            f"{file.path} needs {needed / 1e6:.0f} MB more in {partial.parent}, where {free / 1e6:.0f} MB are free"
+            f"{file.path} needs {needed / 1e6:.0f} MB more in {partial.parent}, where {free / 1e6:.0f} MB are free; "
+            f"free some space, or use {ELSEWHERE}"
         )
 
 
@@ -243,7 +249,10 @@ def _is_of_a_file(error: BaseException) -> bool:
 def _write_error(path: Path, error: OSError) -> DownloadError:
     """The error for a partial file that can't be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return DownloadError(f"{path.parent}: {'the disk is full' if full else error}; what came so far is kept")
+    hint = advice(error, ELSEWHERE)
+    return DownloadError(
+        f"{path.parent}: {'the disk is full' if full else error}; what came so far is kept{hint and '; '}{hint}"
+    )
 
 
 @contextmanager
@@ -270,5 +279,6 @@ def _as_download_errors(repo: str) -> Iterator[None]:
         raise kind(f"{repo}: {_endpoint()} answers {error}") from error
     except _http_errors() as error:
         if _is_of_a_file(error):
-            raise DownloadError(f"{repo} cannot be kept in the cache: {error}") from error
-        raise HubUnreachableError(f"{_endpoint()} cannot be reached: {error}") from error
+            hint = advice(error, ELSEWHERE)
+            raise DownloadError(f"{repo} cannot be kept in the cache: {error}{hint and '; '}{hint}") from error
+        raise HubUnreachableError(f"{_endpoint()} cannot be reached: {error}; {OFFLINE_ADVICE}") from error

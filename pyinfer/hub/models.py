@@ -57,8 +57,8 @@ class ModelEntry:
 def resolve_model(name: str | os.PathLike[str], progress: Progress | None = None) -> Path:
     """Find the file of a model; download it if no cache has it. `pull_model` looks for newer versions as well.
 
-    - `name`: a path, which is returned as it is; `hf:ORG/REPO[:QUANT]`, `ORG/REPO:QUANT`, or a short name that
-      `pyinfer list` shows.
+    - `name`: a path, which is returned as it is, but for `~`; `hf:ORG/REPO[:QUANT]`, `ORG/REPO:QUANT`, or a short name
+      that `pyinfer list` shows.
     - `progress` (None): called with (bytes done, bytes in all) about ten times a second during a download, and at its
       end.
 

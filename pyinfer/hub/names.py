@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyinfer.errors import ParameterError
+from pyinfer.files import user_path
 from pyinfer.hub.catalogue import CATALOGUE
 from pyinfer.hub.packaged import PackagedModel
+from pyinfer.suggestions import did_you_mean
 
 PREFIX = "hf:"
+MODEL_ENDINGS = (".gguf", ".safetensors")
 EXPECTED = "a GGUF file, hf:ORG/REPO[:QUANT], ORG/REPO:QUANT, or a name that `pyinfer list` shows"
 # the hub's rules for names; a quant may also be a file's path in the repository
 _WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
@@ -39,14 +42,15 @@ def parse_name(name: str | os.PathLike[str]) -> Path | HubModel | PackagedModel:
     if not isinstance(name, str):
         if not isinstance(name, os.PathLike):
             raise ParameterError(f"the model is a {type(name).__name__}; expected {EXPECTED}")
-        return Path(name)
+        return user_path(name)
     if name.startswith(PREFIX):
         model = _hub_model(name[len(PREFIX) :])
         if model is None:
             raise ParameterError(f"the model is {name!r}; expected hf:ORG/REPO or hf:ORG/REPO:QUANT")
         return model
-    if os.path.exists(name):  # noqa: PTH110, Path.exists raises for names that no system allows
-        return Path(name)
+    path = user_path(name)
+    if name and os.path.exists(path):  # noqa: PTH110, Path.exists raises for names that no system allows
+        return path
     entry = CATALOGUE.get(name.lower())
     if entry is not None:
         return entry if isinstance(entry, PackagedModel) else parse_name(entry)
@@ -54,9 +58,18 @@ def parse_name(name: str | os.PathLike[str]) -> Path | HubModel | PackagedModel:
     if model is not None and model.quant is not None:
         return model
     if name.lower().endswith(".gguf") or (model is None and ("/" in name or os.sep in name)):
-        return Path(name)
-    hint = f" (did you mean {model}?)" if model is not None else ""
+        return path
+    hint = f"; did you mean {model}?" if model is not None else did_you_mean(name, CATALOGUE)
     raise ParameterError(f"the model is {name!r}, which is no file; expected {EXPECTED}{hint}")
+
+
+def names_a_model(text: str) -> bool:
+    """Whether a text is surely a model's name or file, and not a prompt."""
+    name = text.lower()
+    if name.startswith(PREFIX) or name in CATALOGUE or name.endswith(MODEL_ENDINGS):
+        return True
+    model = _hub_model(text)
+    return (model is not None and model.quant is not None) or (os.sep in text and os.path.exists(text))  # noqa: PTH110
 
 
 def _hub_model(text: str) -> HubModel | None:

