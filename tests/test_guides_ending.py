@@ -12,7 +12,6 @@ from pyinfer.guides.grammar.gbnf import parse_gbnf
 from pyinfer.guides.masks import allowed_ids
 from pyinfer.tokenizer import load_tokenizer
 
-pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")
 GUIDES = {
     **{name: Guide.json(schema, whitespace=i % 2 == 0) for i, (name, schema) in enumerate(SCHEMAS.items())},
     "arithmetic": Guide.gbnf(ARITHMETIC),

@@ -18,7 +18,6 @@ from pyinfer.guides.masks import allowed_ids
 from pyinfer.guides.matcher import GuideMatcher
 from pyinfer.tokenizer import load_tokenizer, tokenizer_from_metadata
 
-pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")
 VOCABULARIES = ["tiny", "llama-spm", "qwen2"]
 
 

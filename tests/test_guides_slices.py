@@ -9,8 +9,6 @@ from pyinfer.guides.guide import Guide
 from pyinfer.guides.masks import allowed_ids
 from pyinfer.tokenizer import tokenizer_from_metadata
 
-pytest.importorskip("llguidance", reason="llguidance is not installed (pip install pyinfer[guided])")
-
 STEMS = [
     "a",
     "is",

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, cast
 from pyinfer.errors import ParameterError, TokenizerError
 from pyinfer.guides.ending import ClosingTokens
 from pyinfer.guides.errors import guide_error
-from pyinfer.guides.grammar.json_schema import FIXED_SPACE, parse_schema, prepare_schema
 from pyinfer.guides.grammar.lark import gbnf_to_lark
+from pyinfer.guides.schema.compile import compile_schema
+from pyinfer.guides.schema.inline import expand_schemas
 from pyinfer.guides.slices import SLICES
 from pyinfer.guides.spec import GuideSpec
+from pyinfer.guides.trial import LIMITS, try_grammar
 from pyinfer.tokenizer import Tokenizer
 from pyinfer.tokenizer.vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED
 
@@ -29,9 +31,6 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 MAX_GRAMMARS = 64  # kept for a vocabulary; a large one takes some megabytes
-# White space as llama.cpp's grammar for JSON has it: a model can't add spaces and new lines without end.
-FREE_SPACE = {"whitespace_pattern": r" |\n[ \t]{0,20}"}
-
 ASCII_CLASSES = "d"  # of regular expressions: \\d is 0 to 9, as in JSON schemas; \\w and \\s are Unicode's
 
 _lock = threading.Lock()
@@ -40,10 +39,6 @@ _vocabularies: weakref.WeakKeyDictionary[Tokenizer, CompiledVocabulary] = weakre
 
 def compile_vocabulary(tokenizer: Tokenizer) -> CompiledVocabulary:
     """The compiled vocabulary of a tokenizer, made by the first call. Raises ParameterError as Guide.matcher does."""
-    try:
-        import llguidance  # noqa: F401
-    except ImportError as error:
-        raise ParameterError("structured output needs llguidance: pip install pyinfer[guided]") from error
     with _lock:
         vocabulary = _vocabularies.get(tokenizer)
         if vocabulary is None:
@@ -54,17 +49,6 @@ def compile_vocabulary(tokenizer: Tokenizer) -> CompiledVocabulary:
 def grammar_of(guide: GuideSpec) -> str:
     """The grammar that llguidance compiles for a guide: in Lark, or in its own JSON. Raises ParameterError."""
     return GRAMMARS[guide.kind](guide)
-
-
-def _json_grammar(guide: GuideSpec) -> str:
-    schema = prepare_schema(parse_schema(guide.source))
-    if schema is False:
-        raise ParameterError(f"{guide}: nothing meets it")
-    schema = {} if schema is True else schema
-    own = schema.get("x-guidance")
-    layout = FREE_SPACE if guide.whitespace else FIXED_SPACE
-    options = {**layout, **(own if isinstance(own, dict) else {})}
-    return json.dumps({"grammars": [{"json_schema": {**schema, "x-guidance": options}}]})
 
 
 def _regex_grammar(pattern: str) -> str:
@@ -79,11 +63,11 @@ def _choice_pattern(source: str) -> str:
 
 
 GRAMMARS: dict[str, Callable[[GuideSpec], str]] = {
-    "json": _json_grammar,
+    "json": lambda guide: compile_schema(guide.source, guide.whitespace).lark,
     "regex": lambda guide: _regex_grammar(guide.source),
     "choice": lambda guide: _regex_grammar(_choice_pattern(guide.source)),
     "gbnf": lambda guide: gbnf_to_lark(guide.source),
-    "lark": lambda guide: guide.source,
+    "lark": lambda guide: expand_schemas(guide.source).lark,
 }
 
 
@@ -97,7 +81,7 @@ class CompiledVocabulary:
         ends = sorted(tokenizer.eog_ids) or None
         self._tokenizer = LLTokenizer(cast("TokenizerWrapper", view), eos_token=ends, slices=SLICES)
         view.llguidance = self._tokenizer
-        self._limits = LLParserLimits(verbose_errors=False)
+        self._limits = LLParserLimits(verbose_errors=False, **LIMITS)  # type: ignore[arg-type]
         self._matchers: OrderedDict[GuideSpec, LLMatcher] = OrderedDict()
         self._shortest: dict[GuideSpec, int] = {}
         self._tokens, self._ends = view.tokens, tokenizer.eog_ids
@@ -132,7 +116,9 @@ class CompiledVocabulary:
     def _compile(self, guide: GuideSpec) -> LLMatcher:
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._tokenizer, grammar_of(guide), log_level=0, limits=self._limits)
+        grammar = grammar_of(guide)
+        try_grammar(guide, grammar)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
         if not matcher.is_error():
             # only the first step shows that nothing can begin a text, or that the grammar forces a text without end
             first = matcher.deep_copy()

@@ -1,7 +1,7 @@
 """`Guide`: structured output as users describe it.
 
 A guide is a description, and any number of requests and models may share it; `guide.matcher(tokenizer)` follows one
-text under it (`pip install pyinfer[guided]`).
+text under it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyinfer.errors import ParameterError
-from pyinfer.guides.grammar.json_schema import parse_schema, without_unique_items
 from pyinfer.guides.grammar.lark import gbnf_to_lark
 from pyinfer.guides.matcher import GuideMatcher
+from pyinfer.guides.schema.compile import compile_schema
+from pyinfer.guides.schema.inline import expand_schemas
+from pyinfer.guides.schema.report import warn_of
+from pyinfer.guides.schema_of import schema_of
 from pyinfer.guides.spec import MAX_QUOTED, GuideSpec
 from pyinfer.tokenizer import Tokenizer
 
@@ -32,27 +35,30 @@ class Guide(GuideSpec):
     """
 
     @classmethod
-    def json(cls, schema: Mapping[str, Any] | str | bool | Any, whitespace: bool = True) -> Guide:
+    def json(
+        cls, schema: Mapping[str, Any] | str | bool | Any, whitespace: bool = True, *, strict: bool = False
+    ) -> Guide:
         """Describe JSON that meets a schema; its properties come in the order of the schema.
 
-        - `schema`: a JSON schema as a dict or as text, True (any JSON), or a Pydantic model.
+        - `schema`: a JSON schema as a dict or as text, or True (any JSON); or, where Pydantic is installed, a Pydantic
+          model, a dataclass, a TypedDict, an annotation such as `list[Model]`, or a `pydantic.TypeAdapter`.
         - `whitespace` (True): the model may put a space, or a line break with indentation, between elements. False: the
           layout is that of `json.dumps`, so that more tokens are certain and need no forward pass.
+        - `strict` (False): raise an error where a keyword can't be held exactly. False: a GuideWarning names the place.
 
-        Returns the guide. Raises ParameterError for what is no JSON schema. `matcher` refuses keywords that can't be
-        enforced (`not`, `uniqueItems`, …).
+        Returns the guide. Raises ParameterError for what is no JSON schema, and for one that nothing can meet.
 
             Guide.json({"type": "array", "items": {"type": "integer"}}, whitespace=False)
         """
-        if callable(describe := getattr(schema, "model_json_schema", None)):
-            schema = without_unique_items(describe())  # sets drop what is there twice
+        schema = schema_of(schema)
         if not isinstance(schema, str):
             try:
                 schema = json.dumps(schema, ensure_ascii=False, allow_nan=False)
             except (TypeError, ValueError, RecursionError) as error:
                 raise ParameterError(f"the JSON schema can't be written as JSON: {error}") from None
-        parse_schema(schema)
-        return cls("json", schema, bool(whitespace))
+        guide = cls("json", schema, bool(whitespace))
+        warn_of(compile_schema(guide.source, guide.whitespace).warnings, strict)
+        return guide
 
     @classmethod
     def regex(cls, pattern: str) -> Guide:
@@ -104,11 +110,14 @@ class Guide(GuideSpec):
         - `grammar`: in llguidance's dialect of Lark's EBNF, at most 2**20 characters. A terminal takes the longest text
           that it matches: `/[a-z]+/ "b"` never comes to its "b". Use `gbnf` where that matters.
 
-        Returns the guide. Raises ParameterError for what is no text; `matcher` refuses invalid grammars.
+        It may have JSON schemas, as `%json {…}`. Returns the guide. Raises ParameterError for what is no text, and for
+        a schema that `json` refuses; `matcher` refuses invalid grammars.
 
             Guide.lark('start: "a" NUMBER\\nNUMBER: /[0-9]+/')
         """
-        return cls("lark", grammar)
+        guide = cls("lark", grammar)
+        warn_of(expand_schemas(guide.source).warnings)
+        return guide
 
     def matcher(self, tokenizer: Tokenizer) -> GuideMatcher:
         """Begin a text under this guide.
@@ -117,7 +126,7 @@ class Guide(GuideSpec):
 
         Returns a GuideMatcher. The first call for a tokenizer takes up to a second or two, the first call for a guide
         milliseconds, others microseconds. Raises ParameterError if llguidance can't compile the guide, if nothing can
-        meet it, or if llguidance is not installed.
+        meet it.
 
             matcher = Guide.choice(["yes", "no"]).matcher(load_tokenizer("model.gguf"))
             matcher.forced()  # the tokens that can only come next; none as yet

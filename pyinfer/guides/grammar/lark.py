@@ -11,24 +11,13 @@ from functools import reduce
 from itertools import groupby
 
 from pyinfer.errors import ParameterError
-from pyinfer.guides.grammar.gbnf import (
-    SIGNS,
-    Alt,
-    Chars,
-    Node,
-    Ref,
-    Repeat,
-    Seq,
-    Token,
-    normal_ranges,
-    parse_gbnf,
-    references,
-)
+from pyinfer.guides.grammar.gbnf import parse_gbnf
 from pyinfer.guides.grammar.lexemes import Grammar, Regularity, find_lexemes
+from pyinfer.guides.grammar.nodes import Alt, Chars, Node, Ref, Repeat, Seq, Token, normal_ranges, references
+from pyinfer.guides.grammar.terminals import counts_of, regex_of
 
 ROOT = "root"
 MAX_CHAIN = 32  # parts of a stretch from which the last can be split off; longer ones are halved, to keep trees low
-SIGN_OF = {counts: sign for sign, counts in SIGNS.items()}
 
 
 def gbnf_to_lark(text: str) -> str:
@@ -69,6 +58,7 @@ def _without_endless(rules: Mapping[str, Node]) -> dict[str, Node]:
             return node.min_count == 0 or ends(node.item)
         if isinstance(node, Token):
             return True
+        assert isinstance(node, (Seq, Alt))
         return (all if isinstance(node, Seq) else any)(ends(item) for item in node.items)
 
     # a rule is checked again only after one that it uses turned out to end
@@ -200,7 +190,7 @@ class _Writer:
 
     def _expression(self, node: Node) -> str:
         if id(node) in self._lexemes:
-            return self._terminals.setdefault(self._regex(node), f"L{len(self._terminals)}")
+            return self._terminals.setdefault(regex_of(node, self._grammar.rules), f"L{len(self._terminals)}")
         if isinstance(node, Ref) and not self._grammar.is_empty(node):
             if node.name not in self._names:
                 self._names[node.name] = f"r{len(self._names)}"
@@ -213,32 +203,5 @@ class _Writer:
         if isinstance(node, Alt):
             return f"({' | '.join(self._expression(item) for item in node.items)})"
         if isinstance(node, Repeat) and node.max_count != 0:
-            return f"({self._expression(node.item)}){_counts(node)}"
+            return f"({self._expression(node.item)}){counts_of(node)}"
         return '""'
-
-    def _regex(self, node: Node) -> str:
-        """A regular expression in Rust's syntax, without characters that have a meaning in Lark."""
-        if isinstance(node, Ref):
-            return self._regex(self._grammar.rules[node.name])
-        if isinstance(node, Seq):
-            return "".join(self._regex(item) for item in node.items)
-        if isinstance(node, Alt):
-            return f"(?:{'|'.join(self._regex(item) for item in node.items)})"
-        if isinstance(node, Repeat):
-            return f"(?:{self._regex(node.item)}){_counts(node)}"
-        assert isinstance(node, Chars)
-        (low, high), *others = node.ranges
-        if low == high and not others:
-            return _character(low)
-        spans = [_character(low) + (f"-{_character(high)}" if high > low else "") for low, high in node.ranges]
-        return f"[{''.join(spans)}]"
-
-
-def _counts(node: Repeat) -> str:
-    if (node.min_count, node.max_count) in SIGN_OF:
-        return SIGN_OF[node.min_count, node.max_count]
-    return f"{{{node.min_count},{'' if node.max_count is None else node.max_count}}}"
-
-
-def _character(code: int) -> str:
-    return chr(code) if chr(code).isascii() and chr(code).isalnum() else f"\\x{{{code:x}}}"

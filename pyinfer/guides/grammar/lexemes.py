@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pyinfer.guides.grammar.gbnf import Alt, Chars, Node, Ref, Repeat, Seq, Token, children, references, walk
+from pyinfer.guides.grammar.nodes import Alt, Chars, Node, Ref, Repeat, Seq, Token, children, references, walk
 
 MAX_LEAVES = 400  # character sets of a lexeme: a check of two lexemes visits pairs of their sets
 MAX_LEXEME_DEPTH = 60  # nested parts, references included: functions call themselves for each
 MAX_STEPS = 300_000  # pairs of sets visited for two lexemes; above, they count as in conflict
-MAX_PAIRS = 1_000_000  # pairs of lexemes; above, all lexemes are divided
+MAX_ALL_STEPS = 1_500_000  # of a grammar, with the links of its automata, some 0.5 s; then, all count as in conflict
+STEPS_OF_PAIR = 4  # as long as a pair of lexemes takes at least
+MAX_PAIRS = 400_000  # pairs of lexemes; above, all lexemes are divided
 
 
 class Alphabet:
@@ -107,12 +109,18 @@ class Grammar:
         self.follow: dict[int, int] = {id(node): 0 for node in nodes}
         self._find_follow()
         self._automata: dict[int, Automaton] = {}
+        self._steps = 0
 
     def is_regular(self, node: Node) -> bool:
         """Whether a part could be a lexeme."""
         return (node is self.rules[self.root] and self._regularity.n_leaves(node) is not None) or (
             self._regularity.is_regular(node)
         )
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether looking for conflicts has taken so long that no more are looked for."""
+        return self._steps > MAX_ALL_STEPS
 
     def is_empty(self, node: Node) -> bool:
         """Whether a part is the empty text."""
@@ -143,6 +151,7 @@ class Grammar:
         found = self._automata.get(id(node))
         if found is None:
             found = self._automata[id(node)] = _glushkov(node, self.rules, self.alphabet)
+            self._steps += sum(map(len, found.next))
         return found
 
     def conflict(self, one: Node, other: Node) -> bool:
@@ -150,6 +159,9 @@ class Grammar:
         follow = self.follow[id(one)]
         if not follow:
             return False
+        if self._steps > MAX_ALL_STEPS:
+            return True
+        self._steps += STEPS_OF_PAIR
         a, b = self.automaton(one), self.automaton(other)
         if not any(follow & chars for chars in b.onward):
             return False
@@ -158,14 +170,18 @@ class Grammar:
         while todo:
             p, q = todo.pop()
             if p in a.last and follow & b.onward[q]:
-                return True
+                break
             steps += len(a.next[p]) * len(b.next[q])
             if steps > MAX_STEPS:
-                return True
+                break
             found = {(r, s) for r in a.next[p] for s in b.next[q] if a.sets[r] & b.sets[s]} - seen
             seen |= found
             todo += found
-        return False
+        else:
+            self._steps += steps
+            return False
+        self._steps += steps
+        return True
 
     def _grow(self, name: str) -> bool:
         before, after = self._begin[name], self.begin(self.rules[name])
@@ -212,6 +228,8 @@ def find_lexemes(grammar: Grammar) -> set[int]:
         others = [lexeme for lexeme in lexemes if not isinstance(lexeme, Chars)]
         too_many = len(lexemes) * len(others) > MAX_PAIRS
         bad = {id(b) for b in others if too_many or any(_conflict(grammar, a, b, free) for a in lexemes)}
+        if grammar.exhausted:  # single characters have no conflicts
+            return {id(node) for body in grammar.rules.values() for node in walk(body) if isinstance(node, Chars)}
         if not bad:
             return {id(lexeme) for lexeme in lexemes}
         divided |= bad
