@@ -23,6 +23,8 @@ from pathlib import Path
 from peers import GGML_TYPES, PARALLEL_CONTEXT, Engine, IkLlama, LlamaCpp, LlamaCppPython, Pyinfer, Settings, Workload
 from ratios import Sample, format_tables, plot, summarize
 
+from pyinfer.version import pip_install
+
 DEEP_PROMPT = 128  # tokens of a prefill behind a context: enough for a batch, while the context takes the time
 BUSY_LOAD = 0.7  # runnable threads, of the last minute
 INTERRUPTED = 130
@@ -99,7 +101,7 @@ def check(args: argparse.Namespace, engines: Sequence[Engine]) -> None:
             if shutil.which(program) is None:
                 raise RunError(f"{engine.name}: there is no program {program}")
     if args.plot and importlib.util.find_spec("matplotlib") is None:
-        raise RunError("--plot needs matplotlib: pip install 'pyinfer[plot]'")
+        raise RunError(f"--plot needs matplotlib: {pip_install('plot')}")
 
 
 def warn_if_busy() -> None:

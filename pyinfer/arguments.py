@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pyinfer.errors import ParameterError
 Bytes = bytes | bytearray | memoryview  # they iterate as whole numbers, but a caller who gives them means a text
 
 MAX_QUOTED = 80  # characters of a value in an error, so that a message stays a line or two
+MAX_SHORT = 60  # characters of a text in a repr, so that it stays a line or two in a notebook
 
 
 def quoted(value: Any) -> str:
@@ -23,6 +24,11 @@ def quoted(value: Any) -> str:
     except ValueError:  # Python does not write whole numbers of thousands of digits
         text = object.__repr__(value)
     return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}..."
+
+
+def shortened(text: str) -> str:
+    """A text as reprs show it: its own repr, cut after 60 characters."""
+    return repr(text if len(text) <= MAX_SHORT else f"{text[: MAX_SHORT - 1]}…")
 
 
 def is_number(value: Any, kinds: Any) -> bool:
@@ -79,13 +85,27 @@ def as_list_or_none(values: Any) -> list[Any] | None:
     return list(iterator)
 
 
+def items_in_order(values: Any) -> list[Any] | None:
+    """The items of a list, tuple, array, column (of pandas, Polars, PyArrow, …), tensor or generator.
+
+    None for text, bytes, mappings, sets, tables of texts, single values, and what is not iterable.
+    """
+    if isinstance(values, str | Bytes | Mapping | Set):
+        return None
+    if hasattr(values, "__array__"):  # also so that a table gives rows, and not the names of its columns
+        values = np.asarray(values)
+        if values.ndim > 1 and values.dtype.kind not in "iu":
+            return None
+    return as_list_or_none(values)
+
+
 def checked_ids(tokens: Any, n_vocab: int, what: str = "the prompt") -> list[int]:
-    """The token ids of a list or array, each from 0 to n_vocab - 1; an empty one gives no ids.
+    """The token ids of a list, array or other ordered iterable, each from 0 to n_vocab - 1; an empty one gives no ids.
 
     what: how errors name the argument. Raises ParameterError where tokens is no list of whole numbers, and where one
     of them is out of range.
     """
-    items = as_list_or_none(tokens) if isinstance(tokens, Sequence | np.ndarray) else None
+    items = items_in_order(tokens)
     if items is None:
         decoded = " (decode it)" if isinstance(tokens, Bytes) else ""
         raise ParameterError(f"{what} is a {type(tokens).__name__}; expected text{decoded} or token ids")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyinfer
 
+# what the line editor writes when it begins to read a message, and when it ends: paste is marked between them
+READING, READ = "\x1b[?2004h", "\x1b[?2004l"
 PACKAGE = Path(pyinfer.__file__).parent.parent
 
 
@@ -34,7 +36,7 @@ class Terminal:
         os.write(self._fd, text.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C at a prompt; one right behind it reaches Python's line editor only with the next key."""
+        """Ctrl-C at a prompt, once the line editor has taken the terminal."""
         time.sleep(0.2)
         self.send("\x03")
 

@@ -3,12 +3,17 @@
 Names and files of models mean SmolLM2, except those in VOCABULARIES. An example that changes what its process imports
 has a line `<!-- run alone: needs MODULE -->` above it, and runs where that module is installed. `await` may stand
 outside of functions, as in a notebook.
+
+A block of `text` below an example is what it prints, as is what follows `# prints ` in one of its lines; an ellipsis
+stands for what differs from run to run.
 """
 
 import ast
 import asyncio
+import contextlib
 import importlib.util
 import inspect
+import io
 import os
 import re
 import subprocess
@@ -29,23 +34,46 @@ from pyinfer.hub.names import parse_name
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLE = re.compile(
-    r"(?:^<!-- run alone: needs (?P<needs>\w+) -->\n+)?^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"(?:^<!-- run alone: needs (?P<needs>\w+) -->\n+)?^```python\n(?P<code>.*?)^```$"
+    r"(?:\n+^```text\n(?P<output>.*?)^```$)?",
+    re.DOTALL | re.MULTILINE,
 )
+PRINTS = re.compile(r"# prints (.*)")
 N_CTX = 512  # where an example says nothing: texts that end by themselves may be long
 VOCABULARIES = {"qwen3-0.6b.gguf": "qwen3-0.6b"}  # a file without weights, with the template of this name
 
 
 class Example(NamedTuple):
     code: str  # after as many empty lines as the page has lines before it
-    needs: str | None  # the module, of an example that has a process of its own
+    needs: str | None = None  # the module, of an example that has a process of its own
+    output: str | None = None  # the block below it
 
 
 def examples_of(text):
     found = []
     for match in EXAMPLE.finditer(text):
         line = text.count("\n", 0, match.start("code"))
-        found.append(Example("\n" * line + match["code"], match["needs"]))
+        found.append(Example("\n" * line + match["code"], match["needs"], match["output"]))
     return found
+
+
+def as_pattern(shown):
+    """A pattern of what is shown: an ellipsis stands for anything in its line, and as a line for any lines."""
+    lines = (".*".join(map(re.escape, line.split("…"))) + r"\n" for line in shown.removesuffix("\n").split("\n"))
+    return "".join(r"(?:.*\n)*" if line == r".*\n" else line for line in lines)
+
+
+def check_output(example, printed):
+    """Compare what an example printed with what the page shows."""
+    if example.output is not None:
+        assert re.fullmatch(as_pattern(example.output), printed.removesuffix("\n") + "\n"), (
+            f"the page shows:\n{example.output}\nthe example prints:\n{printed}"
+        )
+    lines = iter(printed.splitlines())
+    for shown in PRINTS.findall(example.code):
+        assert any(re.fullmatch(as_pattern(shown), f"{line}\n") for line in lines), (
+            f"the page says that it prints {shown!r}; the example prints:\n{printed}"
+        )
 
 
 def compiled(code, name):
@@ -81,14 +109,16 @@ def folder(tmp_path, monkeypatch, real_model):
     return tmp_path
 
 
-def run(codes, names):
-    """Runs compiled examples one after the other."""
+def run(examples, names, page):
+    """Runs examples one after the other."""
     loop = asyncio.new_event_loop()
     try:
-        for code in codes:
-            result = eval(code, names)
-            if inspect.iscoroutine(result):
-                loop.run_until_complete(result)
+        for example in examples:
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                result = eval(compiled(example.code, page), names)
+                if inspect.iscoroutine(result):
+                    loop.run_until_complete(result)
+            check_output(example, printed.getvalue())
     finally:
         loop.close()
         for value in names.values():
@@ -98,8 +128,8 @@ def run(codes, names):
 
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run(page, folder):
-    examples = examples_of(page.read_text("utf-8"))
-    run([compiled(example.code, page) for example in examples if not example.needs], {"__name__": "__main__"})
+    examples = [example for example in examples_of(page.read_text("utf-8")) if not example.needs]
+    run(examples, {"__name__": "__main__"}, page)
 
 
 @pytest.mark.parametrize("example", ALONE, ids=lambda example: example.needs)
@@ -110,6 +140,7 @@ def test_an_example_runs_in_a_process_of_its_own(example, folder):
     command = [sys.executable, "-c", example.code]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    check_output(example, done.stdout)
 
 
 @pytest.mark.parametrize("name", [name for name in pyinfer.__all__ if not name.startswith("_")])
@@ -124,7 +155,7 @@ def test_the_examples_in_docstrings_run(name, request):
             request.getfixturevalue("folder")
             names = {key: getattr(pyinfer, key) for key in pyinfer.__all__} | {"Path": Path}
             names["llm"] = pyinfer.LLM("model.gguf")
-            run([compiled(textwrap.dedent(block), f"{name}: {block}")], names)
+            run([Example(textwrap.dedent(block))], names, f"{name}: {block}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -134,10 +165,30 @@ def test_all_examples_are_python(page):
 
 
 def test_a_page_is_taken_apart():
-    one, other = examples_of("A\n\n```python\nx = 1\n```\n\n<!-- run alone: needs json -->\n```python\nawait y\n```\n")
-    assert one == Example("\n\n\nx = 1\n", None)
-    assert other.needs == "json"
+    page = "A\n\n```python\nx = 1\n```\n\n```text\n1\n```\n\n<!-- run alone: needs json -->\n```python\nawait y\n```\n"
+    one, other = examples_of(page)
+    assert one == Example("\n\n\nx = 1\n", None, "1\n")
+    assert (other.needs, other.output) == ("json", None)
     assert compiled(other.code, "page.md")
+
+
+@pytest.mark.parametrize(
+    "code, output, printed, same",
+    [
+        ("", "a\nb\n", "a\nb\n", True),
+        ("", "a\nb\n", "a\nc\n", False),
+        ("", "a … s\n", "a 1.23 s\n", True),
+        ("", "a … s\n", "a\n s\n", False),
+        ("", "a\n…\nd\n", "a\nb\nc\nd\n", True),
+        ("", "…\nd\n", "a\nb\n", False),
+        ("print(1)  # prints 1\nprint(2)  # prints 2\n", None, "1\n2\n", True),
+        ("print(1)  # prints 1\nprint(2)  # prints 2\n", None, "2\n1\n", False),
+        ("print(x)  # prints 0.…\n", None, "0.25\n", True),
+    ],
+)
+def test_an_output_is_compared_with_what_is_shown(code, output, printed, same):
+    with contextlib.nullcontext() if same else pytest.raises(AssertionError):
+        check_output(Example(code, None, output), printed)
 
 
 def test_the_reference_has_all_public_names():

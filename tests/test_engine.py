@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 from oracle import oracle_logits
-from tiny_models import TinyModel, linear_keys, write_tiny_model, yarn_keys
+from tiny_models import TinyModel, linear_keys, longrope_keys, write_tiny_model, yarn_keys
 
 from pyinfer import _kernels
 from pyinfer.engine.engine import Engine
@@ -71,6 +71,16 @@ def test_logits_equal_llama_cpp(reference, architecture):
 def test_float_models_equal_the_oracle(tmp_path, model):
     engine, path = tiny_engine(tmp_path, model)
     assert nmse(logits_of(engine, TOKENS), oracle_logits(path, TOKENS)) < 1e-8
+
+
+@pytest.mark.parametrize("n_ctx", [64, 65])
+def test_longrope_equals_the_oracle_in_short_and_long_contexts(tmp_path, n_ctx):
+    factors = np.linspace(1, 2, 32), np.linspace(1, 9, 32)
+    model = TinyModel("llama", longrope_factors=factors, metadata=longrope_keys(64, attn_factor=1.2))
+    engine, path = tiny_engine(tmp_path, model, n_ctx=n_ctx)
+    assert nmse(logits_of(engine, TOKENS), oracle_logits(path, TOKENS, n_ctx=n_ctx)) < 1e-8
+    other = oracle_logits(path, TOKENS, n_ctx=65 if n_ctx == 64 else 64)
+    assert nmse(logits_of(engine, TOKENS), other) > 1e-3
 
 
 @pytest.mark.parametrize("isa", _kernels.available_isas())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pyinfer.files import atomic_write, user_cache_dir
+from pyinfer.files import atomic_write, user_cache_dir, user_path
 
 
 @pytest.fixture
@@ -62,3 +62,16 @@ def test_cache_dir_follows_xdg_if_absolute(monkeypatch, xdg, expected):
     monkeypatch.setenv("XDG_CACHE_HOME", xdg)
     monkeypatch.setenv("HOME", "/h")
     assert user_cache_dir() == Path(expected)
+
+
+def test_a_tilde_is_the_folder_of_a_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/models/x.gguf") == tmp_path / "models" / "x.gguf"
+    assert user_path(Path("~")) == tmp_path
+    assert user_path("~root/x") == Path("~root").expanduser() / "x"
+    assert user_path("a~/~b") == Path("a~/~b")
+
+
+def test_a_tilde_before_no_users_name_is_a_character():
+    assert user_path("~nobody-has-this-name.gguf") == Path("~nobody-has-this-name.gguf")
+    assert user_path("~\0") == Path("~\0")

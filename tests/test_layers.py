@@ -10,8 +10,8 @@ from conftest import ROOT
 
 # lowest first; no room imports one above it. Single files are rooms of their own.
 ROOMS = (
-    ("version", "errors"),
-    ("files", "progress", "system", "arguments"),
+    ("version", "errors", "location"),
+    ("files", "progress", "system", "arguments", "suggestions"),
     ("_kernels", "_bpe", "_special_tokens", "_sampling", "_gguf_index"),  # compiled
     ("gguf",),
     ("quants",),
@@ -34,7 +34,10 @@ ROOMS = (
 )
 LEVEL = {name: level for level, names in enumerate(ROOMS) for name in names}
 # optional packages, of which a user may have none, or which take long to import; and parts of them
-LATE = {"huggingface_hub", "filelock", "llguidance", "lm_eval", "openai", "readline", "resource"}
+LATE = {
+    *("huggingface_hub", "filelock", "llguidance", "lm_eval", "openai", "prompt_toolkit", "pydantic"),
+    *("resource", "termios", "transformers", "typing_extensions"),
+}
 FILES = sorted((ROOT / "pyinfer").rglob("*.py"))
 LAZY = {"__init__.py", "compat/__init__.py", "cli/main.py"}  # have names that are imported when they are first used
 

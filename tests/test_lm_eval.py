@@ -14,8 +14,9 @@ from tiny_models import TinyModel, write_model_over
 
 from pyinfer import LLM, SamplingParams
 from pyinfer.errors import ParameterError
+from pyinfer.version import pip_install
 
-MISSING = "lm_eval is not installed (pip install pyinfer[lm-eval])"
+MISSING = f"lm_eval is not installed ({pip_install('lm-eval')})"
 registry = pytest.importorskip("lm_eval.api.registry", reason=MISSING)
 COMMAND = str(Path(sys.executable).with_name("lm_eval"))
 DOCUMENTS = [

@@ -6,7 +6,7 @@ import resource
 import signal
 
 import pytest
-from tiny_models import TinyModel, write_text_model
+from tiny_models import TinyModel, longrope_keys, write_text_model
 
 from pyinfer import LLM, ContextError, ModelError, ParameterError, PyinferError, SamplingParams, StateError
 from pyinfer.memory.manager import Memory
@@ -51,6 +51,19 @@ def test_a_session_goes_on_in_another_process_with_the_same_bits(saved):
     found, expected = fresh.generate(more, PARAMS), llm.generate(more, PARAMS)
     assert found.cached_tokens == len(tokens)
     assert (found.tokens, found.logprobs) == (expected.tokens, expected.logprobs)
+
+
+def test_a_session_of_a_longrope_model_fits_contexts_that_rotate_alike(tmp_path):
+    factors = [1.0] * 32, [4.0] * 32
+    model = TinyModel("llama", n_vocab=128, n_ctx=512, longrope_factors=factors, metadata=longrope_keys(128))
+    path = write_text_model(tmp_path / "m.gguf", model)
+    file = tmp_path / "session.kv"
+    with LLM(path, n_threads=1, n_ctx=300) as llm:
+        llm.save_state(file, llm.generate(PROMPT[:50], PARAMS))
+    with LLM(path, n_threads=1, n_ctx=512) as long, LLM(path, n_threads=1, n_ctx=128) as short:
+        assert long.load_state(file)
+        with pytest.raises(StateError, match="another model"):
+            short.load_state(file)
 
 
 def test_windows_and_states_are_saved_and_loaded(tmp_path):

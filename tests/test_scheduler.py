@@ -285,7 +285,7 @@ def test_a_processor_can_not_call_the_model_that_calls_it(load):
     [
         (["a", ""], None, ParameterError, "empty"),
         (["a", [65, 900]], None, ParameterError, "token 1 is 900"),
-        (["a", 65], None, ParameterError, "the prompt is a int"),
+        (["a", 65], None, ParameterError, "prompt 1 is 65; expected text or token ids"),
         ([[65] * 600, "a"], None, ContextError, "600 tokens; the context of 512"),
         (["a", "b"], [GREEDY], ParameterError, "1 params for 2 prompts"),
         (["a", "b"], [GREEDY, None], ParameterError, "params is a NoneType"),

@@ -51,6 +51,22 @@ def spm_metadata(
     }
 
 
+def unigram_metadata(pieces: dict[str, float], special: dict[str, int] | None = None, **keys: Any) -> dict[str, Any]:
+    """Unigram with <s>, <pad>, </s>, <unk>, pieces with their scores and special texts with their types."""
+    special = special or {}
+    ids = {"bos": 0, "padding": 1, "eos": 2, "unknown": 3}
+    return {
+        "tokenizer.ggml.model": "t5",
+        "tokenizer.ggml.tokens": ["<s>", "<pad>", "</s>", "<unk>", *pieces, *special],
+        "tokenizer.ggml.scores": np.array([0.0] * 4 + list(pieces.values()) + [0.0] * len(special), np.float32),
+        "tokenizer.ggml.token_type": np.array(
+            [CONTROL] * 3 + [UNKNOWN] + [NORMAL] * len(pieces) + list(special.values()), np.int32
+        ),
+        **{f"tokenizer.ggml.{name}_token_id": i for name, i in ids.items()},
+        **{f"tokenizer.ggml.{name}": value for name, value in keys.items()},
+    }
+
+
 class ListedTokens:
     """A vocabulary of given texts, as samplers ask for it; text becomes the longest tokens from left to right."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from pyinfer.api.async_stream import Admission, AsyncStream, AsyncWaiter
 from pyinfer.api.chat import AsyncChatStream
+from pyinfer.api.chat_job import Chat, ChatJob
 from pyinfer.api.job import Job, Params
 from pyinfer.api.llm import LLM
 from pyinfer.api.stream import Streamed, streamed_samples
@@ -20,6 +21,8 @@ from pyinfer.errors import BusyError, ParameterError, PyinferError
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.tasks.prompt import Prompt
 from pyinfer.tasks.results import Completion
+
+AnyJob = TypeVar("AnyJob", Job, ChatJob)
 
 
 class AsyncLLM:
@@ -52,6 +55,9 @@ class AsyncLLM:
         self._lock = threading.Lock()  # guards the admissions
         self._closed = False
 
+    def __repr__(self) -> str:
+        return f"AsyncLLM({self.llm!r})"
+
     async def __aenter__(self) -> AsyncLLM:
         return self
 
@@ -72,25 +78,23 @@ class AsyncLLM:
     @overload
     async def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> Completion: ...  # type: ignore[overload-overlap]
     @overload
-    async def generate(self, prompt: Sequence[Prompt], params: Params = None) -> list[Completion]: ...
-    async def generate(self, prompt: Prompt | Sequence[Prompt], params: Params = None) -> Completion | list[Completion]:
+    async def generate(self, prompt: Iterable[Prompt], params: Params = None) -> list[Completion]: ...
+    async def generate(self, prompt: Prompt | Iterable[Prompt], params: Params = None) -> Completion | list[Completion]:
         """Generate as `LLM.generate` does, without its `progress`. Also raises BusyError."""
         job = await self._run(lambda admit: self.llm.job(prompt, params, admit=admit))
         return job.result()
 
+    @overload
+    async def chat(self, messages: Chat, params: SamplingParams | None = None, **options: Any) -> ChatCompletion: ...
+    @overload
+    async def chat(self, messages: Iterable[Chat], params: Params = None, **options: Any) -> list[ChatCompletion]: ...
     async def chat(
-        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
-    ) -> ChatCompletion:
-        """Answer messages as `LLM.chat` does. Also raises BusyError."""
-        turns: list[Turn] = []
-
-        def make(admit: Callable[[int], None]) -> Job:
-            turn = prepare_turn(self.llm.tokenizer, messages, params, **options)
-            turns.append(turn)
-            return self.llm.job(turn.prompt.tokens, turn.params, turn.visible_tokens, admit)
-
-        job = await self._run(make)
-        return await asyncio.to_thread(turns[0].result, job.completion())
+        self, messages: Chat | Iterable[Chat], params: Params = None, **options: Any
+    ) -> ChatCompletion | list[ChatCompletion]:
+        """Answer messages as `LLM.chat` does, without its `progress`. Also raises BusyError."""
+        prepare = partial(prepare_turn, self.llm.tokenizer, **options)
+        job = await self._run(lambda admit: ChatJob(messages, params, prepare, self.llm.job, admit))
+        return await asyncio.to_thread(job.result)
 
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, *, visible_tokens: Collection[int] = frozenset()
@@ -136,14 +140,14 @@ class AsyncLLM:
         self._admit(admission, n)
         return AsyncStream(scheduler, make, admission)
 
-    async def _run(self, make: Callable[[Callable[[int], None]], Job]) -> Job:
+    async def _run(self, make: Callable[[Callable[[int], None]], AnyJob]) -> AnyJob:
         """Make a job and submit it in a worker thread, then wait until it has ended. Cancel it if this is cancelled.
 
         `make` calls its argument with the number of tasks, before it makes them, so that too many are refused early.
         """
         scheduler, admission, waiter = self.llm.scheduler, Admission(), AsyncWaiter()
 
-        def begin() -> Job:
+        def begin() -> AnyJob:
             job = make(partial(self._admit, admission))
             admission.submit(job.tasks, scheduler, waiter)
             return job

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
 
-import numpy as np
-
-from pyinfer.arguments import as_list_or_none
-from pyinfer.errors import ParameterError
+from pyinfer.errors import ParameterError, PyinferError
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.sampling.sampler import derived_seed
 from pyinfer.tasks.generation import Generation
-from pyinfer.tasks.prompt import Prompt
+from pyinfer.tasks.prompt import Prompt, one_or_many
 from pyinfer.tasks.results import Completion
 
 Params = SamplingParams | Sequence[SamplingParams] | None
@@ -32,27 +29,20 @@ class Job:
 
     def __init__(
         self,
-        prompt: Prompt | Sequence[Prompt],
+        prompt: Prompt | Iterable[Prompt],
         params: Params,
         make: Callable[[Prompt, SamplingParams], Generation],
         admit: Callable[[int], None] | None = None,
     ) -> None:
-        self._many = is_many(prompt)
-        prompts = list(cast(Sequence[Prompt], prompt)) if self._many else [cast(Prompt, prompt)]
-        if params is None or isinstance(params, SamplingParams):
-            self._params = [params or SamplingParams()] * len(prompts)
-        elif self._many and isinstance(params, Sequence):
-            self._params = list(params)
-        else:
-            raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
-        if len(self._params) != len(prompts):
-            raise ParameterError(
-                f"there are {len(self._params)} params for {len(prompts)} prompts; expected one for each"
-            )
+        prompts, self._many = one_or_many(prompt)
+        self._params = params_of_each(params, len(prompts) if self._many else None)
         samples = [samples_of(own) for own in self._params]
         if admit is not None:
             admit(sum(map(len, samples)))
-        self._groups = [[make(p, s) for s in own] for p, own in zip(prompts, samples, strict=True)]
+        self._groups = []
+        for i, own in enumerate(samples):
+            with naming(f"prompt {i}" if self._many else ""):
+                self._groups.append([make(prompts[i], sample) for sample in own])
 
     @property
     def tasks(self) -> list[Generation]:
@@ -75,10 +65,26 @@ class Job:
         return completions
 
 
-def is_many(prompt: Prompt | Sequence[Prompt]) -> bool:
-    """Whether this is a list of prompts (and not one prompt, which may be a list of token ids)."""
-    items = as_list_or_none(prompt) if isinstance(prompt, Sequence | np.ndarray) else None
-    return items is not None and len(items) > 0 and isinstance(items[0], str | Sequence | np.ndarray)
+def params_of_each(params: Params, n: int | None, what: str = "prompts") -> list[SamplingParams]:
+    """Return the parameters of each of n prompts, or chats; None: of a single one, for which a list is refused."""
+    if params is None or isinstance(params, SamplingParams):
+        return [params or SamplingParams()] * (1 if n is None else n)
+    if n is None or not isinstance(params, Sequence):
+        raise ParameterError(f"params is a {type(params).__name__}; expected SamplingParams")
+    if len(params) != n:
+        raise ParameterError(f"there are {len(params)} params for {n} {what}; expected one for each")
+    return list(params)
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Begin the message of an error with which prompt, or chat, it is about. Nothing changes without a name."""
+    try:
+        yield
+    except PyinferError as error:
+        if not name:
+            raise
+        raise type(error)(f"{name}: {error}") from error
 
 
 def samples_of(params: SamplingParams) -> list[SamplingParams]:

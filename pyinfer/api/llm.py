@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from pyinfer import _kernels
 from pyinfer.api.chat import ChatStream
+from pyinfer.api.chat_job import Chat, ChatJob
+from pyinfer.api.description import description_of
 from pyinfer.api.job import Job, Params
-from pyinfer.api.session import load_session, save_session
+from pyinfer.api.session import layout_of, load_session, save_session
 from pyinfer.api.stream import Stream, Streamed
 from pyinfer.arguments import check_integer, check_positive
 from pyinfer.chat.calls import ChatCompletion, prepare_turn
@@ -22,8 +24,9 @@ from pyinfer.engine.engine import Engine
 from pyinfer.engine.options import DEFAULTS, EngineOptions
 from pyinfer.errors import ContextError, ParameterError, PyinferError
 from pyinfer.gguf import GGUFFile
+from pyinfer.gguf.overrides import Override
 from pyinfer.hub import resolve_model
-from pyinfer.memory.session_file import Layout, fingerprint
+from pyinfer.progress import progress_bar
 from pyinfer.sampling.params import SamplingParams
 from pyinfer.scheduling.scheduler import Scheduler
 from pyinfer.scheduling.task import Task
@@ -44,8 +47,10 @@ class LLM:
     Several threads may call it; their requests run together. In brackets: the default, then the range.
 
     - `path`: a GGUF file, any part of a split one, or a name that `pyinfer.hub` knows.
-    - `n_ctx`, `n_threads`, `kv_type`, `n_batch`, `n_seqs`, `kv_cache_memory`, `weights`, `progress`: as
-      `pyinfer.engine.options.EngineOptions` says; `progress` is also called while the model is downloaded.
+    - `n_ctx`, `n_threads`, `kv_type`, `n_batch`, `n_seqs`, `kv_cache_memory`, `weights`, `overrides`: as
+      `pyinfer.engine.options.EngineOptions` says.
+    - `progress` (None): True draws a bar while the model is downloaded and loaded, as `generate` does; or a function
+      that is called with (bytes done, bytes in all).
     - `prefix_cache` (True): prompts share the cached keys and values of their common prefixes, also after a request has
       ended. Results are the same, bit for bit.
     - `on_overflow` ("error"): what happens when the context is full: "error" ends the text; "shift" drops the older
@@ -78,36 +83,46 @@ class LLM:
         on_overflow: str = "error",
         n_keep: int = 0,
         weights: str = DEFAULTS.weights,
-        progress: Callable[[int, int], None] | None = DEFAULTS.progress,
+        progress: bool | Callable[[int, int], None] | None = DEFAULTS.progress,
         speculative: str | None = None,
         draft_model: str | Path | LLM | None = None,
         n_draft: int = DEFAULT_N_DRAFT,
+        overrides: Mapping[str, Override] | None = DEFAULTS.overrides,
     ) -> None:
         if on_overflow not in ("error", "shift"):
             raise ParameterError(f"on_overflow is {on_overflow!r}; expected 'error' or 'shift'")
         if speculative not in (None, "lookup"):
             raise ParameterError(f"speculative is {speculative!r}; expected 'lookup' or None (or see draft_model)")
+        check_integer("n_keep", n_keep, 0, None, "a whole number of at least 0")
         n_draft = check_positive("n_draft", n_draft, DEFAULT_N_DRAFT)
+        if isinstance(progress, bool):
+            progress = progress_bar("loading") if progress else None
         path = resolve_model(path, progress)
         if draft_model is not None and not isinstance(draft_model, LLM):
             draft_model = resolve_model(draft_model, progress)
-        options = EngineOptions(n_ctx, n_threads, kv_type, n_batch, n_seqs, kv_cache_memory, weights, progress)
+        options = EngineOptions(
+            n_ctx, n_threads, kv_type, n_batch, n_seqs, kv_cache_memory, weights, progress, overrides
+        )
         with GGUFFile(path) as file:
+            file.override(overrides)
             self._tokenizer = load_tokenizer(file)
             drafting = None
             if draft_model is not None:  # loaded first, since a small model is loaded or refused sooner
                 drafting = draft_engine(draft_model, self._tokenizer, options.of_draft_model())
-            n_kept = self._kept_tokens(n_keep) if on_overflow == "shift" else None
+            n_kept = n_keep + self._tokenizer.add_bos if on_overflow == "shift" else None  # models need the first token
             self._engine = Engine(file, options, n_keep=n_kept or 0)
-            self._fingerprint = fingerprint(file, self._engine.config)
+            self._layout = layout_of(file, self._engine) if prefix_cache else None
+            self._description = description_of(file, self._engine.n_ctx)
         _kernels.end_threads()  # ends those that loaded the weights: the engine thread has its own
         self._draft = None if drafting is None else DraftModel(drafting, self._engine.n_vocab, self._tokenizer.eog_ids)
         self.path = Path(path)
         self._closed = False
-        self._prefix_cache = prefix_cache
         self._scheduler = Scheduler(self._engine, prefix_cache, n_kept)
         if speculative is not None or self._draft is not None:
             self._scheduler.drafter = Speculation(self._scheduler.costs, n_draft, speculative == "lookup", self._draft)
+
+    def __repr__(self) -> str:
+        return f"LLM({self._description}{', closed' if self._closed else ''})"
 
     def __enter__(self) -> LLM:
         return self
@@ -117,6 +132,7 @@ class LLM:
 
     @property
     def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
         return self._tokenizer
 
     @property
@@ -152,15 +168,16 @@ class LLM:
         self, prompt: Prompt, params: SamplingParams | None = None, progress: bool = False
     ) -> Completion: ...
     @overload
-    def generate(self, prompt: Sequence[Prompt], params: Params = None, progress: bool = False) -> list[Completion]: ...
+    def generate(self, prompt: Iterable[Prompt], params: Params = None, progress: bool = False) -> list[Completion]: ...
     def generate(
-        self, prompt: Prompt | Sequence[Prompt], params: Params = None, progress: bool = False
+        self, prompt: Prompt | Iterable[Prompt], params: Params = None, progress: bool = False
     ) -> Completion | list[Completion]:
         """Generate the text that follows a prompt, or the texts that follow several prompts, which run together.
 
-        - `prompt`: a text, in which special tokens are plain characters, or token ids; or a list of such prompts.
+        - `prompt`: a text, in which special tokens are plain characters, or token ids; or several such prompts: a list,
+          a tuple, a NumPy array, a column of pandas or Polars, or a generator.
         - `params` (None): for all prompts, or a list with one for each; None: the defaults of SamplingParams.
-        - `progress` (False): draw a progress bar on standard error.
+        - `progress` (False): draw a progress bar: on standard error if it is a terminal, or in a notebook.
 
         Returns a Completion, or a list of them in the order of the prompts. What else runs at the same time does not
         change a result. Raises, before anything runs, ContextError for a prompt that leaves no room in the context, and
@@ -189,25 +206,30 @@ class LLM:
         """
         return Stream(self.scheduler, Streamed(prompt, params, partial(self.generation, visible_tokens=visible_tokens)))
 
+    @overload
+    def chat(self, messages: Chat, params: SamplingParams | None = None, **options: Any) -> ChatCompletion: ...
+    @overload
+    def chat(self, messages: Iterable[Chat], params: Params = None, **options: Any) -> list[ChatCompletion]: ...
     def chat(
-        self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
-    ) -> ChatCompletion:
+        self, messages: Chat | Iterable[Chat], params: Params = None, *, progress: bool = False, **options: Any
+    ) -> ChatCompletion | list[ChatCompletion]:
         """Answer messages in the form of OpenAI's API, by the model's chat template.
 
-        - `messages`: a list of `{"role": …, "content": …}`.
-        - `params` (None): as for `generate`.
+        - `messages`: a list of `{"role": …, "content": …}`; or several such lists, which are answered together.
+        - `params` (None), `progress` (False): as for `generate`.
         - `options`: the other arguments of `pyinfer.chat.prepare_turn`: `template`, `tools`, `tool_choice`,
-          `constrain_tools`, `parallel_tool_calls`, `documents`, `reasoning`, and variables of the template.
+          `constrain_tools`, `parallel_tool_calls`, `documents`, `reasoning`, `continue_final_message`,
+          `template_kwargs` (variables of the template); and fields of SamplingParams, which replace those of `params`.
 
-        Returns a ChatCompletion. Raises what `prepare_turn` and `generate` raise.
+        Returns a ChatCompletion, or a list of them in the order of the chats. Raises what `prepare_turn` and `generate`
+        raise: ParameterError for other options.
 
-            done = llm.chat([{"role": "user", "content": "Hello"}])
+            done = llm.chat([{"role": "user", "content": "Hello"}], temperature=0, max_tokens=50)
             print(done.content, done.finish_reason)
         """
-        turn = prepare_turn(self._tokenizer, messages, params, **options)
-        job = self.job(turn.prompt.tokens, turn.params, turn.visible_tokens)
-        self.scheduler.run(job.tasks)
-        return turn.result(job.completion())
+        job = ChatJob(messages, params, partial(prepare_turn, self._tokenizer, **options), self.job)
+        self.scheduler.run(job.tasks, "answering" if progress else None)
+        return job.result()
 
     def stream_chat(
         self, messages: Sequence[Mapping[str, Any]], params: SamplingParams | None = None, **options: Any
@@ -267,7 +289,7 @@ class LLM:
             llm.save_state("session", llm.generate("Once upon a time", SamplingParams(max_tokens=16)))
         """
         ids = [*tokens.prompt, *tokens.tokens] if isinstance(tokens, Completion) else self.token_ids(tokens)
-        return save_session(path, ids, self._session_layout(), self.engine.memory, self.scheduler)
+        return save_session(path, ids, self._layout, self.engine.memory, self.scheduler)
 
     def load_state(self, path: str | Path) -> list[int]:
         """Load a session file's keys and values into the cache.
@@ -281,17 +303,11 @@ class LLM:
             llm.save_state("session", llm.generate("Once upon a time", SamplingParams(max_tokens=16)))
             print(llm.generate([*llm.load_state("session"), 1]).cached_tokens)
         """
-        return load_session(path, self._session_layout(), self.n_ctx, self.engine, self.scheduler)
-
-    def _session_layout(self) -> Layout:
-        if not self._prefix_cache:
-            raise ParameterError("prefix_cache is False; sessions are saved from and loaded into it")
-        memory = self.engine.memory
-        return Layout(self._fingerprint, memory.kv_type, memory.group_sizes, memory.state_bytes)
+        return load_session(path, self._layout, self.n_ctx, self.engine, self.scheduler)
 
     def job(
         self,
-        prompt: Prompt | Sequence[Prompt],
+        prompt: Prompt | Iterable[Prompt],
         params: Params = None,
         visible_tokens: Collection[int] = frozenset(),
         admit: Callable[[int], None] | None = None,
@@ -387,8 +403,3 @@ class LLM:
             print(llm.perplexity(Path("book.txt").read_text()).value)
         """
         return perplexity(self.scheduler, self._tokenizer, text, n_ctx, stride, n_chunks, progress)
-
-    def _kept_tokens(self, n_keep: int) -> int:
-        """How many tokens a context shift keeps: the beginning-of-text token as well, which models can't do without."""
-        check_integer("n_keep", n_keep, 0, None, "a whole number of at least 0")
-        return int(n_keep) + self._tokenizer.add_bos

@@ -53,6 +53,8 @@ class Engine:
     """
 
     def __init__(self, source: GGUFFile | Engine, options: EngineOptions = ONE_SEQUENCE, *, n_keep: int = 0) -> None:
+        if isinstance(source, GGUFFile):
+            source.override(options.overrides)
         self._model: Model = read_model(source) if isinstance(source, GGUFFile) else source._model
         self.config: Config = self._model.config
         self.n_ctx = check_positive("n_ctx", options.n_ctx, min(self.config.n_ctx_train, DEFAULT_N_CTX))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+
+from pyinfer.gguf.overrides import Override
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class EngineOptions:
       provides the memory when it is first written to.
     - `weights` ("copy"): "copy" copies the weights to memory, rearranged for speed. "mmap" leaves them in the mapped
       file: processes share it, and it may be larger than RAM, but it must not change until the model is closed.
+    - `overrides` (None): values of metadata keys in place of the file's, such as {"llama.rope.freq_base": 1e6}; each of
+      the type that the file's value has.
     - `progress` (None): a function that is called with (bytes done, bytes in all) while weights are loaded.
 
     Values are checked where a model is loaded with them.
@@ -45,6 +49,9 @@ class EngineOptions:
     progress: Callable[[int, int], None] | None = field(
         default=None, metadata={"help": "called while weights are loaded"}
     )
+    overrides: Mapping[str, Override] | None = field(
+        default=None, metadata={"help": "a value in place of the file's: KEY=TYPE:VALUE (bool, int, float, str)"}
+    )
 
     @classmethod
     def help(cls, name: str) -> str:
@@ -53,7 +60,7 @@ class EngineOptions:
 
     def of_draft_model(self) -> EngineOptions:
         """Return the options of a model that drafts for this one: the same sizes, but a memory limit of its own."""
-        return replace(self, kv_cache_memory=None, weights="copy", progress=None)
+        return replace(self, kv_cache_memory=None, weights="copy", progress=None, overrides=None)
 
 
 DEFAULTS = EngineOptions()

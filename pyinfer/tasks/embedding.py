@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.arguments import as_list_or_none, checked_ids, quoted
+from pyinfer.arguments import checked_ids, items_in_order, quoted
 from pyinfer.engine.engine import Engine
 from pyinfer.errors import ContextError, ModelError, ParameterError
 from pyinfer.scheduling.scheduler import Scheduler
@@ -114,7 +114,7 @@ def tokenize(
     tokenizer: Tokenizer, texts: str | Sequence[str | Sequence[int]], n_vocab: int, n_ctx: int, truncate: bool
 ) -> list[list[int]]:
     """Return the token ids of each text, at most as many as the context has room for."""
-    items = [texts] if isinstance(texts, str) else as_list_or_none(texts)
+    items = [texts] if isinstance(texts, str) else items_in_order(texts)
     if items is None:
         raise ParameterError(f"texts is {quoted(texts)}; expected a text or a list of texts")
     tokens = []

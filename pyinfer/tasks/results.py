@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pyinfer.arguments import shortened
 from pyinfer.sampling.logprobs import Choice
 
 FinishReason = Literal["stop", "length"]
@@ -60,12 +61,22 @@ class Completion:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
 
+    def __repr__(self) -> str:
+        """Show the beginning of the text and counts, and not thousands of token ids."""
+        choices = f", choices={len(self.choices)}" if self.choices else ""
+        return (
+            f"Completion(text={shortened(self.text)}, finish_reason={self.finish_reason!r}, "
+            f"prompt_tokens={self.prompt_tokens}, completion_tokens={self.completion_tokens}{choices})"
+        )
+
     @property
     def prompt_tokens(self) -> int:
+        """How many tokens the prompt has."""
         return len(self.prompt)
 
     @property
     def completion_tokens(self) -> int:
+        """How many tokens the text has."""
         return len(self.tokens)
 
     @property

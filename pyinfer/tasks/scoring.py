@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer.arguments import as_list_or_none, check_integer, checked_ids
+from pyinfer.arguments import check_integer, checked_ids, items_in_order
 from pyinfer.errors import ContextError, ModelError, ParameterError
 from pyinfer.scheduling.scheduler import Scheduler
 from pyinfer.scheduling.task import Next, Task
@@ -89,7 +89,7 @@ def score(scheduler: Scheduler, tokenizer: Tokenizer, prompt: Prompt, continuati
     Returns the scores in the order of the continuations, which run together; their shared prefix is computed once.
     Raises ParameterError for an empty text and for ids out of range, ContextError for a text that is too long.
     """
-    items = as_list_or_none(continuations)
+    items = items_in_order(continuations)
     if items is None:
         raise ParameterError(f"continuations is a {type(continuations).__name__}; expected a list of texts")
     n_vocab = scheduler.engine.n_vocab
