@@ -269,6 +269,15 @@ def test_layers_with_a_window_may_have_other_heads_and_rotations():
     assert (heads[0].k_dim, heads[0].rope.n_rot, heads[5].k_dim, heads[5].rope.n_rot) == (32, 16, 64, 64)
 
 
+def test_layers_share_keys_and_values_of_their_kind_only():
+    keys = {"attention__sliding_window": 8, "attention__shared_kv_layers": 4}
+    good = [1, 0] * 6
+    heads = config_of(fake("gemma4", attention__sliding_window_pattern=good, **keys)).attention
+    assert by_layer(heads, "kv_from") == (*[None] * 8, 6, 7, 6, 7)
+    with pytest.raises(ModelError, match="shared_kv_layers is 4, expected as many as leave a sliding layer"):
+        config_of(fake("gemma4", attention__sliding_window_pattern=[0, 1] * 6, **keys))
+
+
 def test_a_message_does_not_repeat_megabytes_of_a_bad_file():
     with pytest.raises(ModelError) as error:
         config_of(fake("qwen2", rope__scaling__type="x" * 1_000_000))

@@ -227,9 +227,10 @@ def read_attention(keys: Keys, d: Decoder) -> tuple[Attention | None, ...]:
     rotary: Rotary | None = of(keys, d.rope)
     ropes = [None] * keys.n_layers if rotary is None else rotary.read(keys, k_dims, windows)
     n_ctx_orig = keys.get_int("rope.scaling.original_context_length", MAX_CONTEXT, default=0, minimum=0)
-    first_shared = keys.n_layers - of(keys, d.n_shared)
-    if first_shared < 2 and first_shared < keys.n_layers:
-        keys.fail("attention.shared_kv_layers", of(keys, d.n_shared), f"at most {keys.n_layers - 2}")
+    kv_from = read_kv_sources(keys, of(keys, d.n_shared), windows)
+    for i, source in enumerate(kv_from):
+        if source is not None and n_kv_heads[i] != n_kv_heads[source]:
+            keys.fail("attention.head_count_kv", n_kv_heads[i], f"{n_kv_heads[source]}, those of layer {source}")
     common: dict[str, Any] = {
         "head_norm": d.head_norm(keys),
         "softcap": of(keys, d.softcap),
@@ -254,11 +255,28 @@ def read_attention(keys: Keys, d: Decoder) -> tuple[Attention | None, ...]:
             scale=of(keys, d.scale) or 1 / math.sqrt(k_dims[i]),
             rope=ropes[i],
             window=windows[i],
-            kv_from=None if i < first_shared else first_shared - (2 if windows[i] else 1),
+            kv_from=kv_from[i],
             **common,
         )
         for i in range(keys.n_layers)
     )
+
+
+def read_kv_sources(keys: Keys, n_shared: int, windows: Sequence[int]) -> list[int | None]:
+    """Return the layer whose keys and values each layer uses; None: its own.
+
+    The last n_shared layers use those of the layer before them, or where they have a window, of the one before that.
+    """
+    first = keys.n_layers - n_shared
+    sources = [None if i < first else first - (2 if window else 1) for i, window in enumerate(windows)]
+    for i, source in enumerate(sources):
+        if source is not None and (source < 0 or windows[source] != windows[i]):
+            keys.fail(
+                "attention.shared_kv_layers",
+                n_shared,
+                "as many as leave a sliding layer and then a full one before them",
+            )
+    return sources
 
 
 def read_feed_forward(keys: Keys, d: Decoder) -> tuple[FeedForward | None, ...]:
