@@ -185,9 +185,9 @@ def test_a_string_full_of_escapes_takes_a_time_that_is_linear_in_its_length(name
     for n in (2000, 16000):
         text, fastest = BOTH[name].replace("Rome", "\\n" * n), float("inf")
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.thread_time()
             parts = parsed(name, text, 8)
-            fastest = min(fastest, time.perf_counter() - started)
+            fastest = min(fastest, time.thread_time() - started)
         assert isinstance(parts[1], tuple)
         seconds.append(fastest)
     assert seconds[1] < 20 * seconds[0]
@@ -405,9 +405,9 @@ def test_a_long_argument_takes_a_time_that_is_linear_in_its_length(name, kind):
     for n in (1000, 8000):
         text, fastest = long_call(name, kind, n), float("inf")
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.thread_time()
             parts = parsed(name, text, 8, tools)
-            fastest = min(fastest, time.perf_counter() - started)
+            fastest = min(fastest, time.thread_time() - started)
         assert isinstance(parts[-1] if isinstance(parts[0], str) else parts[0], tuple)
         seconds.append(fastest)
     assert seconds[1] < 20 * seconds[0]  # 8 times as long; where all is read again with each part, it is 64 times
