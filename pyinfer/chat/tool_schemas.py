@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-Schema = Any  # a dict or a bool
+from pyinfer.guides.schema.source import Schema, pointed_item
+
 ALL_TYPES = frozenset({"string", "number", "integer", "boolean", "null", "object", "array"})
 COMBINED = ("$ref", "allOf", "anyOf", "oneOf")  # keywords by which other schemas say what a value is
 DEFINITIONS = ("#/$defs/", "#/definitions/")
@@ -50,12 +51,9 @@ def referred(reference: Any, root: Schema) -> Schema:
         return True
     node = root
     for part in unquote(reference[1:]).split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(node, Mapping) and key in node:
-            node = node[key]
-        elif isinstance(node, list) and key.isdecimal() and int(key) < len(node):
-            node = node[int(key)]
-        else:
+        try:
+            node = pointed_item(node, part)
+        except LookupError:
             return True
     return node
 

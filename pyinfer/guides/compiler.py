@@ -47,7 +47,7 @@ def compile_vocabulary(tokenizer: Tokenizer) -> CompiledVocabulary:
 
 
 def grammar_of(guide: GuideSpec) -> str:
-    """The grammar that llguidance compiles for a guide: in Lark, or in its own JSON. Raises ParameterError."""
+    """The grammar that llguidance compiles for a guide, in its Lark. Raises ParameterError."""
     return GRAMMARS[guide.kind](guide)
 
 

@@ -76,11 +76,6 @@ def sqrt_width(keys: Keys) -> float:
     return math.sqrt(keys.n_embd)
 
 
-def by_layers(numbers: dict[int, T], other: T) -> Callable[[Keys], T]:
-    """What depends on the number of layers."""
-    return lambda keys: numbers.get(keys.n_layers, other)
-
-
 @dataclass(frozen=True)
 class Decoder:
     """What an architecture declares. Names are tensors' without `blk.N.` and `.weight`; None: there is no such part."""
@@ -131,7 +126,6 @@ class Decoder:
     # feed-forward
     act: Act | Callable[[Keys], Act] = "silu"
     acts: Callable[[Keys], Sequence[Act]] | None = None  # of every layer, in place of `act`
-    act_without_gate: Act | None = None
     ffn_gate: Gate = "separate"
     ffn_scales: ScaleOf = "nothing"
     ffn_inner_norm: bool = False
@@ -285,7 +279,7 @@ def read_feed_forward(keys: Keys, d: Decoder) -> tuple[FeedForward | None, ...]:
     inner = d.norm(keys) if d.ffn_inner_norm else None
     acts = d.acts(keys) if d.acts is not None else [d.act(keys) if callable(d.act) else d.act] * len(widths)
     return tuple(
-        FeedForward(d.width(n), act, d.ffn_gate, d.ffn_scales, d.act_without_gate, inner, d.divisors) if n else None
+        FeedForward(d.width(n), act, d.ffn_gate, d.ffn_scales, inner, d.divisors) if n else None
         for n, act in zip(widths, acts, strict=True)
     )
 

@@ -7,7 +7,6 @@ from pyinfer.models.decoder import (
     PARTIAL,
     PARTIAL_NEOX,
     Decoder,
-    by_layers,
     layer_norm,
     number,
     rms,
@@ -57,7 +56,8 @@ ARCHITECTURES = {
     "mistral3": Decoder(rope=LLAMA_ROPE, ffn_scales="sum", temperature=number("attention.temperature_scale")),
     # Baichuan: the 7B's positions are rotary, the 13B's ALiBi
     "baichuan": Decoder(
-        rope=lambda keys: Rotary() if keys.n_layers == 32 else None, max_alibi=by_layers({40: 8.0}, 0.0), output="own"
+        rope=lambda keys: Rotary() if keys.n_layers == 32 else None,
+        max_alibi=lambda keys: 8.0 if keys.n_layers == 40 else 0.0, output="own",
     ),
     "refact": Decoder(rope=None, max_alibi=8.0, unneeded=("rope_freqs.weight", *OPTIONAL_BIASES)),
     # LLaDA (Nie et al. 2025, arXiv:2502.09992), a diffusion model

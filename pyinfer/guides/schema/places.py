@@ -13,7 +13,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 
 from pyinfer.errors import ParameterError
 from pyinfer.guides.schema.report import Report, escaped
-from pyinfer.guides.schema.source import Schema
+from pyinfer.guides.schema.source import Schema, pointed_item
 
 # Keywords that hold schemas: by name, in a list, or one alone. `items` may be a list or one.
 MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
@@ -190,12 +190,9 @@ class Places:
         node: Any = resource.schema
         pointer, owner = resource.pointer, resource
         for part in fragment.split("/")[1:]:
-            name = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(node, dict) and name in node:
-                node = node[name]
-            elif isinstance(node, list) and name.isdecimal() and int(name) < len(node):
-                node = node[int(name)]
-            else:
+            try:
+                node = pointed_item(node, part)
+            except LookupError:
                 return None
             pointer = f"{pointer}/{part}"
             owner = self._by_id.get(id(node), owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -43,6 +44,16 @@ def check_depth(schema: Schema) -> None:
         depth += 1
         if depth > MAX_DEPTH:
             raise ParameterError(f"the JSON schema is nested more than {MAX_DEPTH} deep")
+
+
+def pointed_item(node: Any, part: str) -> Any:
+    """Return what a part of a JSON pointer means in an object or a list (RFC 6901). Raises LookupError for nothing."""
+    name = part.replace("~1", "/").replace("~0", "~")
+    if isinstance(node, Mapping) and name in node:
+        return node[name]
+    if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+        return node[int(name)]
+    raise LookupError(name)
 
 
 def without_unique_items(schema: Schema) -> Schema:

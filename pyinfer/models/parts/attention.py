@@ -17,6 +17,8 @@ from pyinfer.models.graph import Floats, Layer, Norm, Rows
 from pyinfer.models.keys import MAX_CONTEXT, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, Keys
 from pyinfer.models.rope import Rope
 
+PlanNorm = tuple[Floats | None, Floats | None, bool]  # weight, bias, centered
+
 
 @dataclass(frozen=True)
 class HeadNorm:
@@ -151,9 +153,6 @@ def attention(h: Layer, x: Rows, a: Attention) -> Rows:
         heads = h.norm(heads, "attn_sub_norm", a.inner_norm)
     (out,) = g.linear(h.name("attn_output"), heads, {h.name("attn_output"): ("projected", x.width)})
     return out
-
-
-PlanNorm = tuple[Floats | None, Floats | None, bool]  # weight, bias, centered
 
 
 def _head_norms(h: Layer, q: Rows, k: Rows | None, a: Attention) -> tuple[PlanNorm | None, PlanNorm | None, Norm]:

@@ -24,7 +24,6 @@ class FeedForward:
     - `gate`: where the gate's weight is: in ffn_gate ("separate"), in the first half of ffn_up's rows ("fused"),
       nowhere ("none"); "file": in ffn_gate if the file has it, in ffn_up if that has twice n_ff rows.
     - `scale_of`: what the tensors NAME.scale apply to.
-    - `act_without_gate`: the activation where "file" finds no gate; None: `act`.
     - `inner_norm`: of the hidden units, before ffn_down: ffn_sub_norm.
     - `divisors`: whether hidden units are divided by ffn.act.scales, where the file has it.
     """
@@ -33,7 +32,6 @@ class FeedForward:
     act: Act
     gate: Gate = "separate"
     scale_of: ScaleOf = "nothing"
-    act_without_gate: Act | None = None
     inner_norm: Norm | None = None
     divisors: bool = False
 
@@ -50,13 +48,14 @@ def feed_forward(h: Layer, x: Rows, f: FeedForward) -> Rows:
     else:
         names = ("ffn_gate", "ffn_up") if gate == "separate" else ("ffn_up",)
         weights = [g.weight(h.name(name), f.n_ff, x.width, f.scale_of) for name in names]
-    act = f.act if gate != "none" or f.act_without_gate is None else f.act_without_gate
     hidden = g.rows("hidden", f.n_ff)  # [n_tokens, n_ff]
     factors = w.vector_or_none(h.name("ffn.act.scales"), f.n_ff) if f.divisors else None
     if f.inner_norm is not None:
         hidden.value.want("rows")
     name = h.name("ffn_up" if gate == "none" else "ffn_gate_up")
-    g.plan.glu(name, x.value, weights, hidden.value, act, factors=None if factors is None else np.float32(1) / factors)
+    g.plan.glu(
+        name, x.value, weights, hidden.value, f.act, factors=None if factors is None else np.float32(1) / factors
+    )
     if f.inner_norm is not None:
         hidden = h.norm(hidden, "ffn_sub_norm", f.inner_norm)
     (out,) = g.linear(h.name("ffn_down"), hidden, {h.name("ffn_down"): ("projected", x.width)}, f.scale_of)

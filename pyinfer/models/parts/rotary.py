@@ -10,6 +10,7 @@ from pyinfer.errors import ModelError
 from pyinfer.models.keys import MAX_WIDTH, Keys
 from pyinfer.models.rope import FREQS, LONGROPE, Rope, read_factors, read_freq_base, read_rope
 
+DIMS, DIMS_OF_SLIDING = "rope.dimension_count", "rope.dimension_count_swa"  # of a head that turn
 N_SECTIONS = 4  # time, height, width, and one that text does not use
 
 
@@ -22,7 +23,6 @@ class Sliding:
     scaled: bool = False  # whether their context is stretched as in the other layers
     factors: bool = True  # whether their frequencies are divided, too
     attn_factor: bool = True  # whether rope.scaling.attn_factor is theirs, too
-    dims_key: str = "rope.dimension_count_swa"  # of the dimensions that turn, where the file has it
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Rotary:
         neox = bool(sections) or (self.neox(keys) if callable(self.neox) else self.neox)
         if self.fixed:
             return Rope(head_dim, neox)
-        dims_key = self.sliding.dims_key if slides and keys.has(self.sliding.dims_key) else "rope.dimension_count"
+        dims_key = DIMS_OF_SLIDING if slides and keys.has(DIMS_OF_SLIDING) else DIMS
         rope = read_rope(keys, head_dim, neox, whole_head=not self.partial, dims_key=dims_key)
         if self.base is not None:
             rope = replace(rope, freq_base=self.base(keys, rope.freq_base, head_dim))
